@@ -1,0 +1,73 @@
+"""Typed, frozen configs: unknown fields are errors, and a digest names each config's content."""
+
+import hashlib
+import json
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.errors import UsageError, nearest
+
+
+class Config(BaseModel):
+    """Base of every config: frozen, validated, no unknown field.
+
+    A field that changes no number (a device, a path, a thread count) does not belong in a config.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def digest(self) -> str:
+        """16 hex digits that name this config's content, equal on every machine."""
+        return digest(self.model_dump(mode="json"))
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed, validated like a new one; `ValidationError` if a rule breaks."""
+        return type(self).model_validate({**dict(self), **changes})
+
+
+def digest(content: Any) -> str:
+    """16 hex digits of the SHA-256 of `content` as canonical JSON."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def with_field(config: Config, path: str, value: Any, *, prefix: str = "") -> Config:
+    """A copy of `config` with the field at the dotted `path` set to `value` (a string is parsed by the field's type).
+
+    `prefix` is what stands before the path in messages (`etegrec.` of `etegrec.mu`).
+    Raises `UsageError` for an unknown field, with the nearest known one, and for a value that breaks a rule.
+    """
+    head, _, rest = path.partition(".")
+    known = type(config).model_fields
+    if head not in known:
+        raise UsageError(f"unknown field '{prefix}{path}'; {nearest(head, known)}")
+    if rest:
+        child = getattr(config, head)
+        if not isinstance(child, Config):
+            raise UsageError(f"'{prefix}{head}' has no field '{rest}': it is a plain value, {child!r}")
+        value = with_field(child, rest, value, prefix=f"{prefix}{head}.")
+    try:
+        return config.replace(**{head: value})
+    except ValidationError as error:
+        raise UsageError(f"{prefix}{path}={value!r}: {one_line(error)}") from None
+
+
+def merged(config: Config, changes: dict[str, Any], *, prefix: str = "") -> Config:
+    """A copy of `config` with a nested dict of changes applied (a TOML table); errors as in `with_field`."""
+    for key, value in changes.items():
+        child = getattr(config, key, None)
+        if isinstance(value, dict) and isinstance(child, Config):
+            value = merged(child, value, prefix=f"{prefix}{key}.")
+        config = with_field(config, key, value, prefix=prefix)
+    return config
+
+
+def one_line(error: ValidationError) -> str:
+    """Pydantic's findings as one line: `field: what is wrong`, separated by semicolons."""
+    findings = []
+    for finding in error.errors(include_url=False):
+        where = ".".join(map(str, finding["loc"]))
+        message = finding["msg"].removeprefix("Value error, ")
+        findings.append(f"{where}: {message}" if where else message)
+    return "; ".join(findings)

@@ -1,0 +1,118 @@
+"""The prepared data set: what every method learns from, and the cases on which it is judged.
+
+Shape legend: U users, N items, T interactions, B rows, S positions. Item ids are 1..N, 0 is padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+PADDING = 0
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Ragged rows of item ids: row i is `items[offsets[i]:offsets[i + 1]]`, oldest first."""
+
+    items: np.ndarray  # (T,) int32
+    offsets: np.ndarray  # (B + 1,) int64
+
+    @classmethod
+    def from_rows(cls, rows: list[list[int]]) -> Sequences:
+        """Sequences from Python lists (tests, small inputs)."""
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        items = np.array([item for row in rows for item in row], dtype=np.int32)
+        return cls(items, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """(B,) int64 number of items in each row."""
+        return np.diff(self.offsets)
+
+    def row(self, index: int) -> np.ndarray:
+        """(S,) the items of one row."""
+        return self.items[self.offsets[index] : self.offsets[index + 1]]
+
+    def take(self, rows: np.ndarray) -> Sequences:
+        """The given rows, in the given order."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        return Sequences(self.items[np.repeat(self.offsets[:-1][rows], lengths) + within], offsets)
+
+    def last(self, count: int) -> Sequences:
+        """Each row's last `count` items (all of a shorter row)."""
+        lengths = np.minimum(self.lengths, count)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        return Sequences(self.items[np.repeat(self.offsets[1:] - lengths, lengths) + within], offsets)
+
+    def appended(self, items: np.ndarray) -> Sequences:
+        """Each row with one more item at its end; `items` is (B,)."""
+        return Sequences(np.insert(self.items, self.offsets[1:], items), self.offsets + np.arange(len(self) + 1))
+
+    def padded(self) -> np.ndarray:
+        """(B, S) int64, right-padded with 0 to the longest row."""
+        longest = int(self.lengths.max(initial=0))
+        out = np.full((len(self), longest), PADDING, dtype=np.int64)
+        out[np.arange(longest) < self.lengths[:, None]] = self.items
+        return out
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The item universe: `keys[i - 1]` is the raw key of item i, `texts[i - 1]` its text or None."""
+
+    keys: tuple[str, ...]
+    texts: tuple[str | None, ...] | None = None  # None: the data set carries no text at all
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True)
+class EvalCases:
+    """One held-out item per user: rank `targets[u]` given `histories` row u."""
+
+    histories: Sequences
+    targets: np.ndarray  # (U,) int32
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a method may see: training sequences and validation targets, never the test items.
+
+    The test items live in a file of their own (`harness.data.prepare.load_test`), which only the final
+    evaluation opens, so no fit and no selection can read them by accident.
+    """
+
+    name: str
+    fingerprint: str
+    catalog: Catalog
+    train: Sequences  # U rows: x1..x(n-2), not cut
+    valid_targets: np.ndarray  # (U,) int32: x(n-1)
+    max_history: int = 50
+    synthetic: bool = False
+
+    @property
+    def num_items(self) -> int:
+        """N: ids run from 1 to N."""
+        return len(self.catalog)
+
+    @property
+    def num_users(self) -> int:
+        """U."""
+        return len(self.train)
+
+    def validation(self) -> EvalCases:
+        """Histories x1..x(n-2), their last `max_history` items, and targets x(n-1)."""
+        return EvalCases(self.train.last(self.max_history), self.valid_targets)

@@ -1,0 +1,22 @@
+"""Fixtures that every test may use: the real data sets, where they are present."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """`real_data("scientific2018")` is that data set's folder; the test is skipped where it is absent."""
+    base = Path(os.environ.get("HARNESS_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+    def folder(name: str) -> Path:
+        if not (base / name).exists():
+            pytest.skip(f"real data set '{name}' is not in {base}; set HARNESS_TEST_DATA to its parent folder")
+        return base / name
+
+    return folder
