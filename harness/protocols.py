@@ -1,0 +1,125 @@
+"""What a method is, and what it gets: the one interface between the methods and the rest of the harness.
+
+Shape legend: B users, k places of a ranked list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+
+from harness.config import Config
+from harness.data.dataset import Dataset, Sequences
+
+
+class Contract(Config):
+    """How every method is judged (METHODS A.8); its digest stands in each result row, and tables refuse to mix two.
+
+    The hit unit is the item, all items are ranked, the history is not masked, models are selected by validation
+    NDCG@10 alone, and the test split is read once, at the end.
+    """
+
+    top_k: int = Field(10, ge=1, description="length of the ranked lists")
+    num_beams: int = Field(20, ge=1, description="beam width of generative methods")
+    decoding: Literal["trie", "free"] = Field(
+        "trie", description="beams over existing items only, or over all codes"
+    )
+
+    @model_validator(mode="after")
+    def _beams_fill_the_list(self) -> Contract:
+        if self.num_beams < self.top_k:
+            raise ValueError(
+                f"num_beams >= top_k must hold, but got num_beams={self.num_beams}, top_k={self.top_k}; raise num_beams"
+            )
+        return self
+
+
+class Recommendations(NamedTuple):
+    """Ranked lists, best first."""
+
+    items: np.ndarray  # (B, k) int64; 0 where a generated sequence decodes to no item
+    scores: np.ndarray  # (B, k) float32
+
+
+class Recommender(Protocol):
+    """A fitted method."""
+
+    def recommend(self, histories: Sequences, k: int) -> Recommendations:
+        """The k best items for each history (its last `max_history` items, oldest first); k is at most N."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Writes everything that `Method.load` needs, as safetensors and JSON."""
+        ...
+
+    def health(self) -> dict[str, Any]:
+        """What to record beside the scores, as plain JSON: parameters, code usage, collisions."""
+        ...
+
+
+class Progress(NamedTuple):
+    """Where a fit stands; sent after each epoch."""
+
+    stage: str
+    epoch: int  # epochs done
+    epochs: int  # epochs at most
+    loss: float
+    score: float | None  # the last validation score (NDCG@10)
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What a fit gets besides its config and its data."""
+
+    seed: int
+    folder: Path  # where the result goes; `resume/` in it holds the checkpoints of an interrupted fit
+    contract: Contract = Contract()
+    device: torch.device = torch.device("cpu")
+    precision: Literal["fp32", "bf16"] = "fp32"
+    report: Callable[[Progress], None] = lambda progress: None
+
+
+class Need(NamedTuple):
+    """An artifact that a method asks for: which kind of stage, with which config, made from which other needs."""
+
+    kind: str
+    config: Config
+    inputs: Mapping[str, Need] = {}
+
+
+Artifacts = Mapping[str, Path]  # the need's name → the folder of the finished stage
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of the benchmark: a name, a typed config, and how to fit and load it."""
+
+    name: str
+    title: str  # as the paper's tables print it
+    config: type[Config]
+    fit: Callable[[Any, Dataset, Artifacts, FitContext], Recommender]
+    load: Callable[[Path, Any, Dataset, FitContext], Recommender]
+    needs: Callable[[Any], dict[str, Need]] = lambda config: {}
+    presets: Mapping[str, Config] = field(default_factory=dict)  # "paper", "lite"
+    recipes: Mapping[str, Callable[[Any], Config]] = field(default_factory=dict)  # "paper", "official"
+    ablations: Mapping[str, Ablation] = field(default_factory=dict)
+    for_dataset: Callable[[Any, str], Config] = lambda config, dataset: (
+        config
+    )  # published per-data-set values
+    assumptions: Callable[[Any], list[str]] = lambda config: []
+    version: int = 1  # raised when the code of `fit` changes its result
+
+
+class Ablation(NamedTuple):
+    """A variant of a method: a typed config difference under a name (METHODS D.1)."""
+
+    name: str  # as given on the command line: `sia`
+    variant: str  # as the runs folder names it: `wo-sia`
+    title: str  # as the paper's Table 4 prints it: `w/o SIA`
+    change: Callable[[Any], Config]
