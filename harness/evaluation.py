@@ -38,9 +38,7 @@ def evaluate(recommender: Recommender, cases: EvalCases, k: int) -> Evaluation:
     hidden = np.where(valid, items, -1 - np.arange(items.shape[1]))
     in_order = np.sort(hidden, axis=1)
     assert (in_order[:, 1:] != in_order[:, :-1]).all(), "an item was recommended twice in one list"
-    return Evaluation(
-        target_ranks(items, cases.targets), items.astype(np.int32), (~valid).sum(axis=1).astype(np.int32)
-    )
+    return Evaluation(target_ranks(items, cases.targets), items.astype(np.int32), (~valid).sum(axis=1).astype(np.int32))
 
 
 def validation_score(recommender: Recommender, dataset: Dataset) -> float:

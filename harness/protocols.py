@@ -25,11 +25,9 @@ class Contract(Config):
     NDCG@10 alone, and the test split is read once, at the end.
     """
 
-    top_k: int = Field(10, ge=1, description="length of the ranked lists")
-    num_beams: int = Field(20, ge=1, description="beam width of generative methods")
-    decoding: Literal["trie", "free"] = Field(
-        "trie", description="beams over existing items only, or over all codes"
-    )
+    top_k: int = Field(default=10, ge=1, description="length of the ranked lists")
+    num_beams: int = Field(default=20, ge=1, description="beam width of generative methods")
+    decoding: Literal["trie", "free"] = Field("trie", description="beams over existing items only, or over all codes")
 
     @model_validator(mode="after")
     def _beams_fill_the_list(self) -> Contract:
@@ -79,8 +77,8 @@ class FitContext:
 
     seed: int
     folder: Path  # where the result goes; `resume/` in it holds the checkpoints of an interrupted fit
-    contract: Contract = Contract()
-    device: torch.device = torch.device("cpu")
+    contract: Contract = field(default_factory=Contract)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: Literal["fp32", "bf16"] = "fp32"
     report: Callable[[Progress], None] = lambda progress: None
 
@@ -109,9 +107,7 @@ class Method:
     presets: Mapping[str, Config] = field(default_factory=dict)  # "paper", "lite"
     recipes: Mapping[str, Callable[[Any], Config]] = field(default_factory=dict)  # "paper", "official"
     ablations: Mapping[str, Ablation] = field(default_factory=dict)
-    for_dataset: Callable[[Any, str], Config] = lambda config, dataset: (
-        config
-    )  # published per-data-set values
+    for_dataset: Callable[[Any, str], Config] = lambda config, dataset: config  # published per-data-set values
     assumptions: Callable[[Any], list[str]] = lambda config: []
     version: int = 1  # raised when the code of `fit` changes its result
 

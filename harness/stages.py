@@ -39,9 +39,7 @@ class Stage:
     dataset: str  # fingerprint of the prepared data set
     seed: int
     inputs: Mapping[str, Stage] = field(default_factory=dict)
-    conditions: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # what else decides the result: contract, precision
+    conditions: Mapping[str, Any] = field(default_factory=dict)  # what else decides the result: contract, precision
     version: int = 1  # raised when the code of `build` changes its result
 
     @cached_property
@@ -82,9 +80,7 @@ class StageStore:
         """Whether the result is there, whole."""
         return (self.folder(stage) / "stage.json").exists()
 
-    def compute(
-        self, stage: Stage, build: Callable[[Path], dict[str, Any]], *, wait_seconds: float = -1
-    ) -> Path:
+    def compute(self, stage: Stage, build: Callable[[Path], dict[str, Any]], *, wait_seconds: float = -1) -> Path:
         """The stage's finished folder, computed by `build(partial folder)` unless it is there already.
 
         `build` returns what to record of the computation (seconds, memory, environment). Two processes never compute
@@ -155,8 +151,8 @@ class full_disk_as_one_line:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         # safetensors reports the system's error inside its own, so the text is looked at too.
         if (
-            isinstance(error, OSError)
-            and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            (isinstance(error, OSError)
+            and error.errno in (errno.ENOSPC, errno.EDQUOT))
             or (error is not None and "No space left on device" in str(error))
         ):
             raise StageError(

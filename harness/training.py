@@ -1,7 +1,7 @@
 """The training loop: batch, loss, backward, clip, step, schedule, record; epochs, selection, checkpoints.
 
 Methods differ by the losses and the phases that they pass to `train`. Random numbers inside an epoch come from torch's
-default generator, seeded anew for each epoch, so a run that goes on from a checkpoint makes the same numbers to the bit.
+default generator, seeded anew for each epoch, so a run that goes on from a checkpoint makes the same numbers.
 """
 
 from __future__ import annotations
@@ -175,9 +175,7 @@ def _steps(plan: TrainingPlan, phase: Phase, epoch: int, context: FitContext) ->
 
     def look() -> None:
         names = list(waiting[0])
-        values = (
-            torch.stack([torch.stack([losses[name] for name in names]) for losses in waiting]).double().cpu()
-        )
+        values = torch.stack([torch.stack([losses[name] for name in names]) for losses in waiting]).double().cpu()
         for place, row in enumerate(values.tolist()):
             for name, value in zip(names, row, strict=True):
                 if not math.isfinite(value):
@@ -262,8 +260,7 @@ class Checkpoint:
                 saved = _below(tensors, f"optimizer/{learner_name}/{index}/")
                 if saved:
                     learner.optimizer.state[parameter] = {
-                        name: value if name == "step" else value.to(parameter.device)
-                        for name, value in saved.items()
+                        name: value if name == "step" else value.to(parameter.device) for name, value in saved.items()
                     }
         saved_state = read_json(self.folder / f"{self.name}.{int(tensors['epoch'])}.json")
         return State(**{**saved_state, "history": tuple(saved_state["history"])})
@@ -278,9 +275,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     # Clones: safetensors refuses tensors that share memory, as tied weights do.
-    save_file(
-        {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, temporary
-    )
+    save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, temporary)
     os.replace(temporary, path)
 
 
@@ -289,9 +284,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except FileNotFoundError:
-        raise StageError(
-            f"{path} must exist, but it is missing; delete {path.parent} and run again"
-        ) from None
+        raise StageError(f"{path} must exist, but it is missing; delete {path.parent} and run again") from None
     except SafetensorError as error:
         raise StageError(
             f"{path} must be a whole checkpoint, but it is cut short or damaged ({error}); delete {path.parent} and "
@@ -305,7 +298,7 @@ def linear_warmup(steps: int) -> Callable[[int], float]:
 
 
 def warmup_then_cosine(warmup_steps: float, total_steps: float) -> Callable[[int], float]:
-    """A schedule that rises linearly from 0 to 1 over `warmup_steps`, then falls to 0 on a half cosine at `total_steps`."""
+    """A schedule that rises linearly to 1 over `warmup_steps`, then falls on a half cosine to 0 at `total_steps`."""
 
     def multiple(step: int) -> float:
         if step < warmup_steps:

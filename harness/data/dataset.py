@@ -55,9 +55,7 @@ class Sequences:
 
     def appended(self, items: np.ndarray) -> Sequences:
         """Each row with one more item at its end; `items` is (B,)."""
-        return Sequences(
-            np.insert(self.items, self.offsets[1:], items), self.offsets + np.arange(len(self) + 1)
-        )
+        return Sequences(np.insert(self.items, self.offsets[1:], items), self.offsets + np.arange(len(self) + 1))
 
     def padded(self) -> np.ndarray:
         """(B, S) int64, right-padded with 0 to the longest row."""
