@@ -1,0 +1,79 @@
+"""Runs made up for the tests, written through the store."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from results.schema import RunRecord, history_frame, ranks_frame
+from results.store import Run, run_folder, write_run
+
+CONTRACT = {"top_k": 10, "num_beams": 20, "decoding": "trie"}
+
+
+def made_up_record(**changes: Any) -> RunRecord:
+    """A record; every field can be changed by name."""
+    fields: dict[str, Any] = {
+        "dataset": "demo",
+        "dataset_fingerprint": "f00d",
+        "synthetic": False,
+        "method": "tiger",
+        "title": "TIGER",
+        "variant": "full",
+        "variant_title": "TIGER",
+        "config_digest": "c0ffee0000000000",
+        "seed": 0,
+        "contract": CONTRACT,
+        "contract_digest": "abcd",
+        "preset": "paper",
+        "recipe": "default",
+        "num_parameters": 4_117_248,
+        "seconds": {"tokenizer": 12.5, "generator": 300.0, "evaluation": 9.0},
+        "peak_memory_mb": 812.4,
+        "device": "cpu",
+        "threads": 1,
+        "created": "2025-01-01T00:00:00+00:00",
+    }
+    return RunRecord(**{**fields, **changes})
+
+
+def made_up_ranks(num_users: int, hit_share: float, seed: int) -> np.ndarray:
+    """(U,) ranks 1..10 for a share of the users, 0 for the others."""
+    random = np.random.default_rng(seed)
+    hit = random.random(num_users) < hit_share
+    return np.where(hit, random.integers(1, 11, num_users), 0)
+
+
+def write_made_up_run(runs_dir: Path, ranks: Any, **changes: Any) -> Run:
+    """A finished run with the given ranks, in its place under `runs_dir`."""
+    record = made_up_record(**changes)
+    ranks = np.asarray(ranks)
+    top_k = record.contract["top_k"]
+    frame = ranks_frame(
+        ranks,
+        targets=np.arange(len(ranks)) % 7 + 1,
+        top_items=np.tile(np.arange(1, top_k + 1), (len(ranks), 1)),
+        invalid=np.zeros(len(ranks), dtype=np.int32),
+    )
+    folder = run_folder(runs_dir, record.dataset, record.method, record.variant, record.config_digest, record.seed)
+    return write_run(
+        folder, record, ranks=frame, history=made_up_history(), config_toml="mu = 0.0003\n", env={"torch": "2"}
+    )
+
+
+def made_up_history(epochs: int = 8) -> Any:
+    """A stage whose loss falls and whose score, taken every second epoch, rises."""
+    return history_frame(
+        {
+            "stage": "generator",
+            "phase": "recommender",
+            "epoch": epoch,
+            "losses": {"total": 5.0 / epoch, "recommendation": 4.0 / epoch},
+            "measures": {},
+            "learning_rates": {"generator": 0.005},
+            "score": 0.003 * epoch if epoch % 2 == 0 else None,
+            "train_seconds": 10.0,
+            "score_seconds": 1.0,
+        }
+        for epoch in range(1, epochs + 1)
+    )
