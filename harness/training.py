@@ -63,6 +63,11 @@ def no_measures() -> dict[str, float]:
     return {}
 
 
+def never(history: tuple[dict[str, Any], ...]) -> bool:
+    """A plan's `stop` that lets training run to its end."""
+    return False
+
+
 class Phase(NamedTuple):
     """What an epoch does: whose parameters move, and by which losses.
 
@@ -91,6 +96,7 @@ class TrainingPlan:
     score_every: int = 1
     patience: int | None = None  # scores in a row without improvement before stopping
     ties_improve: bool = False
+    stop: Callable[[tuple[dict[str, Any], ...]], bool] = never  # the history → whether to end here, beside `patience`
     checkpoint_every: int = 1  # epochs
 
 
@@ -126,7 +132,7 @@ def train(plan: TrainingPlan, context: FitContext) -> list[dict[str, Any]]:
 
 
 def _exhausted(plan: TrainingPlan, state: State) -> bool:
-    return plan.patience is not None and state.without_improvement >= plan.patience
+    return plan.stop(state.history) or (plan.patience is not None and state.without_improvement >= plan.patience)
 
 
 def _epoch(plan: TrainingPlan, state: State, context: FitContext) -> State:

@@ -1,0 +1,59 @@
+"""The losses of ETEGRec beside the tokenizer's own (METHODS C.2).
+
+Shape legend: B rows, L levels or tokens, K codes per level, D width of an item vector.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DistanceSign = Literal["minus", "plus"]
+LevelReduction = Literal["mean", "sum"]
+
+
+def sia_loss(
+    distances_z_BLK: Tensor,
+    distances_e_BLK: Tensor,
+    *,
+    sign: DistanceSign = "minus",
+    level_reduction: LevelReduction = "mean",
+) -> Tensor:
+    """L_SIA in nats, a scalar: KL(P||Q) + KL(Q||P) of the code distributions of an item and of its sequence.
+
+    P and Q are softmaxes of minus the squared distances (Eq. 6; the released code takes plus, METHODS C.5 #1).
+    The mean goes over rows, and over levels too unless `level_reduction="sum"` (METHODS C.5 #4).
+    The paper's Eq. 15 carries a stray minus: a divergence is minimised.
+    """
+    factor = -1.0 if sign == "minus" else 1.0
+    log_p_BLK = F.log_softmax(factor * distances_z_BLK, dim=-1)
+    log_q_BLK = F.log_softmax(factor * distances_e_BLK, dim=-1)
+    divergence_BL = ((log_p_BLK.exp() - log_q_BLK.exp()) * (log_p_BLK - log_q_BLK)).sum(-1)
+    return divergence_BL.mean() if level_reduction == "mean" else divergence_BL.sum(-1).mean()
+
+
+def psa_loss(reconstruction_BD: Tensor, preference_BD: Tensor, temperature: float = 0.07) -> Tensor:
+    """L_PSA in nats, a scalar: contrast of each reconstructed target with its preference, in both directions.
+
+    Rows are L2-normalised, the other rows of the batch are the negatives, and both cross-entropies are added
+    (the paper's Eq. 16 prints one with the wrong sign, METHODS C.2).
+    """
+    similarity_BB = F.normalize(reconstruction_BD, dim=-1) @ F.normalize(preference_BD, dim=-1).T / temperature
+    own_B = torch.arange(len(similarity_BB), device=similarity_BB.device)
+    return F.cross_entropy(similarity_BB, own_B) + F.cross_entropy(similarity_BB.T, own_B)
+
+
+def first_occurrences(targets_B: Tensor) -> Tensor:
+    """int64 positions, ascending, at which a target stands for the first time in the batch (METHODS C.5 #9)."""
+    unique_G, group_B = targets_B.unique(return_inverse=True)
+    positions_B = torch.arange(len(targets_B), device=targets_B.device)
+    first_G = positions_B.new_full((len(unique_G),), len(targets_B))
+    return first_G.scatter_reduce(0, group_B, positions_B, "amin").sort().values
+
+
+def recommendation_loss(logits_BLK: Tensor, codes_BL: Tensor) -> Tensor:
+    """L_REC in nats, a scalar: the cross-entropy of the target's tokens, averaged over batch and tokens."""
+    return F.cross_entropy(logits_BLK.flatten(0, 1), codes_BL.flatten())
