@@ -1,0 +1,72 @@
+"""Popularity: every user gets the items with the most training interactions (METHODS A.7). The floor of every table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.config import Config
+from harness.data.dataset import Dataset, Sequences
+from harness.protocols import Artifacts, FitContext, Method, Recommendations
+from harness.ranking import best_items
+from harness.training import load_tensors, save_tensors
+
+
+class PopularityConfig(Config):
+    """Popularity has nothing to set."""
+
+
+def interaction_counts(dataset: Dataset) -> np.ndarray:
+    """(N,) int64 training interactions of each item; validation and test targets are not among them."""
+    return np.bincount(dataset.train.items, minlength=dataset.num_items + 1)[1:]
+
+
+class PopularityRecommender:
+    """The same list for everyone."""
+
+    def __init__(self, counts_N: np.ndarray):
+        self.counts_N = counts_N
+
+    def recommend(self, histories: Sequences, k: int) -> Recommendations:
+        """The k items with the most interactions, equal counts by item id; scores are the counts."""
+        items_1K, counts_1K = best_items(torch.from_numpy(self.counts_N)[None], k)
+        return Recommendations(
+            items_1K.numpy().repeat(len(histories), axis=0),
+            counts_1K.numpy().astype(np.float32).repeat(len(histories), axis=0),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Writes `popularity.safetensors`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_tensors(folder / "popularity.safetensors", {"counts": torch.from_numpy(self.counts_N)})
+
+    def health(self) -> dict[str, Any]:
+        """How many items no training interaction has."""
+        return {"items_without_interactions": int((self.counts_N == 0).sum())}
+
+
+def fit_popularity(
+    config: PopularityConfig, dataset: Dataset, artifacts: Artifacts, context: FitContext
+) -> PopularityRecommender:
+    """Counts the training interactions."""
+    return PopularityRecommender(interaction_counts(dataset))
+
+
+def load_popularity(
+    folder: Path, config: PopularityConfig, dataset: Dataset, context: FitContext
+) -> PopularityRecommender:
+    """The recommender that `save` wrote."""
+    return PopularityRecommender(load_tensors(folder / "popularity.safetensors")["counts"].numpy())
+
+
+METHOD = Method(
+    name="popularity",
+    title="Popularity",
+    config=PopularityConfig,
+    fit=fit_popularity,
+    load=load_popularity,
+    presets={"paper": PopularityConfig(), "lite": PopularityConfig()},
+)

@@ -1,0 +1,41 @@
+"""SASRec as a baseline of the paper's Table 3 (METHODS B.1, role a); all of it lives in `harness.sequential`."""
+
+from __future__ import annotations
+
+from harness.data.dataset import Dataset
+from harness.protocols import Artifacts, FitContext, Method
+from harness.sequential import (
+    LITE,
+    PAPER,
+    SASRecConfig,
+    SASRecRecommender,
+    fit_sasrec,
+    load_sasrec,
+    original_form,
+)
+
+
+def fit(config: SASRecConfig, dataset: Dataset, artifacts: Artifacts, context: FitContext) -> SASRecRecommender:
+    """A trained SASRec; it needs no artifact."""
+    return fit_sasrec(config, dataset, context)
+
+
+def assumptions(config: SASRecConfig) -> list[str]:
+    """What the paper leaves open, as one line each."""
+    return [
+        f"SASRec: the paper gives only the item dimension (128); {config.style} form, {config.num_layers} layers, "
+        f"{config.num_heads} heads, inner size {config.inner_size}, dropout {config.dropout}, "
+        f"learning rate {config.learning_rate} are assumed",
+    ]
+
+
+METHOD = Method(
+    name="sasrec",
+    title="SASRec",
+    config=SASRecConfig,
+    fit=fit,
+    load=load_sasrec,
+    presets={"paper": PAPER, "lite": LITE},
+    recipes={"official": original_form},
+    assumptions=assumptions,
+)

@@ -1,0 +1,115 @@
+"""Training rows for networks that learn from every position of a sequence at once, and items to contrast with.
+
+Shape legend: R training rows, U users, M targets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.data.dataset import Dataset, Sequences
+from harness.errors import DataError
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Rows of items whose last positions each predict the item that comes next."""
+
+    sequences: Sequences
+    starts: np.ndarray  # (R,) int64 place of a row's first item in `sequences.items`
+    lengths: np.ndarray  # (R,) int64 items of a row, at most `max_history`
+    targets: np.ndarray  # (R,) int64 how many of its last positions have a target
+    users: np.ndarray  # (R,) int64
+
+    @classmethod
+    def of_all_prefixes(cls, dataset: Dataset) -> TrainingRows:
+        """Rows that hold exactly the samples of `PrefixSamples`, each once.
+
+        A sequence's first items form one row in which every position has a target: each history of up to `max_history`
+        items is a prefix of it, which a causal network sees as if it stood alone. A longer history is cut at its old
+        end, so that its positions and context are no other's: it is a row of its own, with one target at its end.
+        """
+        offsets, lengths = dataset.train.offsets, dataset.train.lengths
+        longest = dataset.max_history
+        heads = np.flatnonzero(lengths >= 2)
+        head_lengths = np.minimum(lengths[heads] - 1, longest)
+        windows_U = np.maximum(lengths - 1 - longest, 0)
+        window_users = np.repeat(np.arange(len(lengths)), windows_U)
+        window_starts = _ranges(offsets[:-1] + 1, windows_U)
+        return cls(
+            dataset.train,
+            np.concatenate([offsets[heads], window_starts]),
+            np.concatenate([head_lengths, np.full(len(window_starts), longest)]),
+            np.concatenate([head_lengths, np.ones(len(window_starts), dtype=np.int64)]),
+            np.concatenate([heads, window_users]),
+        )
+
+    @classmethod
+    def of_latest_items(cls, dataset: Dataset) -> TrainingRows:
+        """One row per user: the last `max_history` items that have a next one, each position with a target."""
+        users = np.flatnonzero(dataset.train.lengths >= 2)
+        lengths = np.minimum(dataset.train.lengths[users] - 1, dataset.max_history)
+        return cls(dataset.train, dataset.train.offsets[1:][users] - 1 - lengths, lengths, lengths, users)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def histories(self, rows: np.ndarray) -> Sequences:
+        """The items of the given rows."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        return Sequences(self.sequences.items[_ranges(self.starts[rows], lengths)], offsets)
+
+    def next_items(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The given rows' targets, row by row: (M,) int64 each.
+
+        Which of `rows` it belongs to; how many steps before the row's last position the one that predicts it stands;
+        the item.
+        """
+        counts = self.targets[rows]
+        row_M = np.repeat(np.arange(len(rows)), counts)
+        ends = self.starts[rows] + self.lengths[rows]
+        places_M = _ranges(ends - counts + 1, counts)
+        return row_M, ends[row_M] - places_M, self.sequences.items[places_M].astype(np.int64)
+
+
+def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """start, start + 1, ..., start + length - 1 of each pair, one after another."""
+    ends = np.cumsum(lengths)
+    return np.arange(lengths.sum()) + np.repeat(starts - ends + lengths, lengths)
+
+
+@dataclass(frozen=True)
+class UnseenItems:
+    """Uniform draws of items that a user's sequence does not hold, without rejection.
+
+    The r-th unseen item (r from 0) is r + 1 plus the number of seen items that have at most r unseen items below them.
+    """
+
+    num_items: int
+    counts: np.ndarray  # (U,) int64 distinct items seen
+    firsts: np.ndarray  # (U,) int64 where a user's entries begin in `keys`
+    keys: np.ndarray  # int64, ascending: user · num_items + unseen items below one of the user's seen items
+
+    @classmethod
+    def of(cls, sequences: Sequences, num_items: int) -> UnseenItems:
+        """Draws for each row of `sequences`; `DataError` where a row holds all items."""
+        rows = np.repeat(np.arange(len(sequences)), sequences.lengths)
+        seen = np.unique(rows * num_items + sequences.items - 1)
+        rows = seen // num_items
+        counts = np.bincount(rows, minlength=len(sequences))
+        if counts.max(initial=0) >= num_items:
+            raise DataError(
+                f"negative sampling needs an item that the user has not seen, but a user has seen all {num_items}; "
+                "choose a loss over all items (sasrec.style=recbole)"
+            )
+        firsts = np.cumsum(counts) - counts
+        return cls(num_items, counts, firsts, seen - (np.arange(len(seen)) - firsts[rows]))
+
+    def draw(self, users_M: np.ndarray, stream: np.random.Generator) -> np.ndarray:
+        """(M,) int64 one item for each of the given users."""
+        ranks_M = stream.integers(0, self.num_items - self.counts[users_M])
+        passed_M = np.searchsorted(self.keys, users_M * self.num_items + ranks_M, side="right")
+        return ranks_M + 1 + passed_M - self.firsts[users_M]

@@ -1,0 +1,269 @@
+"""The SASRec network in its two published forms, and the full-softmax loss at the price of three matrix products.
+
+Rows of different lengths are laid end to end in one flat axis, sorted by length, so that every layer but attention sees
+one matrix; attention views each run of equally long rows as a block. Padding stands at the right end of a row only, so
+the causal mask alone keeps it out of every real position.
+
+Shape legend: B rows, G rows of one length, S positions of a row, T tokens of all rows, M targets, N items (without
+padding), V classes, D width, H heads, E width of a head, C targets of a chunk.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.data.dataset import PADDING, Sequences
+from harness.nn import layers
+
+Style = Literal["recbole", "original"]
+
+INIT_STD = 0.02  # recbole: normal weights and embeddings
+EXACT_LENGTHS = 8  # rows up to this length are not padded at all,
+LENGTH_STEP = 4  # longer ones to a multiple of this
+CPU_CHUNK_ELEMENTS = 2**21  # logits in memory at a time: on a CPU they should stay in its cache,
+CHUNK_ELEMENTS = 2**27  # elsewhere few large products are better
+
+
+class PackedRows(NamedTuple):
+    """Rows laid end to end, those of equal padded length side by side."""
+
+    items_T: Tensor  # int64, 0 at padding
+    positions_T: Tensor  # int64, 0-based place in the position table
+    groups: tuple[tuple[int, int], ...]  # (rows G, padded length S) of each run
+    ends_B: Tensor  # int64 place of each row's last item on the flat axis, in the order of the given rows
+
+
+def pack(rows: Sequences, max_history: int, style: Style, device: torch.device) -> PackedRows:
+    """The rows as the network takes them; each must hold 1 to `max_history` items.
+
+    Positions count from the left end of a row (recbole), or up to `max_history - 1` at its right end (original, whose
+    published form pads on the left).
+    """
+    lengths_B = rows.lengths
+    assert 1 <= lengths_B.min() <= lengths_B.max() <= max_history, "rows must hold 1 to max_history items"
+    stepped_B = np.where(lengths_B <= EXACT_LENGTHS, lengths_B, -(-lengths_B // LENGTH_STEP) * LENGTH_STEP)
+    padded_B = np.minimum(stepped_B, lengths_B.max())
+    order = np.argsort(padded_B, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(padded_B[order])])
+    within_T = np.arange(starts[-1]) - np.repeat(starts[:-1], padded_B[order])
+    lengths_T = np.repeat(lengths_B[order], padded_B[order])
+    places_T = np.minimum(np.repeat(rows.offsets[:-1][order], padded_B[order]) + within_T, len(rows.items) - 1)
+    items_T = np.where(within_T < lengths_T, rows.items[places_T], PADDING).astype(np.int64)
+    shift_T = 0 if style == "recbole" else max_history - lengths_T
+    positions_T = np.minimum(within_T + shift_T, max_history - 1)
+    ends_B = np.empty_like(lengths_B)
+    ends_B[order] = starts[:-1] + lengths_B[order] - 1
+    sizes, counts = np.unique(padded_B, return_counts=True)
+    return PackedRows(
+        torch.from_numpy(items_T).to(device),
+        torch.from_numpy(positions_T).to(device),
+        tuple(zip(counts.tolist(), sizes.tolist(), strict=True)),
+        torch.from_numpy(ends_B).to(device),
+    )
+
+
+class Dropout(nn.Module):
+    """Dropout with cheap masks, off in evaluation."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` with dropped elements 0 and the others scaled up."""
+        return layers.dropout(x, self.rate, self.training)
+
+
+class CausalAttention(nn.Module):
+    """Scaled multi-head attention of each position to itself and what stands before it in its row."""
+
+    def __init__(self, width: int, num_heads: int, rate: float):
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.dropout = Dropout(rate)
+
+    def forward(self, queries_TD: Tensor, keys_TD: Tensor, groups: tuple[tuple[int, int], ...]) -> Tensor:
+        """(T, D) mixed values of all heads."""
+        sizes = [count * length for count, length in groups]
+        query_runs = self.query(queries_TD).split(sizes)
+        key_value_runs = self.key_value(keys_TD).split(sizes)
+        return torch.cat(
+            [
+                self._attend(query, key_value, count, length)
+                for query, key_value, (count, length) in zip(query_runs, key_value_runs, groups, strict=True)
+            ]
+        )
+
+    def _attend(self, query_TD: Tensor, key_value_TD: Tensor, count: int, length: int) -> Tensor:
+        query_GHSE = query_TD.view(count, length, self.num_heads, -1).transpose(1, 2)
+        key_value = key_value_TD.view(count, length, 2, self.num_heads, -1)
+        key_GHSE, value_GHSE = key_value.permute(2, 0, 3, 1, 4)
+        scores_GHSS = query_GHSE @ key_GHSE.transpose(2, 3) / math.sqrt(query_GHSE.shape[-1])
+        later_SS = torch.ones(length, length, dtype=torch.bool, device=query_TD.device).triu(1)
+        weights_GHSS = self.dropout(scores_GHSS.masked_fill(later_SS, -math.inf).softmax(dim=-1))
+        return (weights_GHSS @ value_GHSE).transpose(1, 2).reshape(count * length, -1)
+
+
+class RecBoleLayer(nn.Module):
+    """A post-norm BERT layer: attention, then a GELU feed-forward, each with residual and LayerNorm after it."""
+
+    def __init__(self, width: int, inner: int, num_heads: int, rate: float):
+        super().__init__()
+        self.attention = CausalAttention(width, num_heads, rate)
+        self.output = nn.Linear(width, width)
+        self.attention_norm = nn.LayerNorm(width, eps=1e-12)
+        self.inner = nn.Linear(width, inner)
+        self.outer = nn.Linear(inner, width)
+        self.feed_forward_norm = nn.LayerNorm(width, eps=1e-12)
+        self.dropout = Dropout(rate)
+
+    def forward(self, x_TD: Tensor, groups: tuple[tuple[int, int], ...]) -> Tensor:
+        """(T, D)."""
+        mixed_TD = self.output(self.attention(x_TD, x_TD, groups))
+        x_TD = self.attention_norm(self.dropout(mixed_TD) + x_TD)
+        return self.feed_forward_norm(self.dropout(self.outer(F.gelu(self.inner(x_TD)))) + x_TD)
+
+
+class OriginalLayer(nn.Module):
+    """The block of the SASRec paper's code: queries and residuals are normed, keys and values are not; ReLU."""
+
+    def __init__(self, width: int, inner: int, num_heads: int, rate: float):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width, eps=1e-8)
+        self.attention = CausalAttention(width, num_heads, rate)
+        self.feed_forward_norm = nn.LayerNorm(width, eps=1e-8)
+        self.inner = nn.Linear(width, inner)
+        self.outer = nn.Linear(inner, width)
+        self.dropout = Dropout(rate)
+
+    def forward(self, x_TD: Tensor, groups: tuple[tuple[int, int], ...]) -> Tensor:
+        """(T, D)."""
+        normed_TD = self.attention_norm(x_TD)
+        x_TD = normed_TD + self.attention(normed_TD, x_TD, groups)
+        normed_TD = self.feed_forward_norm(x_TD)
+        hidden_TD = self.dropout(F.relu(self.inner(normed_TD)))
+        return normed_TD + self.dropout(self.outer(hidden_TD))
+
+
+class SASRec(nn.Module):
+    """Self-attentive next-item network (METHODS B.1); an item's logit is its row of the tied table times the state.
+
+    Row 0 of the table is padding: zero and never trained, or with `legacy_pad` initialised and trained like an item's
+    row, as RecBole's is by being a class of the softmax.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        max_history: int,
+        *,
+        style: Style = "recbole",
+        hidden_size: int = 128,
+        inner_size: int = 256,
+        num_layers: int = 2,
+        num_heads: int = 2,
+        dropout: float = 0.5,
+        legacy_pad: bool = False,
+    ):
+        super().__init__()
+        self.style = style
+        self.max_history = max_history
+        self.legacy_pad = legacy_pad
+        self.item_table = nn.Embedding(num_items + 1, hidden_size)
+        self.position_table = nn.Embedding(max_history, hidden_size)
+        # The one norm of the recbole form stands before the layers, that of the original form after them.
+        self.norm = nn.LayerNorm(hidden_size, eps=1e-12 if style == "recbole" else 1e-8)
+        self.dropout = Dropout(dropout)
+        layer = RecBoleLayer if style == "recbole" else OriginalLayer
+        self.layers = nn.ModuleList(layer(hidden_size, inner_size, num_heads, dropout) for _ in range(num_layers))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Normal with standard deviation 0.02 (recbole) or Glorot-uniform (original) weights; biases 0."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                if self.style == "recbole":
+                    nn.init.normal_(module.weight, std=INIT_STD)
+                else:
+                    nn.init.xavier_uniform_(module.weight)
+            if isinstance(module, nn.Linear | nn.LayerNorm):
+                nn.init.zeros_(module.bias)
+        if not self.legacy_pad:
+            self.item_table.weight[PADDING].zero_()
+
+    def forward(self, rows: PackedRows) -> Tensor:
+        """(T, D) state at each position, which predicts the item after it."""
+        items_TD = self.item_table(rows.items_T)
+        positions_TD = self.position_table(rows.positions_T)
+        if self.style == "recbole":
+            x_TD = self.dropout(self.norm(items_TD + positions_TD))
+        else:
+            x_TD = self.dropout(items_TD * math.sqrt(items_TD.shape[1]) + positions_TD)
+        for layer in self.layers:
+            x_TD = layer(x_TD, rows.groups)
+        return x_TD if self.style == "recbole" else self.norm(x_TD)
+
+    @property
+    def item_vectors_ND(self) -> Tensor:
+        """(N, D) the table without its padding row: a view, through which gradients flow."""
+        return self.item_table.weight[1:]
+
+    def next_item_loss(self, states_MD: Tensor, targets_M: Tensor) -> Tensor:
+        """Summed cross-entropy (nats) of the targets among all items; with `legacy_pad`, padding is a class too."""
+        if self.legacy_pad:
+            return linear_cross_entropy(states_MD, self.item_table.weight, targets_M)
+        return linear_cross_entropy(states_MD, self.item_vectors_ND, targets_M - 1)
+
+    def sampled_loss(self, states_MD: Tensor, targets_M: Tensor, negatives_M: Tensor) -> Tensor:
+        """Summed binary cross-entropy (nats) of each target against one negative item (original form)."""
+        target_logits_M = (states_MD * self.item_table(targets_M)).sum(dim=1)
+        negative_logits_M = (states_MD * self.item_table(negatives_M)).sum(dim=1)
+        return -(F.logsigmoid(target_logits_M) + F.logsigmoid(-negative_logits_M)).sum()
+
+
+def linear_cross_entropy(states_MD: Tensor, table_VD: Tensor, targets_M: Tensor) -> Tensor:
+    """Scalar: summed cross-entropy (nats) of the targets under logits `states · tableᵀ`, in the table's precision.
+
+    The logits exist only a chunk at a time: the gradients are made along with the loss, so that memory does not grow
+    with M · V and nothing is computed twice.
+    """
+    with torch.autocast(states_MD.device.type, enabled=False):
+        return _LinearCrossEntropy.apply(states_MD.to(table_VD.dtype), table_VD, targets_M)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states_MD: Tensor, table_VD: Tensor, targets_M: Tensor) -> Tensor:
+        num_classes = len(table_VD)
+        elements = CPU_CHUNK_ELEMENTS if states_MD.device.type == "cpu" else CHUNK_ELEMENTS
+        size = min(len(states_MD), max(1, elements // num_classes))
+        logits, probabilities = states_MD.new_empty(2, size, num_classes)
+        states_grad, table_grad = torch.empty_like(states_MD), torch.zeros_like(table_VD)
+        loss = states_MD.new_zeros(())
+        for start in range(0, len(states_MD), size):
+            chunk = slice(start, start + size)
+            states_CD, targets_C1 = states_MD[chunk], targets_M[chunk, None]
+            count = len(states_CD)
+            torch.mm(states_CD, table_VD.T, out=logits[:count])
+            difference_CV = torch.log_softmax(logits[:count], dim=1, out=probabilities[:count])
+            loss -= difference_CV.gather(1, targets_C1).sum()
+            # The gradient with respect to the logits: probabilities less the one-hot target.
+            difference_CV.exp_().scatter_add_(1, targets_C1, -states_CD.new_ones(count, 1))
+            torch.mm(difference_CV, table_VD, out=states_grad[chunk])
+            table_grad.addmm_(difference_CV.T, states_CD)
+        ctx.save_for_backward(states_grad, table_grad)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, loss_grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        states_grad, table_grad = ctx.saved_tensors
+        return states_grad * loss_grad, table_grad * loss_grad, None

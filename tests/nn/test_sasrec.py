@@ -1,0 +1,171 @@
+"""The SASRec network. Oracles: torch's own TransformerEncoderLayer, a slow literal transcription of the original block,
+torch's cross_entropy and gradcheck, and the property that padding and company change nothing."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from harness.data.dataset import Sequences
+from harness.nn.sasrec import SASRec, linear_cross_entropy, pack
+
+CPU = torch.device("cpu")
+ROWS = [[3, 1, 4], [1], [5, 9, 2, 6, 5, 3, 5, 8, 9, 7], [2, 7], [9, 8, 7], [6, 5, 4, 3, 2, 1, 2, 3, 4]]
+MAX_HISTORY = 12
+
+
+def network(style="recbole", **changes):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "inner_size": 12, "num_layers": 2, "num_heads": 2, "dropout": 0.0} | changes
+    built = SASRec(9, MAX_HISTORY, style=style, **sizes).double().eval()
+    for parameter in built.parameters():  # larger than at the start, so that every part matters
+        nn.init.normal_(parameter, std=0.5)
+    return built
+
+
+def last_states(net, rows):
+    packed = pack(Sequences.from_rows(rows), MAX_HISTORY, net.style, CPU)
+    return net(packed)[packed.ends_B]
+
+
+@torch.no_grad()
+def torch_encoder_states(net, row):
+    """(S, D) by torch.nn.TransformerEncoderLayer with the same weights, one unpadded row."""
+    items = torch.tensor(row)
+    x = net.norm(net.item_table.weight[items] + net.position_table.weight[: len(row)])[None]
+    mask = nn.Transformer.generate_square_subsequent_mask(len(row), dtype=torch.float64)
+    for layer in net.layers:
+        peer = nn.TransformerEncoderLayer(
+            8, 2, dim_feedforward=12, dropout=0.0, activation="gelu", layer_norm_eps=1e-12, batch_first=True
+        ).double()
+        attention = layer.attention
+        peer.self_attn.in_proj_weight.copy_(torch.cat([attention.query.weight, attention.key_value.weight]))
+        peer.self_attn.in_proj_bias.copy_(torch.cat([attention.query.bias, attention.key_value.bias]))
+        for ours, theirs in [
+            (layer.output, peer.self_attn.out_proj),
+            (layer.attention_norm, peer.norm1),
+            (layer.inner, peer.linear1),
+            (layer.outer, peer.linear2),
+            (layer.feed_forward_norm, peer.norm2),
+        ]:
+            theirs.load_state_dict(ours.state_dict())
+        x = peer(x, src_mask=mask)
+    return x[0]
+
+
+def test_recbole_form_equals_torchs_post_norm_encoder_with_copied_weights():
+    net = network()
+    expected = torch.stack([torch_encoder_states(net, row)[-1] for row in ROWS])
+    torch.testing.assert_close(last_states(net, ROWS), expected)
+
+
+@torch.no_grad()
+def original_states(net, row):
+    """(S, D) of one left-padded row, head by head and position by position, as METHODS B.1 words it."""
+    width, heads = 8, 2
+    x = net.item_table.weight[row] * math.sqrt(width) + net.position_table.weight[MAX_HISTORY - len(row) :]
+    for layer in net.layers:
+        normed = layer.attention_norm(x)
+        queries = layer.attention.query(normed)
+        keys, values = layer.attention.key_value(x).split(width, dim=1)
+        mixed = torch.zeros_like(x)
+        for position in range(len(row)):
+            for head in range(heads):
+                part = slice(head * width // heads, (head + 1) * width // heads)
+                scores = torch.stack(
+                    [queries[position, part] @ keys[j, part] / math.sqrt(width / heads) for j in range(position + 1)]
+                )
+                for weight, value in zip(scores.softmax(0), values[:, part], strict=False):
+                    mixed[position, part] += weight * value
+        normed = layer.feed_forward_norm(normed + mixed)
+        x = normed + layer.outer(layer.inner(normed).relu())
+    return net.norm(x)
+
+
+def test_original_form_equals_a_literal_transcription_with_positions_counted_from_the_right():
+    net = network("original")
+    expected = torch.stack([original_states(net, row)[-1] for row in ROWS])
+    torch.testing.assert_close(last_states(net, ROWS), expected)
+
+
+@pytest.mark.parametrize("style", ["recbole", "original"])
+def test_neither_the_other_rows_nor_their_order_nor_padding_change_a_state(style):
+    net = network(style)
+    together = last_states(net, ROWS)
+    reversed_order = last_states(net, ROWS[::-1]).flip(0)
+    alone = torch.cat([last_states(net, [row]) for row in ROWS])
+    torch.testing.assert_close(together, reversed_order)
+    torch.testing.assert_close(together, alone)
+
+
+@pytest.mark.parametrize("style", ["recbole", "original"])
+def test_a_state_does_not_see_later_items(style):
+    net = network(style)
+    packed = [pack(Sequences.from_rows([[1, 2, 3, last]]), MAX_HISTORY, style, CPU) for last in (4, 5)]
+    one, other = (net(rows) for rows in packed)
+    torch.testing.assert_close(one[:3], other[:3], rtol=0, atol=0)
+    assert not torch.allclose(one[3], other[3])
+
+
+@pytest.mark.parametrize("chunk_elements", [1, 20, 10_000])
+def test_linear_cross_entropy_equals_torchs_with_its_gradients(monkeypatch, chunk_elements):
+    monkeypatch.setattr("harness.nn.sasrec.CPU_CHUNK_ELEMENTS", chunk_elements)
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(7, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    table = torch.randn(5, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    targets = torch.tensor([0, 4, 1, 1, 2, 3, 0])
+    ours = linear_cross_entropy(states, table, targets)
+    theirs = F.cross_entropy(states @ table.T, targets, reduction="sum")
+    torch.testing.assert_close(ours, theirs)
+    for got, expected in zip(
+        torch.autograd.grad(3 * ours, [states, table]), torch.autograd.grad(3 * theirs, [states, table]), strict=True
+    ):
+        torch.testing.assert_close(got, expected)
+
+
+def test_linear_cross_entropy_stays_finite_for_logits_far_apart():
+    loss = linear_cross_entropy(torch.tensor([[1000.0]]), torch.tensor([[1.0], [-1.0]]), torch.tensor([1]))
+    assert loss.item() == 2000.0  # by hand: log(e^1000 + e^-1000) + 1000
+
+
+def test_padding_row_is_zero_and_untrained_by_default_and_a_trained_class_with_legacy_pad():
+    states, targets = torch.ones(2, 8), torch.tensor([1, 9])
+    for legacy_pad in (False, True):
+        torch.manual_seed(0)
+        net = SASRec(9, MAX_HISTORY, hidden_size=8, legacy_pad=legacy_pad)
+        net.next_item_loss(states, targets).backward()
+        assert bool(net.item_table.weight[0].any()) is legacy_pad
+        assert bool(net.item_table.weight.grad[0].any()) is legacy_pad
+        classes = net.item_table.weight if legacy_pad else net.item_table.weight[1:]
+        expected = F.cross_entropy(states @ classes.T, targets - (0 if legacy_pad else 1), reduction="sum")
+        torch.testing.assert_close(net.next_item_loss(states, targets), expected)
+
+
+def test_weights_start_normal_with_standard_deviation_0_02_and_biases_zero():
+    torch.manual_seed(0)
+    net = SASRec(2000, 50, hidden_size=64)
+    assert net.item_vectors_ND.std().item() == pytest.approx(0.02, rel=0.02)
+    assert net.layers[0].inner.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert not any(parameter.any() for name, parameter in net.named_parameters() if name.endswith("bias"))
+
+
+def test_sampled_loss_is_the_binary_cross_entropy_of_target_and_negative():
+    net = network("original")
+    states = torch.randn(3, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    targets, negatives = torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6])
+    table = net.item_table.weight
+    logits = torch.cat([(states * table[targets]).sum(1), (states * table[negatives]).sum(1)])
+    expected = F.binary_cross_entropy_with_logits(logits, torch.tensor([1.0] * 3 + [0.0] * 3).double(), reduction="sum")
+    torch.testing.assert_close(net.sampled_loss(states, targets, negatives), expected)
+
+
+def test_pack_pads_long_rows_little_and_short_rows_not_at_all():
+    rows = [list(range(1, n + 1)) for n in range(1, MAX_HISTORY + 1)]
+    packed = pack(Sequences.from_rows(rows), MAX_HISTORY, "recbole", CPU)
+    assert packed.groups == (*((1, length) for length in range(1, 9)), (4, 12))
+    assert packed.items_T[packed.ends_B].tolist() == list(range(1, MAX_HISTORY + 1))
+    assert int((packed.items_T == 0).sum()) == 3 + 2 + 1
+    assert np.array_equal(packed.positions_T[packed.ends_B], np.arange(MAX_HISTORY))
