@@ -13,7 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from results.errors import ResultsError
-from results.table import Cell, Column, Row, Table, Unit, format_difference, format_value
+from results.table import Cell, Row, Table, Unit, format_difference, format_value
 
 UNKNOWN = "–"
 PAPER = "paper"
@@ -46,6 +46,7 @@ class RichTable:
             grid = _grid(self.table, padding=0)
         yield Text(self.table.caption, "bold")
         yield grid
+        yield Text()
         for note in _notes(self.table) if self.legend else self.table.notes:
             yield Text(note, "dim")
 

@@ -68,11 +68,11 @@ METRICS_SCHEMA = pl.Schema(
 
 RANKS_SCHEMA = pl.Schema(
     {
-        "user": pl.Int32,
-        "target": pl.Int32,
-        "rank": pl.UInt32,  # 1-based; 0: not in the list
-        "top_items": pl.List(pl.Int32),  # best first; 0: a generated sequence that decodes to no item
-        "invalid": pl.UInt16,  # sequences in the list that decode to no item
+        "user": pl.Int32(),
+        "target": pl.Int32(),
+        "rank": pl.UInt32(),  # 1-based; 0: not in the list
+        "top_items": pl.List(pl.Int32()),  # best first; 0: a generated sequence that decodes to no item
+        "invalid": pl.UInt16(),  # sequences in the list that decode to no item
     }
 )
 
@@ -100,7 +100,7 @@ def ranks_frame(ranks: Any, targets: Any, top_items: Any, invalid: Any) -> pl.Da
             "top_items": pl.Series(top_items).arr.to_list(),
             "invalid": pl.Series(invalid),
         }
-    ).cast(dict(RANKS_SCHEMA))
+    ).cast(RANKS_SCHEMA)
 
 
 def history_frame(epochs: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
@@ -109,7 +109,7 @@ def history_frame(epochs: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
     An epoch is a mapping with `stage`, `phase`, `epoch`, and optionally `losses`, `measures`, `learning_rates` (name →
     value), `score` (None where the epoch was not scored), `train_seconds`, `score_seconds`.
     """
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for row in epochs:
         place = (row["stage"], row["phase"], row["epoch"])
         quantities = {name: row.get(name) for name in _SCALARS}
@@ -125,6 +125,6 @@ def conform(frame: pl.DataFrame, schema: pl.Schema, what: str) -> pl.DataFrame:
     if missing:
         raise ResultsError(f"{what} must hold the columns {', '.join(schema)}, but lacks {', '.join(missing)}")
     try:
-        return frame.select(list(schema)).cast(dict(schema))
+        return frame.select(list(schema)).cast(schema)
     except pl.exceptions.PolarsError as error:
         raise ResultsError(f"{what} must fit its column types, but {str(error).splitlines()[0]}") from None

@@ -59,11 +59,6 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
 
-    @property
-    def has_published(self) -> bool:
-        """Whether the paper's values stand beside ours."""
-        return any(cell.published is not None for row in self.rows for cell in row.cells)
-
 
 def format_value(value: float, unit: Unit) -> str:
     """The value as printed."""

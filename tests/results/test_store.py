@@ -1,0 +1,140 @@
+"""Oracles: what was written comes back; damage done by hand is named."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from made_up_runs import CONTRACT, made_up_history, made_up_record, write_made_up_run
+
+from results.errors import ResultsError
+from results.schema import HISTORY_SCHEMA, METRICS_SCHEMA, RANKS_SCHEMA, RunRecord, ranks_frame
+from results.store import find_runs, find_unfinished, load_metrics, read_run, write_run
+
+RANKS = [1, 0, 3, 10]
+
+
+def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    written = write_made_up_run(tmp_path, RANKS, health={"perplexity": [2.5]}, trials=3)
+    run = read_run(written.folder)
+    assert run.record == written.record
+    assert run.ranks().schema == RANKS_SCHEMA
+    assert run.ranks()["rank"].to_list() == RANKS
+    assert run.ranks()["top_items"].to_list() == [list(range(1, 11))] * 4
+    assert run.history().schema == HISTORY_SCHEMA
+    assert run.history().equals(made_up_history())
+    assert run.config_text() == "mu = 0.0003\n"
+    assert run.environment() == {"torch": "2"}
+
+
+def test_stored_metrics_by_hand(tmp_path: Path) -> None:
+    metrics = write_made_up_run(tmp_path, RANKS).metrics()
+    assert metrics.schema == METRICS_SCHEMA
+    values = {(row["metric"], row["k"]): row["value"] for row in metrics.iter_rows(named=True)}
+    assert values["Recall", 5] == 0.5
+    assert values["NDCG", 5] == pytest.approx((1 + 0.5) / 4)
+    assert ("Recall", 20) not in values
+
+
+def test_history_is_long_and_leaves_out_epochs_without_a_score() -> None:
+    history = made_up_history(4)
+    assert history.filter(history["quantity"] == "score")["epoch"].to_list() == [2, 4]
+    assert set(history["quantity"]) == {
+        "score", "train_seconds", "score_seconds", "loss/total", "loss/recommendation", "learning_rate/generator",
+    }  # fmt: skip
+
+
+def test_no_temporary_file_is_left_and_done_lists_every_file_with_its_size(tmp_path: Path) -> None:
+    folder = write_made_up_run(tmp_path, RANKS).folder
+    sizes = {p.name: p.stat().st_size for p in folder.iterdir() if p.name != "DONE"}
+    assert json.loads((folder / "DONE").read_text()) == sizes
+    assert not [name for name in sizes if name.endswith(".tmp")]
+
+
+def test_runs_are_found_by_any_part_of_their_place_and_seeds_sort_as_numbers(tmp_path: Path) -> None:
+    for seed in (10, 2):
+        write_made_up_run(tmp_path, RANKS, seed=seed)
+    write_made_up_run(tmp_path, RANKS, method="letter", contract_digest="ffff", preset="lite")
+    write_made_up_run(tmp_path, RANKS, dataset="game", variant="wo-sia", config_digest="beef")
+    assert [run.record.seed for run in find_runs(tmp_path, dataset="demo", method="tiger")] == [2, 10]
+    assert len(find_runs(tmp_path)) == 4
+    assert [r.record.dataset for r in find_runs(tmp_path, variant="wo-sia", config="be")] == ["game"]
+    assert len(find_runs(tmp_path, contract="ff")) == len(find_runs(tmp_path, preset="lite")) == 1
+    assert [r.record.seed for r in find_runs(tmp_path, seed=10)] == [10]
+    assert find_runs(tmp_path / "nowhere") == []
+
+
+def test_metrics_of_several_runs_stand_in_one_table(tmp_path: Path) -> None:
+    runs = [write_made_up_run(tmp_path, RANKS, seed=seed) for seed in (0, 1)]
+    assert sorted(set(load_metrics(runs)["seed"])) == [0, 1]
+    assert load_metrics([]).schema == METRICS_SCHEMA
+
+
+def test_a_run_without_done_is_listed_as_unfinished_only(tmp_path: Path) -> None:
+    folder = write_made_up_run(tmp_path, RANKS, seed=4).folder
+    (folder / "DONE").unlink()
+    assert find_runs(tmp_path) == []
+    (unfinished,) = find_unfinished(tmp_path)
+    assert (unfinished.dataset, unfinished.method, unfinished.seed) == ("demo", "tiger", 4)
+    with pytest.raises(ResultsError, match="not a finished run"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize("name", ["ranks.parquet", "metrics.parquet", "history.parquet", "run.json", "config.toml"])
+def test_a_file_cut_short_is_named_in_one_line(tmp_path: Path, name: str) -> None:
+    path = write_made_up_run(tmp_path, RANKS).folder / name
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(ResultsError, match=f"{name} has .* bytes instead of") as caught:
+        find_runs(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_damaged_or_lost_after_the_run_was_opened_is_named_in_one_line(tmp_path: Path) -> None:
+    run = write_made_up_run(tmp_path, RANKS)
+    for damage in (lambda path: path.write_bytes(b"x" * 40), lambda path: path.unlink()):
+        damage(run.folder / "ranks.parquet")
+        with pytest.raises(ResultsError, match=r"ranks\.parquet must") as caught:
+            run.ranks()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_done_cut_short_is_named_with_its_line(tmp_path: Path) -> None:
+    done = write_made_up_run(tmp_path, RANKS).folder / "DONE"
+    done.write_text(done.read_text()[:30])
+    with pytest.raises(ResultsError, match=r"DONE:\d+: must be whole JSON"):
+        find_runs(tmp_path)
+
+
+def test_a_record_with_other_fields_names_them() -> None:
+    content = asdict(made_up_record()) | {"colour": "red"}
+    del content["seed"]
+    with pytest.raises(ResultsError, match="lacks seed and also has colour"):
+        RunRecord.from_json(content)
+
+
+def test_an_interrupted_rewrite_leaves_no_done(tmp_path: Path) -> None:
+    run = write_made_up_run(tmp_path, RANKS)
+    with pytest.raises(ResultsError, match="history must hold the columns"):
+        write_run(run.folder, run.record, ranks=run.ranks(), history=run.ranks(), config_toml="", env={})
+    assert find_runs(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rank": [1, 11]}, "rank=11, top_k=10"),
+        ({"top_items": [[1], [2]]}, r"lists of \[1\]"),
+        ({"user": [3, 3]}, "each user once"),
+        ({"rank": [1, -1]}, "fit its column types"),
+    ],
+)
+def test_ranks_that_break_a_rule_are_refused(tmp_path: Path, change: dict[str, list], message: str) -> None:
+
+    ranks = ranks_frame(np.array([1, 2]), np.array([1, 1]), np.tile(np.arange(1, 11), (2, 1)), np.array([0, 0]))
+    ranks = ranks.with_columns([pl.Series(name, values) for name, values in change.items()])
+    with pytest.raises(ResultsError, match=message):
+        write_run(
+            tmp_path, made_up_record(contract=CONTRACT), ranks=ranks, history=made_up_history(), config_toml="", env={}
+        )

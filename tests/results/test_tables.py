@@ -1,0 +1,280 @@
+"""Oracles: values and marks worked out by hand, scipy's paired t-test, the printed numbers of the paper."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up_runs import CONTRACT, made_up_history, made_up_ranks, write_made_up_run
+from scipy import stats
+
+from results.errors import ResultsError
+from results.store import write_run
+from results.table import Cell, Table
+from results.tables import ablation_table, datasets_table, overall_table
+
+TITLES = {
+    "popularity": "Popularity",
+    "markov": "Markov",
+    "sasrec": "SASRec",
+    "tiger": "TIGER",
+    "tiger-sas": "TIGER-SAS",
+    "letter": "LETTER",
+    "etegrec": "ETEGRec",
+}
+
+
+def write(runs_dir: Path, method: str, ranks: Any, **changes: Any) -> None:
+    write_made_up_run(runs_dir, ranks, method=method, title=TITLES.get(method, method), **changes)
+
+
+def write_variant(runs_dir: Path, variant: str, title: str, ranks: Any, **changes: Any) -> None:
+    write(runs_dir, "etegrec", ranks, variant=variant, variant_title=title, **changes)
+
+
+def cell(table: Table, label: str, column: str) -> Cell:
+    (row,) = [row for row in table.rows if row.label == label]
+    return row.cells[[c.name for c in table.columns].index(column)]
+
+
+def labels(table: Table) -> list[str]:
+    return [row.label for row in table.rows]
+
+
+def test_rows_stand_in_the_papers_order_with_unknown_methods_after(tmp_path: Path) -> None:
+    for method in ("zebra", "etegrec", "tiger", "ours", "popularity", "letter", "tiger-sas", "sasrec", "markov"):
+        write(tmp_path, method, [1, 0, 3])
+    expected = [*TITLES.values(), "ours", "zebra", "Improvement"]
+    assert labels(overall_table(tmp_path, "demo")) == expected
+
+
+def test_value_is_the_mean_over_seeds_with_the_sample_standard_deviation(tmp_path: Path) -> None:
+    for seed, ranks in enumerate(([1, 0, 0, 0], [1, 2, 0, 0], [1, 2, 3, 0])):
+        write(tmp_path, "tiger", ranks, seed=seed)
+    write(tmp_path, "sasrec", [1, 0, 0, 0])
+    table = overall_table(tmp_path, "demo")
+    found = cell(table, "TIGER", "Recall@5")
+    assert (found.value, found.std, found.seeds) == (0.5, pytest.approx(0.25), 3)
+    assert (cell(table, "SASRec", "Recall@5").std, cell(table, "SASRec", "Recall@5").seeds) == (None, 1)
+    assert any(n == "Seeds differ: seeds 0 (SASRec); seeds 0, 1, 2 (TIGER)." for n in table.notes)
+
+
+def test_values_that_print_alike_share_best_and_second(tmp_path: Path) -> None:
+    write(tmp_path, "sasrec", [1, 1, 0, 0])
+    write(tmp_path, "tiger", [1, 0, 1, 0])
+    write(tmp_path, "letter", [1, 0, 0, 0])
+    write(tmp_path, "popularity", [0, 1, 0, 0])
+    write(tmp_path, "markov", [0, 0, 0, 0])
+    table = overall_table(tmp_path, "demo")
+    marks = {label: (c.best, c.second) for label in labels(table) for c in [cell(table, label, "NDCG@10")]}
+    assert marks == {
+        "SASRec": (True, False),
+        "TIGER": (True, False),
+        "LETTER": (False, True),
+        "Popularity": (False, True),
+        "Markov": (False, False),
+    }
+
+
+def test_star_and_improvement_follow_scipys_test_against_the_best_baseline(tmp_path: Path) -> None:
+    ranks = {m: made_up_ranks(3_000, share, i) for i, (m, share) in enumerate([("tiger", 0.2), ("letter", 0.25)])}
+    ours = [made_up_ranks(3_000, 0.31, seed) for seed in (7, 8)]
+    for method, values in ranks.items():
+        write(tmp_path, method, values)
+    for seed, values in enumerate(ours):
+        write(tmp_path, "etegrec", values, seed=seed)
+    table = overall_table(tmp_path, "demo")
+    per_user = np.mean([(r > 0).astype(float) for r in ours], axis=0)
+    baseline = (ranks["letter"] > 0).astype(float)
+    p_value = stats.ttest_rel(per_user, baseline).pvalue
+    best, change = cell(table, "ETEGRec", "Recall@10"), cell(table, "Improvement", "Recall@10")
+    assert best.p_value == change.p_value == pytest.approx(p_value)
+    assert best.significant
+    assert change.significant
+    assert change.value == pytest.approx(100 * (per_user.mean() / baseline.mean() - 1))
+    assert not any(c.significant for row in table.rows if row.label in ("TIGER", "LETTER") for c in row.cells)
+    assert any("best baseline of each column (LETTER)" in note for note in table.notes)
+
+
+def test_a_worse_etegrec_gets_no_star_but_its_loss_does(tmp_path: Path) -> None:
+    write(tmp_path, "letter", made_up_ranks(3_000, 0.4, 0))
+    write(tmp_path, "etegrec", made_up_ranks(3_000, 0.2, 1))
+    table = overall_table(tmp_path, "demo")
+    assert cell(table, "LETTER", "Recall@10").significant
+    assert not cell(table, "ETEGRec", "Recall@10").significant
+    loss = cell(table, "Improvement", "Recall@10")
+    assert loss.value is not None
+    assert loss.value < 0
+    assert loss.significant
+
+
+def test_a_difference_that_chance_explains_gets_no_star(tmp_path: Path) -> None:
+    write(tmp_path, "letter", made_up_ranks(500, 0.3, 0))
+    write(tmp_path, "etegrec", made_up_ranks(500, 0.3, 1))
+    assert not any(c.significant for row in overall_table(tmp_path, "demo").rows for c in row.cells)
+
+
+def test_pairing_is_by_user_whatever_the_order_on_disk(tmp_path: Path) -> None:
+    run = write_made_up_run(tmp_path / "a", made_up_ranks(400, 0.3, 0), method="letter", title="LETTER")
+    write(tmp_path / "a", "etegrec", made_up_ranks(400, 0.5, 1))
+    before = overall_table(tmp_path / "a", "demo")
+    shuffled = run.ranks().sample(fraction=1.0, shuffle=True, seed=3)
+    write_run(run.folder, run.record, ranks=shuffled, history=made_up_history(), config_toml="", env={})
+    after = overall_table(tmp_path / "a", "demo")
+    assert [[c.p_value for c in row.cells] for row in after.rows] == [
+        [c.p_value for c in row.cells] for row in before.rows
+    ]
+
+
+def test_contracts_are_not_mixed_and_the_message_says_which_and_what_to_do(tmp_path: Path) -> None:
+    write(tmp_path, "tiger", [1, 0])
+    write(tmp_path, "letter", [1, 2], contract=CONTRACT | {"decoding": "free"}, contract_digest="ffff")
+    with pytest.raises(ResultsError) as caught:
+        overall_table(tmp_path, "demo")
+    message = str(caught.value)
+    assert "ffff (decoding=free): LETTER" in message
+    assert "abcd (decoding=trie): TIGER" in message
+    assert "--contract" in message
+    assert "\n" not in message
+    assert labels(overall_table(tmp_path, "demo", contract="ff")) == ["LETTER"]
+
+
+def test_fingerprints_are_not_mixed(tmp_path: Path) -> None:
+    write(tmp_path, "tiger", [1, 0])
+    write(tmp_path, "letter", [1, 2], dataset_fingerprint="beef")
+    with pytest.raises(ResultsError, match="2 fingerprints: beef: LETTER; f00d: TIGER"):
+        overall_table(tmp_path, "demo")
+
+
+def test_runs_on_other_users_are_not_paired(tmp_path: Path) -> None:
+    write(tmp_path, "tiger", [1, 0])
+    write(tmp_path, "letter", [1, 2, 3])
+    with pytest.raises(ResultsError, match="same users and targets"):
+        overall_table(tmp_path, "demo")
+
+
+def test_the_most_recent_config_is_shown_unless_another_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "tiger", [1, 0], config_digest="aaaa1111", created="2025-03-01T00:00:00+00:00")
+    write(tmp_path, "tiger", [0, 0], config_digest="bbbb2222", created="2025-02-01T00:00:00+00:00")
+    newest, named = overall_table(tmp_path, "demo"), overall_table(tmp_path, "demo", configs=["bbbb"])
+    assert cell(newest, "TIGER", "Recall@5").value == 0.5
+    assert "TIGER: 2 configs were run; shown is aaaa1111, the most recent." in newest.notes
+    assert cell(named, "TIGER", "Recall@5").value == 0.0
+    assert "TIGER: 2 configs were run; shown is bbbb2222, as asked." in named.notes
+    with pytest.raises(ResultsError, match="begins with 'cccc'; known: aaaa1111, bbbb2222"):
+        overall_table(tmp_path, "demo", configs=["cccc"])
+    with pytest.raises(ResultsError, match="one config per row"):
+        overall_table(tmp_path, "demo", configs=["aaaa", "bbbb"])
+
+
+def test_no_runs_is_an_error_that_names_the_data_sets_with_runs(tmp_path: Path) -> None:
+    write(tmp_path, "tiger", [1, 0])
+    with pytest.raises(ResultsError, match=r"none of data set 'game', variant 'full'; .*: demo"):
+        overall_table(tmp_path, "game")
+
+
+def test_what_differs_between_rows_is_disclosed(tmp_path: Path) -> None:
+    write(tmp_path, "tiger", [1, 0], preset="lite", assumptions=["text vectors: tfidf-svd"], trials=10)
+    write(tmp_path, "letter", [1, 0], recipe="official", assumptions=["text vectors: tfidf-svd"])
+    notes = overall_table(tmp_path, "demo").notes
+    assert "Presets differ: paper (LETTER); lite (TIGER)." in notes
+    assert "Recipes differ: official (LETTER); default (TIGER)." in notes
+    assert "Tuning differs: 0 trials (LETTER); 10 trials (TIGER)." in notes
+    assert "Assumption: text vectors: tfidf-svd (LETTER, TIGER)." in notes
+
+
+def test_synthetic_data_is_labelled_in_the_caption(tmp_path: Path) -> None:
+    write(tmp_path, "tiger", [1, 0], synthetic=True)
+    assert overall_table(tmp_path, "demo").caption == "Overall performance on demo (synthetic)"
+
+
+def test_published_values_stand_beside_ours_with_the_difference(tmp_path: Path) -> None:
+    for method in ("sasrec", "etegrec", "markov"):
+        write(tmp_path, method, [1, 0, 0, 0], dataset="scientific")
+    table = overall_table(tmp_path, "scientific", published=True)
+    found = cell(table, "ETEGRec", "Recall@10")
+    assert found.published == 0.0455
+    assert found.difference == pytest.approx(0.25 - 0.0455)
+    assert cell(table, "SASRec", "NDCG@5").published == 0.0147
+    assert cell(table, "Markov", "NDCG@5").published is None
+
+
+def test_data_the_paper_did_not_use_has_no_published_values_unless_forced(tmp_path: Path) -> None:
+    write(tmp_path, "tiger", [1, 0], dataset="scientific2018")
+    table = overall_table(tmp_path, "scientific2018", published=True)
+    assert cell(table, "TIGER", "Recall@5").published is None
+    assert any(note.startswith("The paper prints no numbers for scientific2018") for note in table.notes)
+    forced = overall_table(tmp_path, "scientific2018", paper_dataset="Scientific")
+    assert cell(forced, "TIGER", "Recall@5").published == 0.0275
+    assert any("scientific2018 is other data than the paper's Scientific" in note for note in forced.notes)
+    with pytest.raises(ResultsError, match="known: Instrument, Scientific, Game"):
+        overall_table(tmp_path, "scientific2018", paper_dataset="Books")
+
+
+def test_a_lite_run_beside_the_papers_values_is_called_one(tmp_path: Path) -> None:
+    write(tmp_path, "tiger", [1, 0], dataset="game", preset="lite")
+    assert any("preset lite" in note for note in overall_table(tmp_path, "game", published=True).notes)
+
+
+ABLATIONS = {
+    "full": "ETEGRec",
+    "wo-sia": "w/o SIA",
+    "wo-psa": "w/o PSA",
+    "wo-sia-psa": "w/o SIA&PSA",
+    "wo-at": "w/o AT",
+    "wo-at-finetuned": "w/o AT + fine-tuning",
+    "wo-ete": "w/o ETE",
+}
+
+
+def test_ablation_rows_stand_in_the_papers_order_with_its_values(tmp_path: Path) -> None:
+    for variant in sorted(ABLATIONS):
+        write_variant(tmp_path, variant, ABLATIONS[variant], [1, 0], dataset="instrument")
+    write(tmp_path, "tiger", [1, 0], dataset="instrument")
+    table = ablation_table(tmp_path, "instrument", published=True)
+    assert labels(table) == list(ABLATIONS.values())
+    assert cell(table, "w/o SIA&PSA", "NDCG@10").published == 0.0317
+    assert cell(table, "w/o AT + fine-tuning", "NDCG@10").published is None
+
+
+def test_ablation_stars_are_holm_corrected_tests_against_the_full_method(tmp_path: Path) -> None:
+    shares = {"full": 0.30, "wo-sia": 0.27, "wo-psa": 0.20}
+    ranks = {variant: made_up_ranks(2_000, share, i) for i, (variant, share) in enumerate(shares.items())}
+    for variant, values in ranks.items():
+        write_variant(tmp_path, variant, ABLATIONS[variant], values)
+    table = ablation_table(tmp_path, "demo")
+    hits = {variant: (values > 0).astype(float) for variant, values in ranks.items()}
+    raw = {v: stats.ttest_rel(hits[v], hits["full"]).pvalue for v in ("wo-sia", "wo-psa")}
+    assert raw["wo-psa"] < raw["wo-sia"]
+    assert cell(table, "w/o PSA", "Recall@10").p_value == pytest.approx(2 * raw["wo-psa"])
+    assert cell(table, "w/o SIA", "Recall@10").p_value == pytest.approx(max(2 * raw["wo-psa"], raw["wo-sia"]))
+    assert cell(table, "w/o PSA", "Recall@10").significant
+    assert cell(table, "ETEGRec", "Recall@10").p_value is None
+
+
+def test_an_ablation_without_the_full_method_says_that_nothing_was_tested(tmp_path: Path) -> None:
+    write_variant(tmp_path, "wo-sia", "w/o SIA", [1, 0])
+    assert any("full method has no finished run" in note for note in ablation_table(tmp_path, "demo").notes)
+
+
+def test_data_set_statistics_equal_the_papers_table_2_on_its_own_counts() -> None:
+    counts = {
+        "instrument": {"users": 57439, "items": 24587, "interactions": 511836},
+        "demo": {"users": 10, "items": 5, "interactions": 20, "synthetic": True},
+    }
+    table = datasets_table(counts, published=True)
+    assert [c.difference for c in table.rows[0].cells[:3]] == [0, 0, 0]
+    assert table.rows[0].cells[3].difference == pytest.approx(0, abs=5e-4)  # printed to 3 decimals
+    assert table.rows[1].label == "demo (synthetic)"
+    assert [c.value for c in table.rows[1].cells] == pytest.approx([10, 5, 20, 60.0, 2.0])
+    assert "The paper prints no numbers for demo." in table.notes
+    with pytest.raises(ResultsError, match="at least one"):
+        datasets_table({})
+
+
+def test_tables_are_values_that_do_not_change_under_a_reader(tmp_path: Path) -> None:
+    write(tmp_path, "tiger", [1, 0])
+    table = overall_table(tmp_path, "demo")
+    assert table == overall_table(tmp_path, "demo")
+    assert replace(table, caption="x") != table
