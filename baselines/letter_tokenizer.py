@@ -1,0 +1,275 @@
+"""LETTER's tokenizer: an RQ-VAE on text vectors, aligned with collaborative vectors, its codes kept diverse.
+
+METHODS B.4. Shape legend: B rows, N items, L levels, K codes per level, G code groups, D code width, Z text width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from harness.errors import StageError
+from harness.protocols import FitContext
+from harness.seeding import numpy_stream, torch_stream
+from harness.tokenizer.codes import deduplicate, occurrence_ranks, tuple_keys
+from harness.tokenizer.constrained_kmeans import constrained_kmeans
+from harness.tokenizer.fit import (
+    ENCODE_ITEMS,
+    STAGE,
+    Cluster,
+    TokenizerTraining,
+    kmeans,
+    start_codebooks,
+    tokenizer_plan,
+)
+from harness.tokenizer.rqvae import RQVAE, RQVAEConfig, tokenizer_loss
+from harness.tokenizer.sinkhorn import sinkhorn_at_level, sinkhorn_codes
+from harness.training import Losses, train
+
+MASKED_LOGIT = -1e12
+
+
+class LetterTokenizerConfig(TokenizerTraining):
+    """LETTER's tokenizer: the official code's sizes and schedule, the weights of METHODS B.4."""
+
+    rqvae: RQVAEConfig = RQVAEConfig(hidden_sizes=(2048, 1024, 512, 256, 128, 64), code_dim=32, num_levels=4)
+    epochs: int = Field(default=20_000, ge=1, description="at most")
+    warmup_epochs: float = Field(default=0, ge=0, description="epochs in which the rate rises from 0")
+    decay: Literal["linear", "constant"] = Field(default="constant", description="constant: the rate stays")
+    max_norm: float | None = Field(default=None, gt=0, description="of the gradient; none: no clipping")
+    alpha_cf: float = Field(default=0.02, ge=0, description="weight of the collaborative alignment")
+    beta_div: float = Field(default=1e-4, ge=0, description="weight of the diversity loss")
+    num_groups: int = Field(default=10, ge=1, description="groups of similar codes per level")
+    refresh_groups_every: int = Field(default=10, ge=1, description="epochs; the official code's value is 1")
+    sinkhorn_epsilon: float = Field(default=0.003, gt=0, description="entropy of the last level's balanced assignment")
+    sinkhorn_iterations: int = Field(default=50, ge=1)
+    collision_rounds: int = Field(default=20, ge=0, description="rounds that give colliding items other last codes")
+    dedup: bool = Field(default=False, description="append a de-duplication token instead of those rounds")
+
+    @model_validator(mode="after")
+    def _groups_have_pairs(self) -> LetterTokenizerConfig:
+        if self.rqvae.codebook_size < 2 * self.num_groups:
+            raise ValueError(
+                f"codebook_size >= 2 * num_groups must hold, but got codebook_size={self.rqvae.codebook_size}, "
+                f"num_groups={self.num_groups}; lower num_groups"
+            )
+        return self
+
+
+def deduplicated(config: LetterTokenizerConfig) -> LetterTokenizerConfig:
+    """The config with ETEGRec's kind of codes: three levels of width 128 and a de-duplication token (METHODS B.4).
+
+    The encoder loses its layers that are narrower than the codes.
+    """
+    hidden_sizes = tuple(size for size in config.rqvae.hidden_sizes if size > 128)
+    rqvae = config.rqvae.replace(num_levels=3, code_dim=128, hidden_sizes=hidden_sizes)
+    return config.replace(rqvae=rqvae, dedup=True)
+
+
+class LetterTokenizer(nn.Module):
+    """An RQ-VAE and the present group of each of its codes, which must survive an interruption."""
+
+    groups_LK: Tensor
+
+    def __init__(self, rqvae: RQVAE) -> None:
+        super().__init__()
+        self.rqvae = rqvae
+        self.register_buffer("groups_LK", torch.zeros(rqvae.codebooks_LKD.shape[:2], dtype=torch.int64))
+
+
+def fit_letter_tokenizer(
+    config: LetterTokenizerConfig,
+    text_vectors_NZ: Tensor | np.ndarray,
+    cf_vectors_ND: Tensor | np.ndarray,
+    context: FitContext,
+) -> tuple[RQVAE, Tensor]:
+    """The selected RQ-VAE, and the codes (N, L) int64 of all items (N, L + 1 with `dedup`).
+
+    Row i - 1 of both inputs is item i; the collaborative vectors must be as wide as the codes. Without `dedup`,
+    items that still collide after `collision_rounds` keep a shared tuple.
+    Raises `StageError` for inputs that do not fit together, and where a loss is not finite.
+    """
+    _check_inputs(text_vectors_NZ, cf_vectors_ND, config.rqvae.code_dim)
+    text_NZ = torch.as_tensor(text_vectors_NZ, dtype=torch.float32).to(context.device)
+    cf_ND = torch.as_tensor(cf_vectors_ND, dtype=torch.float32).to(context.device)
+    rqvae = RQVAE(text_NZ.shape[1], config.rqvae, generator=torch_stream(context.seed, STAGE, "init"))
+    model = LetterTokenizer(rqvae).to(context.device)
+    assign = sinkhorn_at_level(
+        config.rqvae.num_levels - 1, epsilon=config.sinkhorn_epsilon, iterations=config.sinkhorn_iterations
+    )
+
+    def begin(epoch: int) -> None:
+        if epoch == 0:
+            start_codebooks(rqvae, text_NZ, size_bounded_kmeans(config.rqvae.codebook_size, context.seed))
+        if config.beta_div and epoch % config.refresh_groups_every == 0:
+            model.groups_LK.copy_(code_groups(rqvae.codebooks_LKD, config.num_groups, context.seed, epoch))
+
+    def losses(rows_B: Tensor) -> Iterator[Losses]:
+        text_BZ = text_NZ[rows_B]
+        output = rqvae(text_BZ, assign)
+        quantized = output.quantized
+        semantic = tokenizer_loss(output, text_BZ, config.rqvae)
+        collaborative = collaborative_loss(quantized.quantized_BD, cf_ND[rows_B])
+        total = semantic + config.alpha_cf * collaborative
+        parts = {"semantic": semantic, "collaborative": collaborative}
+        if config.beta_div:
+            partners_BL = draw_partners(quantized.codes_BL, model.groups_LK)
+            parts["diversity"] = diversity_loss(rqvae.codebooks_LKD, quantized.codes_BL, partners_BL)
+            total = total + config.beta_div * parts["diversity"]
+        yield {"total": total, **parts}
+
+    train(tokenizer_plan(model, rqvae, config, text_NZ, begin=begin, losses=losses), context)
+    return rqvae, item_codes(rqvae, text_NZ, config)
+
+
+def collaborative_loss(quantized_BD: Tensor, cf_vectors_BD: Tensor) -> Tensor:
+    """L_CF in nats, a scalar: cross-entropy of each item's own collaborative vector among those of the batch.
+
+    Logits are raw inner products of the straight-through sum, so the gradient reaches the encoder alone.
+    """
+    own_B = torch.arange(len(quantized_BD), device=quantized_BD.device)
+    return F.cross_entropy(quantized_BD @ cf_vectors_BD.T, own_B)
+
+
+def diversity_loss(codebooks_LKD: Tensor, codes_BL: Tensor, partners_BL: Tensor) -> Tensor:
+    """L_div in nats, a scalar: how unlike each chosen code is to its partner, among the level's other codes.
+
+    Logits are the inner products of the chosen code with all codes of its level, itself masked. Averaged over
+    batch and levels; the gradient moves chosen and compared codes alike.
+    """
+    losses = []
+    for codebook_KD, codes_B, partners_B in zip(codebooks_LKD, codes_BL.unbind(1), partners_BL.unbind(1), strict=True):
+        logits_BK = F.embedding(codes_B, codebook_KD) @ codebook_KD.T
+        logits_BK = logits_BK.scatter(1, codes_B[:, None], MASKED_LOGIT)
+        losses.append(F.cross_entropy(logits_BK, partners_B))
+    return torch.stack(losses).mean()
+
+
+def draw_partners(codes_BL: Tensor, groups_LK: Tensor) -> Tensor:
+    """(B, L) int64 for each code another one of its group, uniformly, from torch's default generator.
+
+    Every group must have at least two codes.
+    """
+    uniforms_BL = torch.rand(codes_BL.shape, device=codes_BL.device)
+    levels = zip(codes_BL.unbind(1), groups_LK, uniforms_BL.unbind(1), strict=True)
+    return torch.stack([_partners(*level) for level in levels], dim=1)
+
+
+def _partners(codes_B: Tensor, groups_K: Tensor, uniforms_B: Tensor) -> Tensor:
+    """(B,) the partners of one level: a step of 1 to size - 1 around the ring of the code's group."""
+    members_K = groups_K.argsort(stable=True)  # codes, group by group
+    places_K = occurrence_ranks(groups_K)  # each code's place within its group
+    sizes_G = torch.bincount(groups_K)
+    starts_G = sizes_G.cumsum(0) - sizes_G
+    group_B = groups_K[codes_B]
+    size_B = sizes_G[group_B]
+    step_B = 1 + (uniforms_B * (size_B - 1)).long().clamp(max=size_B - 2)  # a product may round up to size - 1
+    return members_K[starts_G[group_B] + (places_K[codes_B] + step_B) % size_B]
+
+
+def code_groups(codebooks_LKD: Tensor, num_groups: int, seed: int, epoch: int) -> Tensor:
+    """(L, K) int64 on the CPU: the group of each code, by size-bounded k-means of each level's code vectors."""
+    min_size, max_size = group_bounds(codebooks_LKD.shape[1], num_groups)
+    labels = [
+        constrained_kmeans(
+            codebook_KD, num_groups, min_size=min_size, max_size=max_size,
+            stream=numpy_stream(seed, STAGE, "groups", epoch, level), iterations=10, restarts=10,
+        ).labels_N
+        for level, codebook_KD in enumerate(codebooks_LKD.detach().cpu().numpy())
+    ]  # fmt: skip
+    return torch.from_numpy(np.stack(labels))
+
+
+def group_bounds(codebook_size: int, num_groups: int) -> tuple[int, int]:
+    """Least and largest size of a code group: 10 and 60 for 10 groups of 256 codes (METHODS B.4).
+
+    For other sizes: half the average size, at least 2 and at most 10; and 60, or the average where it is larger.
+    """
+    return max(2, min(codebook_size // (2 * num_groups), 10)), max(60, -(-codebook_size // num_groups))
+
+
+def size_bounded_kmeans(num_clusters: int, seed: int) -> Cluster:
+    """A `Cluster` by size-bounded k-means; plain k-means where there are no more points than clusters."""
+    unbounded = kmeans(num_clusters, seed)
+
+    def centers(points_ND: np.ndarray, level: int) -> np.ndarray:
+        if len(points_ND) <= num_clusters:
+            return unbounded(points_ND, level)
+        min_size, max_size = initial_bounds(len(points_ND), num_clusters)
+        stream = numpy_stream(seed, STAGE, "kmeans", level)
+        return constrained_kmeans(
+            points_ND, num_clusters, min_size=min_size, max_size=max_size, stream=stream, iterations=10, restarts=1
+        ).centers_KD
+
+    return centers
+
+
+def initial_bounds(num_items: int, codebook_size: int) -> tuple[int, int]:
+    """Least and largest size of a first cluster: min(N // 512, 50) for 256 codes, and 4 times that (METHODS B.4).
+
+    512 is twice the number of codes. Where 4 times the least size cannot hold all items (few items, or more than
+    200 per code), the largest size is twice the average.
+    """
+    min_size = min(num_items // (2 * codebook_size), 50)
+    max_size = 4 * min_size
+    if max_size * codebook_size < num_items:
+        max_size = -(-2 * num_items // codebook_size)
+    return min_size, max_size
+
+
+@torch.no_grad()
+def item_codes(rqvae: RQVAE, text_vectors_NZ: Tensor, config: LetterTokenizerConfig) -> Tensor:
+    """(N, L) int64 nearest codes, colliding items then given other last codes; (N, L + 1) with `dedup`."""
+    chunks = [rqvae.quantize(rqvae.encode(text_BZ)) for text_BZ in text_vectors_NZ.split(ENCODE_ITEMS)]
+    codes_NL = torch.cat([chunk.codes_BL for chunk in chunks])
+    if config.dedup:
+        return deduplicate(codes_NL, config.rqvae.codebook_size)
+    return resolve_collisions(
+        codes_NL, torch.cat([chunk.distances[-1] for chunk in chunks]), rounds=config.collision_rounds,
+        epsilon=config.sinkhorn_epsilon, iterations=config.sinkhorn_iterations,
+    )  # fmt: skip
+
+
+def resolve_collisions(
+    codes_NL: Tensor, last_distances_NK: Tensor, *, rounds: int, epsilon: float = 0.003, iterations: int = 50
+) -> Tensor:
+    """(N, L) int64 codes in which items of one tuple have spread over the last level, as far as `rounds` allow.
+
+    In each round, every group of items with the same tuple is assigned anew, by Sinkhorn within the group.
+    """
+    codes_NL = codes_NL.clone()
+    for _ in range(rounds):
+        colliding = colliding_groups(codes_NL)
+        if not colliding:
+            break
+        for rows_G in colliding:
+            distances_GK = last_distances_NK[rows_G]
+            codes_NL[rows_G, -1] = sinkhorn_codes(distances_GK, epsilon=epsilon, iterations=iterations)
+    return codes_NL
+
+
+def colliding_groups(codes_NL: Tensor) -> list[Tensor]:
+    """Rows of items that share a tuple: one tensor of row numbers, ascending, per shared tuple."""
+    _, tuple_N, counts_T = tuple_keys(codes_NL).unique(return_inverse=True, return_counts=True)
+    groups = tuple_N.argsort(stable=True).split(counts_T.tolist())
+    return [rows for rows in groups if len(rows) > 1]
+
+
+def _check_inputs(text_vectors: Tensor | np.ndarray, cf_vectors: Tensor | np.ndarray, code_dim: int) -> None:
+    """Raises `StageError` unless both inputs have the same items, and the collaborative ones the codes' width."""
+    if len(text_vectors) != len(cf_vectors):
+        raise StageError(
+            f"text and collaborative vectors must belong to the same items, but there are {len(text_vectors)} and "
+            f"{len(cf_vectors)}; make both from one prepared data set"
+        )
+    if cf_vectors.shape[1] != code_dim:
+        raise StageError(
+            f"collaborative vectors must be as wide as the codes, but got {cf_vectors.shape[1]} and "
+            f"rqvae.code_dim={code_dim}; train the collaborative model with that width"
+        )
