@@ -8,7 +8,7 @@ Shape legend: B rows or users, T tokens of packed rows, M targets, N items, D wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from torch import Tensor
 from harness.config import Config, digest
 from harness.data.dataset import Catalog, Dataset, Sequences
 from harness.data.sequence_batches import TrainingRows, UnseenItems
+from harness.data.text import save_vectors
 from harness.errors import StageError
 from harness.evaluation import SELECTION_K
 from harness.nn.sasrec import PackedRows, SASRec, Style, pack
@@ -90,6 +91,7 @@ def original_form(config: SASRecConfig) -> SASRecConfig:
 
 PAPER = SASRecConfig()
 LITE = SASRecConfig(hidden_size=64, epochs=60, patience=5)
+LITE_VECTORS = LITE  # where another method only needs the item table
 
 
 def vectors_config(hidden_size: int, base: SASRecConfig = PAPER) -> SASRecConfig:
@@ -287,3 +289,15 @@ def fit_sasrec(config: SASRecConfig, dataset: Dataset, context: FitContext) -> S
     )
     network.eval()
     return recommender
+
+
+def build_sasrec_vectors(
+    config: SASRecConfig, dataset: Dataset, inputs: Mapping[str, Path], context: FitContext
+) -> None:
+    """Writes the trained item table, row i - 1 for item i, not normalised, with the item keys (METHODS B.1).
+
+    Items without training interactions have rows too: what the softmax made of them.
+    """
+    recommender = fit_sasrec(config, dataset, context)
+    vectors_ND = recommender.network.item_vectors_ND.detach().cpu().numpy()
+    save_vectors(context.folder, dataset.catalog.keys, vectors_ND)
