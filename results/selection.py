@@ -12,7 +12,6 @@ import numpy as np
 import polars as pl
 
 from results.errors import ResultsError
-from results.metrics import user_values
 from results.schema import RunRecord
 from results.store import Run, find_runs
 
@@ -75,11 +74,6 @@ def select_runs(
         notes.extend(note)
     _refuse_mixture(groups)
     return Selection(tuple(groups), (*notes, *_disclosures(groups)))
-
-
-def value_matrix(group: Group, metric: str, k: int) -> np.ndarray:
-    """(S, U) float64 per-user values, users ascending."""
-    return np.stack([user_values(ranks, metric, k, group.runs[0].list_length) for ranks in rank_matrix(group)])
 
 
 def rank_matrix(group: Group) -> np.ndarray:

@@ -53,6 +53,11 @@ def test_permutation_test_agrees_with_every_sign_pattern_enumerated() -> None:
     assert result.p_value == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 40_000))
 
 
+def test_a_permutation_p_value_is_never_0_since_the_data_count_as_one_draw() -> None:
+    result = permutation_test(np.ones(200), np.zeros(200), np.random.default_rng(0), draws=99)
+    assert result.p_value == 1 / 100
+
+
 def test_bootstrap_interval_agrees_with_a_plain_resampling_loop() -> None:
     random = np.random.default_rng(2)
     values = random.choice([0.0, 0.4, 1.0], size=(3, 300), p=[0.8, 0.1, 0.1]) + np.array([[0.0], [0.02], [0.05]])
