@@ -1,0 +1,110 @@
+"""The application: its commands, and how any failure becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from harness import __version__
+from harness.cli import data, doctor, methods, run, tables
+from harness.errors import DataError, HarnessError, StageError, UsageError
+from results.errors import ResultsError
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="harness",
+    help="Trains generative and classical recommenders, ETEGRec and its ablations among them, under one evaluation, "
+    "and prints the paper's tables from what is stored.",
+    epilog="Example: harness run --ablation all",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run", epilog=run.EXAMPLES)(run.run)
+app.command("table", epilog=tables.TABLE_EXAMPLES)(tables.table)
+app.command("ls", epilog=tables.LS_EXAMPLES)(tables.ls)
+app.command("show", epilog=tables.SHOW_EXAMPLES)(tables.show)
+app.add_typer(data.app, name="data")
+app.command("methods", epilog=methods.EXAMPLES)(methods.methods)
+app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"etegrec-harness {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _global_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks; taken in any place of a command.")] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs a command and exits: 0 done, 1 something failed, 2 wrong usage or bad input, 130 interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        code = app(arguments, prog_name="harness", standalone_mode=False)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        else:
+            print(f"error: {told(error)}", file=sys.stderr)
+        sys.exit(exit_code(error))
+    sys.exit(code if isinstance(code, int) else OK)
+
+
+def exit_code(error: Exception) -> int:
+    """2 for what the user asked wrongly or gave in bad shape, 1 for everything else."""
+    is_input = isinstance(error, UsageError | DataError | ResultsError | FileNotFoundError | NotADirectoryError)
+    return USAGE if is_input else getattr(error, "exit_code", FAILED)
+
+
+def told(error: Exception) -> str:
+    """The failure in one line; a fault of ours leaves its traceback in a file that the line names."""
+    if isinstance(error, StageError | HarnessError | ResultsError):
+        return _one_line(str(error))
+    if isinstance(error, typer.TyperException):
+        return _one_line(error.format_message()) or "a command is missing; see harness --help"
+    if isinstance(error, OSError) and error.errno is not None:
+        return _told_by_system(error)
+    handle, path = tempfile.mkstemp(prefix="harness-", suffix=".traceback.txt")
+    with os.fdopen(handle, "w") as file:
+        traceback.print_exception(error, file=file)
+    summary = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {summary} (an error of the harness; its traceback is in {path})"
+
+
+def _told_by_system(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    remedies = {
+        errno.ENOSPC: "free some space and give the same command again; everything computed stays",
+        errno.EDQUOT: "free some of your quota and give the same command again; everything computed stays",
+        errno.EACCES: "choose a folder that you may write with --runs-dir and --cache-dir",
+        errno.EROFS: "choose a folder that you may write with --runs-dir and --cache-dir",
+        errno.EPERM: "choose a folder that you may write with --runs-dir and --cache-dir",
+        errno.ENOTDIR: "choose another folder",
+    }
+    remedy = remedies.get(error.errno or 0)
+    return f"{where}{error.strerror}" + (f"; {remedy}" if remedy else "")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,91 @@
+"""`harness methods`: what can be run, and with which fields."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.options import Json, print_json
+
+if TYPE_CHECKING:
+    from harness.config import Config
+    from harness.protocols import Method
+
+EXAMPLES = (
+    "Examples: [bold]harness methods[/] · [bold]harness methods etegrec --preset paper[/] · "
+    "[bold]harness methods sasrec > sasrec.toml[/] (edit it, then harness run --config sasrec.toml)"
+)
+
+
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Print this method's fields as TOML.")] = None,
+    preset: Annotated[str, typer.Option(help="Whose values to print: lite or paper.")] = "lite",
+    recipe: Annotated[str, typer.Option(help="default, paper or official.")] = "default",
+    dataset: Annotated[str, typer.Option(help="Data set whose published values the paper preset takes.")] = "demo",
+    json: Json = False,
+) -> None:
+    """List the methods, or print the fields of one."""
+    from harness.methods import method_named
+    from harness.methods import methods as all_methods
+    from harness.planning import Settings, configured
+
+    if name is None:
+        _list(list(all_methods().values()), json)
+        return
+    method = method_named(name)
+    config = configured(method, dataset, Settings(preset=preset, recipe=recipe))
+    if json:
+        print_json({"method": name, "preset": preset, "recipe": recipe, "config": config.model_dump(mode="json")})
+    else:
+        print(described(config, name))
+        for assumption in method.assumptions(config):
+            print(f"note: {assumption}", file=sys.stderr)
+
+
+def described(config: Config, table: str) -> str:
+    """TOML of a config, each field's description beside its value; `--config` reads it back."""
+    from harness.config import Config, to_toml
+
+    lines, children = [f"[{table}]"], []
+    for field, value in dict(config).items():
+        if isinstance(value, Config):
+            children.append(described(value, f"{table}.{field}"))
+            continue
+        line = to_toml({field: config.model_dump(mode="json")[field]}).strip().replace("\n", " ")
+        about = type(config).model_fields[field].description
+        lines.append(f"{line}  # {about}" if about else line)
+    return "\n".join(["\n".join(lines), *children]).replace("\n[", "\n\n[")
+
+
+def _list(found: list[Method], as_json: bool) -> None:
+    """The methods with presets, recipes and ablations."""
+    rows = [
+        {
+            "name": method.name,
+            "title": method.title,
+            "presets": list(method.presets),
+            "recipes": ["default", *method.recipes],
+            "ablations": list(method.ablations),
+        }
+        for method in found
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    for heading in ("Method", "Title", "Presets", "Recipes", "Ablations"):
+        grid.add_column(heading, no_wrap=heading in ("Method", "Title"))
+    for row in rows:
+        grid.add_row(*[Text(_listed(value)) for value in row.values()])
+    Console(highlight=False).print(grid)
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)

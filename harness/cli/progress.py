@@ -1,0 +1,155 @@
+"""How a run is watched: bars on a terminal, a plain line per finished job elsewhere; always on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.text import Text
+
+from harness.experiment import run_key
+from harness.planning import Plan
+from harness.protocols import Progress as Epoch
+from harness.workers import Observer, Outcome
+from results.panels import duration
+
+WIDE = 110  # columns of a terminal that has room for bars
+
+
+def job_labels(plan: Plan) -> dict[str, str]:
+    """What each job does, by its key: a cell's fit and its test bear the cell's name, shared stages their kind's."""
+    labels = {stage.key: f"{stage.kind}, seed {stage.seed}" for stage in plan.stages}
+    labels |= {cell.fit.key: cell.label for cell in plan.cells}
+    return labels | {run_key(cell): f"{cell.label}: test" for cell in plan.cells}
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Shows on a terminal that something is being done while the block lasts."""
+    with Console(stderr=True).status(what):
+        yield
+
+
+@contextmanager
+def observed(plan: Plan, total: int) -> Iterator[Observer]:
+    """An observer for `run_plan` that shows what goes on while the block lasts; `total` jobs are expected."""
+    console = Console(stderr=True, highlight=False)
+    jobs = Jobs(job_labels(plan), total)
+    if not console.is_terminal:
+        yield Observer(jobs.started, jobs.message, lambda key, outcome: _print(console, jobs.ended(key, outcome)))
+        return
+    bars = _bars(console)
+    watcher = Bars(jobs, bars)
+    with bars:
+        yield Observer(watcher.started, watcher.message, watcher.ended)
+
+
+@dataclass
+class Jobs:
+    """The jobs that were started, and the last thing that each reported."""
+
+    labels: dict[str, str]
+    total: int
+    begun: dict[str, float] = field(default_factory=dict)
+    last: dict[str, Epoch] = field(default_factory=dict)
+    finished: int = 0
+
+    def started(self, key: str) -> None:
+        """Notes when a job began."""
+        self.begun[key] = time.monotonic()
+
+    def message(self, key: str, epoch: Epoch) -> None:
+        """Notes a job's last epoch."""
+        self.last[key] = epoch
+
+    def ended(self, key: str, outcome: Outcome) -> str:
+        """The line that tells how a job ended."""
+        self.finished += 1
+        where = f"[{self.finished}/{self.total}] {self.labels[key]}"
+        if outcome.status != "done":
+            return f"{where}: {outcome.status}: {outcome.error}"
+        took = duration(time.monotonic() - self.begun[key])
+        epoch = self.last.get(key)
+        score = f", validation NDCG@10 {epoch.score:.4f}" if epoch and epoch.score is not None else ""
+        return f"{where}: done in {took}{score}"
+
+
+class Bars:
+    """One bar per running job."""
+
+    def __init__(self, jobs: Jobs, bars: Progress):
+        self.jobs = jobs
+        self.bars = bars
+        self.tasks: dict[str, TaskID] = {}
+
+    def started(self, key: str) -> None:
+        """Adds a bar."""
+        self.jobs.started(key)
+        label = escape(self.jobs.labels[key])
+        self.tasks[key] = self.bars.add_task(label, total=None, stage="", loss="", score="", since=None)
+
+    def message(self, key: str, epoch: Epoch) -> None:
+        """Moves a bar to the epoch reported."""
+        before = self.jobs.last.get(key)
+        self.jobs.message(key, epoch)
+        if before is None or before.stage != epoch.stage:
+            self.bars.update(self.tasks[key], since=(time.monotonic(), epoch.epoch))
+        self.bars.update(
+            self.tasks[key],
+            completed=epoch.epoch,
+            total=epoch.epochs,
+            stage=escape(epoch.stage),
+            loss=f"{epoch.loss:.3f}",
+            score="" if epoch.score is None else f"{epoch.score:.4f}",
+        )
+
+    def ended(self, key: str, outcome: Outcome) -> None:
+        """Replaces a bar by a line above the others."""
+        if key in self.tasks:
+            self.bars.remove_task(self.tasks.pop(key))
+        _print(self.bars.console, self.jobs.ended(key, outcome))
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(Text(line), soft_wrap=True)
+
+
+class TimeLeft(ProgressColumn):
+    """Time to the stage's last epoch at the pace since this process began it; early stopping may end it before."""
+
+    def render(self, task: Task) -> Text:
+        """The column's text."""
+        since = task.fields["since"]
+        if since is None or task.total is None or task.completed <= since[1]:
+            return Text("")
+        pace = (time.monotonic() - since[0]) / (task.completed - since[1])
+        return Text(f"≤ {duration(pace * (task.total - task.completed))}", "cyan")
+
+
+class EpochsDone(ProgressColumn):
+    """Epochs done and epochs at most."""
+
+    def render(self, task: Task) -> Text:
+        """The column's text."""
+        return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}", "green")
+
+
+def _bars(console: Console) -> Progress:
+    wide = console.width >= WIDE
+    return Progress(
+        TextColumn("{task.description}"),
+        TextColumn("{task.fields[stage]}", style="dim"),
+        *([BarColumn(bar_width=None)] if wide else []),
+        EpochsDone(),
+        TextColumn("loss {task.fields[loss]}" if wide else "{task.fields[loss]}"),
+        TextColumn("NDCG@10 {task.fields[score]}" if wide else "{task.fields[score]}", style="bold"),
+        TimeLeft(),
+        console=console,
+        transient=True,
+        expand=wide,
+    )

@@ -1,0 +1,192 @@
+"""`harness table`, `ls` and `show`: what is stored, printed again without computing anything."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from harness.cli import options
+from harness.cli.options import CacheDir, Json, RunsDir, print_json
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from results.store import Run, UnfinishedRun
+    from results.table import Table
+
+TABLE_EXAMPLES = (
+    "Examples: [bold]harness table overall[/] · [bold]harness table ablation --dataset scientific --published[/] · "
+    "[bold]harness table overall --format latex --out table3.tex[/]"
+)
+LS_EXAMPLES = "Examples: [bold]harness ls[/] · [bold]harness ls --dataset demo --method etegrec --seed 0[/]"
+SHOW_EXAMPLES = "Examples: [bold]harness show etegrec/wo-sia[/] · [bold]harness show 3f2a91 --json[/]"
+
+DatasetFilter = Annotated[str | None, typer.Option("--dataset", help="Name of the data set.", metavar="NAME")]
+ContractFilter = Annotated[str | None, typer.Option("--contract", help="Beginning of the contract's digest.")]
+PresetFilter = Annotated[str | None, typer.Option("--preset", help="lite or paper.")]
+
+
+def table(
+    which: Annotated[
+        Literal["overall", "ablation", "datasets"], typer.Argument(help="Table 3, Table 4 or Table 2 of the paper.")
+    ],
+    dataset: DatasetFilter = None,
+    method: Annotated[str, typer.Option(help="Whose ablations.")] = "etegrec",
+    format: Annotated[
+        Literal["rich", "text", "md", "latex", "csv", "json", "html"], typer.Option(help="How to print.")
+    ] = "rich",
+    out: Annotated[Path | None, typer.Option(help="File to write instead of stdout.", metavar="FILE")] = None,
+    published: Annotated[bool, typer.Option("--published", help="The paper's values, and ours minus those.")] = False,
+    config: Annotated[
+        list[str] | None, typer.Option(help="Beginning of a config's digest, where there are several. Repeatable.")
+    ] = None,
+    contract: ContractFilter = None,
+    preset: PresetFilter = None,
+    json: Json = False,
+    runs_dir: RunsDir = options.RUNS,
+    cache_dir: CacheDir = options.CACHE,
+) -> None:
+    """Print a table of the paper, made from stored runs."""
+    from results.tables import ablation_table, datasets_table, overall_table
+
+    filters: dict[str, Any] = {"configs": config or [], "contract": contract, "preset": preset, "published": published}
+    if which == "datasets":
+        made = datasets_table(_counts(cache_dir, dataset), published=published)
+    elif which == "overall":
+        made = overall_table(runs_dir, dataset or _only_dataset(runs_dir), **filters)
+    else:
+        made = ablation_table(runs_dir, dataset or _only_dataset(runs_dir), method=method, **filters)
+    _print(made, "json" if json else format, out)
+
+
+def ls(
+    dataset: DatasetFilter = None,
+    method: Annotated[str | None, typer.Option(help="Name of the method.")] = None,
+    variant: Annotated[str | None, typer.Option(help="full, wo-sia, ...")] = None,
+    config: Annotated[str | None, typer.Option(help="Beginning of the config's digest.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed.")] = None,
+    contract: ContractFilter = None,
+    preset: PresetFilter = None,
+    json: Json = False,
+    runs_dir: RunsDir = options.RUNS,
+) -> None:
+    """List runs, those that are unfinished last."""
+    from rich.console import Console
+
+    from results.panels import runs_table
+    from results.store import find_runs, find_unfinished
+
+    place: dict[str, Any] = {
+        "dataset": dataset, "method": method, "variant": variant, "config": config, "seed": seed
+    }  # fmt: skip
+    runs = find_runs(runs_dir, **place, contract=contract, preset=preset)
+    unfinished = find_unfinished(runs_dir, **place)
+    if json:
+        print_json([_record(run) for run in runs] + [_unfinished(run) for run in unfinished])
+    elif runs or unfinished:
+        Console(highlight=False).print(runs_table(runs, unfinished))
+    else:
+        print(f"no run in {runs_dir} matches; make one with: harness run", file=sys.stderr)
+
+
+def show(
+    run: Annotated[
+        str, typer.Argument(help="A run's folder, or a part of its path that is unique: etegrec/wo-sia, a digest.")
+    ],
+    json: Json = False,
+    runs_dir: RunsDir = options.RUNS,
+) -> None:
+    """Print one run: scores, curves, health of the codes, cost, config, environment."""
+    from rich.console import Console
+
+    from results.panels import run_panel
+    from results.store import read_run
+
+    found = read_run(_run_folder(run, runs_dir))
+    if json:
+        environment = {"environment": found.environment(), "config_toml": found.config_text()}
+        print_json(_record(found) | environment)
+    else:
+        Console(highlight=False).print(run_panel(found))
+
+
+def _counts(cache_dir: Path, dataset: str | None) -> dict[str, dict[str, Any]]:
+    """Counts of all prepared data sets in the cache, or of the named one; the newest of each name."""
+    from harness.data.open import prepared_folders
+    from harness.data.prepare import describe
+
+    counts = {found["name"]: found for found in map(describe, prepared_folders(cache_dir))}
+    if dataset is not None and dataset not in counts:
+        raise UsageError(
+            f"data set '{dataset}' must have been prepared, but {cache_dir} holds: {', '.join(counts) or 'none'}; "
+            f"give harness data describe {dataset}"
+        )
+    return {name: count for name, count in counts.items() if dataset in (None, name)}
+
+
+def _only_dataset(runs_dir: Path) -> str:
+    """The data set that all runs are of; `UsageError` when there are several, or none."""
+    from results.store import DONE
+
+    names = sorted({path.relative_to(runs_dir).parts[0] for path in runs_dir.glob(f"*/*/*/*/seed=*/{DONE}")})
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise UsageError(f"a table needs finished runs, but {runs_dir} has none; make some with: harness run")
+    raise UsageError(f"one data set must be named, but {runs_dir} has runs of {', '.join(names)}; add --dataset NAME")
+
+
+def _print(made: Table, format: str, out: Path | None) -> None:
+    from rich.console import Console
+
+    from results.render import render, to_rich
+
+    if format == "rich" and out is None:
+        Console().print(to_rich(made))
+        return
+    text = render(made, "text" if format == "rich" else format)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    temporary = out.with_name(out.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, out)
+    print(f"wrote {out}", file=sys.stderr)
+
+
+def _run_folder(wanted: str, runs_dir: Path) -> Path:
+    """The one run folder that is meant by a path or by a part of a path."""
+    if Path(wanted).name.startswith("seed=") and Path(wanted).is_dir():
+        return Path(wanted)
+    folders = sorted(runs_dir.glob("*/*/*/*/seed=*"))
+    parts = wanted.strip("/").split("/")
+    found = [folder for folder in folders if _matches(folder.relative_to(runs_dir).parts, parts)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(f"no run in {runs_dir} matches '{wanted}'; harness ls lists them")
+    shown = ", ".join(str(folder.relative_to(runs_dir)) for folder in found[:4])
+    more = f" and {len(found) - 4} more" if len(found) > 4 else ""
+    raise UsageError(f"'{wanted}' must mean one run, but matches {len(found)}: {shown}{more}; name more of the path")
+
+
+def _matches(place: tuple[str, ...], wanted: list[str]) -> bool:
+    """Whether the wanted parts stand side by side in the place, the last of them as a beginning."""
+    *whole, last = wanted
+    return any(
+        list(place[start : start + len(whole)]) == whole and place[start + len(whole)].startswith(last)
+        for start in range(len(place) - len(whole))
+    )
+
+
+def _record(run: Run) -> dict[str, Any]:
+    metrics = {f"{row['metric']}@{row['k']}": row["value"] for row in run.metrics().iter_rows(named=True)}
+    return {"folder": str(run.folder), "finished": True, **asdict(run.record), "metrics": metrics}
+
+
+def _unfinished(run: UnfinishedRun) -> dict[str, Any]:
+    return {**asdict(run), "folder": str(run.folder), "finished": False}

@@ -1,0 +1,103 @@
+"""What option texts mean: seeds, lists of names, assignments, a TOML file."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError, nearest
+
+ALTERNATION = ("at", "at+finetuning")  # the paper's w/o AT leaves open whether fine-tuning follows, so both are run
+
+
+def seeds_of(text: str) -> list[int]:
+    """`3` is three seeds, 0, 1, 2; `0` is seed 0; with a comma the seeds themselves: `0,7`, or `7,` for one."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() for part in parts):
+        raise UsageError(f"--seeds must be a number of seeds, or seeds with commas, but got '{text}'; write 3 or 0,1,2")
+    numbers = list(dict.fromkeys(int(part) for part in parts))
+    return numbers if "," in text else list(range(max(1, numbers[0])))
+
+
+def names_of(text: str, known: Sequence[str], what: str) -> list[str]:
+    """Names with commas between, or `all` of the known ones; `UsageError` for an unknown one."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if names == ["all"]:
+        return list(known)
+    if not names:
+        raise UsageError(f"a {what} must be named, but got '{text}'; {nearest(text, [*known, 'all'])}")
+    for name in names:
+        if name not in known:
+            raise UsageError(f"unknown {what} '{name}'; {nearest(name, [*known, 'all'])}")
+    return list(dict.fromkeys(names))
+
+
+def ablations_of(text: str, known: Sequence[str]) -> list[str]:
+    """As `names_of`, or `none`; `at` brings its second variant, the one that is fine-tuned, along."""
+    if text == "none":
+        return []
+    names = []
+    for name in names_of(text, known, "ablation"):
+        names += [name for name in ALTERNATION if name in known] if name == "at" else [name]
+    return list(dict.fromkeys(names))
+
+
+def with_ablated(method_names: Sequence[str], ablation_names: Sequence[str], ablated: str) -> list[str]:
+    """The methods, and the ablated one where ablations are asked for: their table needs its row."""
+    missing = [ablated] if ablation_names and ablated not in method_names else []
+    return [*method_names, *missing]
+
+
+Table = dict[str, Any]
+
+
+def assignments_of(texts: Iterable[str]) -> dict[str, Table]:
+    """Nested tables, method first, of texts like `etegrec.mu=3e-4`; a value that looks like a list is read as JSON."""
+    tables: dict[str, Table] = {}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        names = [name.strip() for name in path.split(".")]
+        if not equals or len(names) < 2 or not all(names):
+            raise UsageError(f"--set must be METHOD.FIELD=VALUE, but got '{text}'; for example etegrec.mu=3e-4")
+        table: Table = tables
+        for name in names[:-1]:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise UsageError(f"--set {text}: '{name}' was given a plain value before; set one of the two")
+        table[names[-1]] = _value(value.strip(), text)
+    return tables
+
+
+def _value(value: str, text: str) -> Any:
+    if not value.startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"--set {text}: a list must be JSON, but {error.msg}; for example [256,128]") from None
+
+
+def config_file(path: Path) -> dict[str, Table]:
+    """The tables of a TOML file, by method; `UsageError` with the line for broken TOML or a value outside a table."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: must be TOML, but {error}; mend that line") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: must be UTF-8 text, but byte {error.start} is not; save it as UTF-8") from None
+    for name, value in content.items():
+        if not isinstance(value, dict):
+            raise UsageError(f"{path}: '{name}' must stand in a table, but stands alone; put it below, say, [etegrec]")
+    return content
+
+
+def overlaid(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Table:
+    """`base` with the nested `changes` laid over it."""
+    merged = dict(base)
+    for name, value in changes.items():
+        old = merged.get(name)
+        merged[name] = overlaid(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
