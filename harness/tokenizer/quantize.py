@@ -35,9 +35,14 @@ class Quantized:
 
 
 def squared_distances(points_BD: Tensor, codebook_KD: Tensor) -> Tensor:
-    """(B, K) squared Euclidean distances, as ||v||² + ||e||² - 2 v·e (one matrix product)."""
-    cross_BK = torch.addmm(codebook_KD.square().sum(-1), points_BD, codebook_KD.T, alpha=-2)
-    return cross_BK + points_BD.square().sum(-1, keepdim=True)
+    """(B, K) squared Euclidean distances, as ||v||² + ||e||² - 2 v·e (one matrix product).
+
+    In the codebook's own precision, under autocast too: the terms cancel, so in bf16 the nearest code would be lost.
+    """
+    with torch.autocast(points_BD.device.type, enabled=False):
+        points_BD = points_BD.to(codebook_KD.dtype)
+        cross_BK = torch.addmm(codebook_KD.square().sum(-1), points_BD, codebook_KD.T, alpha=-2)
+        return cross_BK + points_BD.square().sum(-1, keepdim=True)
 
 
 def nearest(level: int, distances_BK: Tensor) -> Tensor:

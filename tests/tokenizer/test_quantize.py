@@ -75,6 +75,15 @@ def test_distances_equal_cdist() -> None:
     )
 
 
+def test_bf16_autocast_leaves_distances_and_codes_alone() -> None:
+    vectors, codebooks = 5 + torch.randn(200, 16), 2 + torch.randn(2, 64, 16)
+    plain = quantize(vectors, codebooks)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = quantize(vectors, codebooks)
+    assert torch.equal(result.codes_BL, plain.codes_BL)
+    assert torch.equal(result.distances_BLK, plain.distances_BLK)
+
+
 def test_a_list_of_codebooks_may_have_levels_of_different_sizes() -> None:
     result = quantize(
         torch.tensor([[2.0], [5.0]]), [torch.tensor([[0.0], [4.0]]), torch.tensor([[1.0], [2.0], [-2.0]])]
