@@ -1,0 +1,307 @@
+"""Pre-norm T5 (v1.0) encoder and decoder stacks (METHODS B.0).
+
+Shape legend: B batch, S encoder positions, Q query positions, T key positions, D model width, H heads, E head width,
+I = H * E inner width, R rows of a decoding cache, W beams.
+A bias that is added to attention scores broadcasts to (B, H, Q, T).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.config import Config
+from harness.nn.layers import RMSNorm, dropout, relu_linear
+
+
+class T5Config(Config):
+    """Sizes of the encoder-decoder; the defaults are those of ETEGRec's generator."""
+
+    d_model: int = Field(128, ge=1)
+    d_ff: int = Field(512, ge=1)
+    num_heads: int = Field(4, ge=1)
+    d_head: int = Field(64, ge=1)  # num_heads * d_head need not equal d_model
+    encoder_layers: int = Field(6, ge=1)
+    decoder_layers: int = Field(6, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=0.998)  # applied as a multiple of 1/256
+    num_buckets: int = Field(32, ge=4, multiple_of=4)
+    max_distance: int = Field(128, ge=2)
+
+
+class KeysValues(NamedTuple):
+    """What attention reads: keys and values of one layer."""
+
+    keys_BHTE: Tensor
+    values_BHTE: Tensor
+
+
+class Past(NamedTuple):
+    """Keys and values of the positions that a decoder layer has seen, for R sequences (rows).
+
+    Positions come first in memory: to grow is a plain copy, to reorder moves whole rows.
+    """
+
+    keys_TRHE: Tensor
+    values_TRHE: Tensor
+
+    @classmethod
+    def of(cls, new: KeysValues) -> Past:
+        """The past that consists of the positions of `new`."""
+        return cls(new.keys_BHTE.permute(2, 0, 1, 3), new.values_BHTE.permute(2, 0, 1, 3))
+
+    def grown(self, new: Past) -> Past:
+        """With the positions of `new` at the end."""
+        return Past(torch.cat([self.keys_TRHE, new.keys_TRHE]), torch.cat([self.values_TRHE, new.values_TRHE]))
+
+    def rows(self, rows: Tensor) -> Past:
+        """The given rows, in the given order."""
+        return Past(self.keys_TRHE.index_select(1, rows), self.values_TRHE.index_select(1, rows))
+
+    def memory(self) -> KeysValues:
+        """As attention reads it (views)."""
+        return KeysValues(self.keys_TRHE.permute(1, 2, 0, 3), self.values_TRHE.permute(1, 2, 0, 3))
+
+
+def relative_buckets(delta: Tensor, *, bidirectional: bool, num_buckets: int, max_distance: int) -> Tensor:
+    """The bucket of each distance `delta` = key position - query position, int64 of the same shape.
+
+    Near distances have a bucket each, farther ones share buckets of logarithmic width, all from `max_distance` on
+    share the last. Bidirectional stacks use half of the buckets for each sign; causal ones see only the past.
+    """
+    if bidirectional:
+        num_buckets //= 2
+        first, distance = (delta > 0) * num_buckets, delta.abs()
+    else:
+        first, distance = torch.zeros_like(delta), (-delta).clamp(min=0)
+    exact = num_buckets // 2
+    growth = torch.log(distance.clamp(min=1).float() / exact) / math.log(max_distance / exact)
+    far = (exact + (growth * (num_buckets - exact)).long()).clamp(max=num_buckets - 1)
+    return first + torch.where(distance < exact, distance, far)
+
+
+class RelativeBias(nn.Module):
+    """A learned score per head and distance bucket, one table for all layers of a stack."""
+
+    def __init__(self, config: T5Config, *, bidirectional: bool):
+        super().__init__()
+        self.bidirectional = bidirectional
+        self.num_buckets, self.max_distance = config.num_buckets, config.max_distance
+        self.weight = nn.Parameter(torch.empty(config.num_buckets, config.num_heads))
+
+    def forward(self, first_query: int, num_keys: int) -> Tensor:
+        """(1, H, Q, T): the bias of queries at positions first_query..T-1 to keys at positions 0..T-1."""
+        positions = torch.arange(num_keys, device=self.weight.device)
+        buckets_QT = relative_buckets(
+            positions[None, :] - positions[first_query:, None],
+            bidirectional=self.bidirectional,
+            num_buckets=self.num_buckets,
+            max_distance=self.max_distance,
+        )
+        return F.embedding(buckets_QT, self.weight).permute(2, 0, 1)[None].contiguous()
+
+
+def split_heads(x_BTI: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:
+    """A joint projection (B, T, parts * H * E) as `parts` tensors (B, H, T, E)."""
+    batch, length, _ = x_BTI.shape
+    return x_BTI.view(batch, length, parts, num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def attend(q_BHQE: Tensor, memory: KeysValues, biases: list[Tensor], rate: float, training: bool) -> Tensor:
+    """(B, Q, H * E): softmax(q kᵀ + biases) v, unscaled, with dropout on the probabilities."""
+    scores_BHQT = q_BHQE @ memory.keys_BHTE.transpose(-1, -2)
+    for bias in biases:
+        scores_BHQT += bias
+    probs_BHQT = dropout(scores_BHQT.softmax(-1), rate, training)
+    return (probs_BHQT @ memory.values_BHTE).transpose(1, 2).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention behind its norm."""
+
+    def __init__(self, config: T5Config):
+        super().__init__()
+        inner = config.num_heads * config.d_head
+        self.num_heads, self.rate = config.num_heads, config.dropout
+        self.norm = RMSNorm(config.d_model)
+        self.qkv = nn.Linear(config.d_model, 3 * inner, bias=False)
+        self.out = nn.Linear(inner, config.d_model, bias=False)
+
+    def forward(self, x_BQD: Tensor, biases: list[Tensor]) -> Tensor:
+        """x + dropout(attention)."""
+        q_BHQE, memory = self.project(x_BQD)
+        return self.mix(x_BQD, q_BHQE, memory, biases)
+
+    def step(self, x_RQD: Tensor, biases: list[Tensor], past: Past | None) -> tuple[Tensor, Past]:
+        """x + attention to the past and to itself, and the grown past."""
+        q_RHQE, new = self.project(x_RQD)
+        past = Past.of(new) if past is None else past.grown(Past.of(new))
+        return self.mix(x_RQD, q_RHQE, past.memory(), biases), past
+
+    def project(self, x_BQD: Tensor) -> tuple[Tensor, KeysValues]:
+        """The queries (B, H, Q, E), and the keys and values, of the normed input."""
+        queries, keys, values = split_heads(self.norm.linear(x_BQD, self.qkv), 3, self.num_heads)
+        return queries, KeysValues(keys, values)
+
+    def mix(self, x_BQD: Tensor, q_BHQE: Tensor, memory: KeysValues, biases: list[Tensor]) -> Tensor:
+        """x + dropout(what the queries read from the memory)."""
+        mixed_BQI = attend(q_BHQE, memory, biases, self.rate, self.training)
+        return x_BQD + dropout(self.out(mixed_BQI), self.rate, self.training)
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of decoder positions to encoder states, without position bias."""
+
+    def __init__(self, config: T5Config):
+        super().__init__()
+        inner = config.num_heads * config.d_head
+        self.num_heads, self.rate = config.num_heads, config.dropout
+        self.norm = RMSNorm(config.d_model)
+        self.q = nn.Linear(config.d_model, inner, bias=False)
+        self.kv = nn.Linear(config.d_model, 2 * inner, bias=False)
+        self.out = nn.Linear(inner, config.d_model, bias=False)
+
+    def memory(self, states_BSD: Tensor) -> KeysValues:
+        """Keys and values of the encoder states, to be computed once and read by every query."""
+        return KeysValues(*split_heads(self.kv(states_BSD), 2, self.num_heads))
+
+    def forward(self, x_BQD: Tensor, memory: KeysValues, biases: list[Tensor]) -> Tensor:
+        """x + dropout(attention)."""
+        (query,) = split_heads(self.norm.linear(x_BQD, self.q), 1, self.num_heads)
+        mixed = attend(query, memory, biases, self.rate, self.training)
+        return x_BQD + dropout(self.out(mixed), self.rate, self.training)
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with a ReLU between them, behind their norm."""
+
+    def __init__(self, config: T5Config):
+        super().__init__()
+        self.rate = config.dropout
+        self.norm = RMSNorm(config.d_model)
+        self.wi = nn.Linear(config.d_model, config.d_ff, bias=False)
+        self.wo = nn.Linear(config.d_ff, config.d_model, bias=False)
+
+    def forward(self, x_BQD: Tensor) -> Tensor:
+        """x + dropout(feed-forward)."""
+        hidden = relu_linear(self.norm.linear(x_BQD, self.wi), self.wo.weight, self.rate, self.training)
+        return x_BQD + dropout(hidden, self.rate, self.training)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention, then feed-forward."""
+
+    def __init__(self, config: T5Config):
+        super().__init__()
+        self.attention = SelfAttention(config)
+        self.feed_forward = FeedForward(config)
+
+    def forward(self, x_BSD: Tensor, biases: list[Tensor]) -> Tensor:
+        """(B, S, D)."""
+        return self.feed_forward(self.attention(x_BSD, biases))
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, cross-attention, then feed-forward."""
+
+    def __init__(self, config: T5Config):
+        super().__init__()
+        self.attention = SelfAttention(config)
+        self.cross_attention = CrossAttention(config)
+        self.feed_forward = FeedForward(config)
+
+    def forward(
+        self, x_BQD: Tensor, self_biases: list[Tensor], cross: KeysValues, cross_biases: list[Tensor]
+    ) -> Tensor:
+        """(B, Q, D): all positions of B sequences."""
+        x_BQD = self.attention(x_BQD, self_biases)
+        return self.feed_forward(self.cross_attention(x_BQD, cross, cross_biases))
+
+    def step(
+        self,
+        x_BWD: Tensor,
+        self_biases: list[Tensor],
+        past: Past | None,
+        cross: KeysValues,
+        cross_biases: list[Tensor],
+    ) -> tuple[Tensor, Past]:
+        """(B, W, D) and the grown past (R = B * W): the newest position of W beams of each user.
+
+        In the self-attention each beam is a row of its own; in the cross-attention the beams are queries of their
+        user, so the user's keys and values are never copied.
+        """
+        x_R1D, past = self.attention.step(x_BWD.flatten(0, 1)[:, None], self_biases, past)
+        return self.feed_forward(self.cross_attention(x_R1D.view_as(x_BWD), cross, cross_biases)), past
+
+
+class Encoder(nn.Module):
+    """The encoder stack: embedded tokens in, states after the final norm and dropout out."""
+
+    def __init__(self, config: T5Config):
+        super().__init__()
+        self.rate = config.dropout
+        self.bias = RelativeBias(config, bidirectional=True)
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.norm = RMSNorm(config.d_model)
+
+    def forward(self, x_BSD: Tensor, padding_bias: Tensor | None) -> Tensor:
+        """(B, S, D); `padding_bias` (B, 1, 1, S) is 0 at tokens and -inf at padding, None where nothing is padded."""
+        biases = [self.bias(0, x_BSD.shape[1])]
+        if padding_bias is not None:
+            biases.append(padding_bias)
+        x_BSD = dropout(x_BSD, self.rate, self.training)
+        for layer in self.layers:
+            x_BSD = layer(x_BSD, biases)
+        return dropout(self.norm(x_BSD), self.rate, self.training)
+
+
+class Decoder(nn.Module):
+    """The decoder stack, for all positions of a sequence at once or for one position of many beams."""
+
+    def __init__(self, config: T5Config):
+        super().__init__()
+        self.rate = config.dropout
+        self.bias = RelativeBias(config, bidirectional=False)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        self.norm = RMSNorm(config.d_model)
+
+    def blocks(self) -> list[DecoderLayer]:
+        """The layers, bottom first."""
+        return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
+
+    def memory(self, states_BSD: Tensor) -> list[KeysValues]:
+        """Each layer's cross-attention keys and values."""
+        return [layer.cross_attention.memory(states_BSD) for layer in self.blocks()]
+
+    def forward(self, x_BQD: Tensor, memory: list[KeysValues], padding_bias: Tensor | None) -> Tensor:
+        """(B, Q, D): the state of every position, each seeing itself and the positions before it."""
+        length = x_BQD.shape[1]
+        future = torch.full((length, length), -math.inf, device=x_BQD.device, dtype=x_BQD.dtype).triu(1)
+        self_biases = [self.bias(0, length) + future]
+        cross_biases = [] if padding_bias is None else [padding_bias]
+        x_BQD = dropout(x_BQD, self.rate, self.training)
+        for layer, cross in zip(self.layers, memory, strict=True):
+            x_BQD = layer(x_BQD, self_biases, cross, cross_biases)
+        return dropout(self.norm(x_BQD), self.rate, self.training)
+
+    def step(
+        self,
+        x_BWD: Tensor,
+        past: list[Past] | None,
+        memory: list[KeysValues],
+        padding_bias: Tensor | None,
+    ) -> tuple[Tensor, list[Past]]:
+        """(B, W, D), the state of each beam's newest position, and each layer's grown past; for eval mode."""
+        seen = 0 if past is None else len(past[0].keys_TRHE)
+        self_biases = [self.bias(seen, seen + 1)]
+        cross_biases = [] if padding_bias is None else [padding_bias]
+        grown = []
+        for index, (layer, cross) in enumerate(zip(self.blocks(), memory, strict=True)):
+            layer_past = None if past is None else past[index]
+            x_BWD, layer_past = layer.step(x_BWD, self_biases, layer_past, cross, cross_biases)
+            grown.append(layer_past)
+        return self.norm(x_BWD), grown
