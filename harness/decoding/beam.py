@@ -29,6 +29,7 @@ class Beams(NamedTuple):
     scores_BW: Tensor  # sum of the log-probabilities of the codes, in nats
 
 
+@torch.inference_mode()
 def beam_search(
     model: CodeSeq2Seq, states_BSD: Tensor, mask_BS: Tensor, *, num_beams: int, trie: Trie | None = None
 ) -> Beams:

@@ -1,0 +1,80 @@
+"""Oracles: transformers' T5 and its bucket function, published parameter counts, arithmetic by hand."""
+
+import pytest
+import torch
+from transformers.models.t5.modeling_t5 import T5Attention
+from transformers_twin import randomised, transformers_twin
+
+from harness.nn.code_seq2seq import CodeSeq2Seq, padding_bias
+from harness.nn.t5 import T5Config, relative_buckets
+
+PAPER_CODEBOOKS = (256, 256, 256, 256)
+
+
+def parameter_count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_parameter_counts_at_paper_sizes_equal_those_of_the_released_model():
+    model = CodeSeq2Seq(T5Config(), PAPER_CODEBOOKS)
+    assert parameter_count(model.encoder) == 1_574_656
+    assert parameter_count(model.decoder) == 2_361_856
+    assert parameter_count(model.tokens) == 131_200
+    assert parameter_count(model) == 1_574_656 + 2_361_856 + 131_200
+
+
+def test_weights_are_drawn_with_standard_deviation_002_and_norm_scales_are_one():
+    torch.manual_seed(0)
+    for name, parameter in CodeSeq2Seq(T5Config(), PAPER_CODEBOOKS).named_parameters():
+        if name.endswith("norm.weight"):
+            assert torch.equal(parameter, torch.ones_like(parameter))
+        else:
+            tolerance = 0.02 * 4 / (2 * parameter.numel()) ** 0.5  # four standard errors
+            assert parameter.std().item() == pytest.approx(0.02, abs=tolerance), name
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("num_buckets", "max_distance"), [(32, 128), (8, 20)])
+def test_relative_buckets_equal_those_of_transformers(bidirectional, num_buckets, max_distance):
+    delta = torch.arange(-300, 301)
+    ours = relative_buckets(delta, bidirectional=bidirectional, num_buckets=num_buckets, max_distance=max_distance)
+    theirs = T5Attention._relative_position_bucket(delta, bidirectional, num_buckets, max_distance)
+    assert torch.equal(ours, theirs)
+
+
+def test_relative_buckets_of_a_few_distances_worked_out_by_hand():
+    delta = torch.tensor([0, -7, -8, -127, -500, 1, 7, 8])
+    buckets = relative_buckets(delta, bidirectional=True, num_buckets=32, max_distance=128)
+    assert buckets.tolist() == [0, 7, 8, 15, 15, 17, 23, 24]
+
+
+def test_states_and_logits_at_paper_sizes_equal_transformers_with_the_same_weights():
+    model = randomised(CodeSeq2Seq(T5Config(), PAPER_CODEBOOKS), seed=1).eval()
+    twin = transformers_twin(model)
+    generator = torch.Generator().manual_seed(2)
+    codes_NL = torch.randint(0, 256, (31, 4), generator=generator)
+    items_BS = torch.randint(1, 31, (5, 40), generator=generator)
+    for row, length in enumerate([40, 1, 7, 23, 40]):
+        items_BS[row, length:] = 0
+    target_codes_BL = torch.randint(0, 256, (5, 4), generator=generator)
+
+    offsets = torch.arange(4) * 256
+    mask = (items_BS > 0).repeat_interleave(4, dim=1)
+    tokens = (codes_NL[items_BS] + offsets).flatten(1).masked_fill(~mask, 1024)
+    inputs = torch.cat([torch.full((5, 1), 1024), (target_codes_BL + offsets)[:, :3]], dim=1)
+    with torch.no_grad():
+        expected = twin(input_ids=tokens, attention_mask=mask.long(), decoder_input_ids=inputs)
+        encoded = model.encode(items_BS, codes_NL)
+        output = model.forward_padded(items_BS, target_codes_BL, codes_NL)
+
+    assert expected.logits.std() > 0.1  # an output that the comparison can tell from zero
+    torch.testing.assert_close(encoded.states_BSD[mask], expected.encoder_last_hidden_state[mask], atol=1e-4, rtol=0)
+    for level in range(4):
+        expected_level = expected.logits[:, level, level * 256 : (level + 1) * 256]
+        torch.testing.assert_close(output.logits[level], expected_level, atol=1e-4, rtol=0)
+
+
+def test_padding_bias_is_none_exactly_where_nothing_is_padded():
+    assert padding_bias(torch.ones(2, 3, dtype=torch.bool)) is None
+    bias = padding_bias(torch.tensor([[True, True], [True, False]]))
+    assert bias.tolist() == [[[[0.0, 0.0]]], [[[0.0, -torch.inf]]]]
