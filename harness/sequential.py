@@ -225,7 +225,7 @@ class SASRecRecommender:
     def health(self) -> dict[str, Any]:
         """Number of parameters, and mean norm of the item rows."""
         return {
-            "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            "num_parameters": sum(parameter.numel() for parameter in self.network.parameters()),
             "item_norm": float(self.network.item_vectors_ND.detach().norm(dim=1).mean()),
         }
 

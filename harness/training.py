@@ -249,6 +249,7 @@ class Checkpoint:
             for index, parameter in enumerate(learner.parameters()):
                 for name, value in learner.optimizer.state[parameter].items():
                     tensors[f"optimizer/{learner_name}/{index}/{name}"] = torch.as_tensor(value)
+        self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / f"{self.name}.{state.epoch}.json", state._asdict())
         tensors["epoch"] = torch.tensor(state.epoch)
         save_tensors(self.last, tensors)

@@ -202,7 +202,7 @@ def test_a_saved_recommender_recommends_the_same_after_loading(tmp_path, config)
     for before, after in zip(recommender.recommend(dataset.train, 5), loaded.recommend(dataset.train, 5), strict=True):
         assert np.array_equal(before, after)
     assert loaded.health() == recommender.health()
-    assert recommender.health()["parameters"] == sum(p.numel() for p in loaded.network.parameters())
+    assert recommender.health()["num_parameters"] == sum(p.numel() for p in loaded.network.parameters())
 
 
 def test_a_recommender_of_other_items_is_refused_in_one_line(tmp_path):
