@@ -2,9 +2,12 @@
 
 import hashlib
 import json
-from typing import Any, Self
+import keyword
+from collections.abc import Mapping
+from typing import Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import tomli_w
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from harness.errors import UsageError, nearest
 
@@ -16,6 +19,15 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled_none(cls, content: Any) -> Any:
+        """Takes the word `none` for None where a field may be None: TOML and the command line have no other way."""
+        if not isinstance(content, dict):
+            return content
+        optional = {name for name, field in cls.model_fields.items() if type(None) in get_args(field.annotation)}
+        return {name: None if name in optional and value == "none" else value for name, value in content.items()}
 
     def digest(self) -> str:
         """16 hex digits that name this config's content, equal on every machine."""
@@ -40,6 +52,7 @@ def with_field(config: Config, path: str, value: Any, *, prefix: str = "") -> Co
     """
     head, _, rest = path.partition(".")
     known = type(config).model_fields
+    head += "_" if keyword.iskeyword(head) else ""  # `lambda` is a word of Python's, so the field is `lambda_`
     if head not in known:
         raise UsageError(f"unknown field '{prefix}{path}'; {nearest(head, known)}")
     if rest:
@@ -53,14 +66,41 @@ def with_field(config: Config, path: str, value: Any, *, prefix: str = "") -> Co
         raise UsageError(f"{prefix}{path}={value!r}: {one_line(error)}") from None
 
 
-def merged(config: Config, changes: dict[str, Any], *, prefix: str = "") -> Config:
-    """A copy of `config` with a nested dict of changes applied (a TOML table); errors as in `with_field`."""
+def to_toml(content: dict[str, Any]) -> str:
+    """TOML text of nested plain values, None spelled `none`; what `merged` reads back."""
+
+    def spelled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: spelled(child) for name, child in value.items()}
+        return "none" if value is None else value
+
+    return tomli_w.dumps(spelled(content))
+
+
+def merged(config: Config, changes: Mapping[str, Any], *, prefix: str = "") -> Config:
+    """A copy of `config` with a nested dict of changes applied (a TOML table); errors as in `with_field`.
+
+    All changes are made at once, so that rules between fields see them together.
+    """
+    known = type(config).model_fields
+    values: dict[str, Any] = {}
     for key, value in changes.items():
-        child = getattr(config, key, None)
-        if isinstance(value, dict) and isinstance(child, Config):
-            value = merged(child, value, prefix=f"{prefix}{key}.")
-        config = with_field(config, key, value, prefix=prefix)
-    return config
+        name = key + "_" if keyword.iskeyword(key) else key
+        if name not in known:
+            raise UsageError(f"unknown field '{prefix}{key}'; {nearest(name, known)}")
+        child = getattr(config, name)
+        if isinstance(value, Mapping):
+            if not isinstance(child, Config):
+                raise UsageError(
+                    f"'{prefix}{name}' has no field '{next(iter(value), '')}': it is a plain value, {child!r}"
+                )
+            value = merged(child, value, prefix=f"{prefix}{name}.")
+        values[name] = value
+    try:
+        return config.replace(**values)
+    except ValidationError as error:
+        plain = [f"{prefix}{name}={value!r}" for name, value in values.items() if not isinstance(value, Config)]
+        raise UsageError(f"{', '.join(plain) or prefix.rstrip('.')}: {one_line(error)}") from None
 
 
 def one_line(error: ValidationError) -> str:
