@@ -21,7 +21,7 @@ from harness.protocols import FitContext
 from harness.seeding import numpy_stream, torch_stream
 from harness.stages import read_json, write_json
 from harness.tokenizer.codes import code_health
-from harness.tokenizer.quantize import nearest, squared_distances
+from harness.tokenizer.quantize import nearest, squared_distances, squared_error
 from harness.tokenizer.rqvae import RQVAE, RQVAEConfig, tokenizer_loss
 from harness.tokenizer.sinkhorn import sinkhorn_at_level
 from harness.training import Learner, Losses, Phase, TrainingPlan, load_tensors, save_tensors, train
@@ -163,13 +163,22 @@ def warmup_then_linear(warmup_steps: float, total_steps: float | None) -> Callab
 
 @torch.no_grad()
 def evaluation(rqvae: RQVAE, vectors_NZ: Tensor) -> dict[str, float]:
-    """Measures of all items with nearest codes: the loss, and the codes' health as flat numbers."""
-    losses, codes = [], []
+    """Measures of all items with nearest codes: loss, reconstruction error, and the codes' health as flat numbers.
+
+    The loss need not fall while the reconstruction improves: its quantisation part grows with the encoder's scale.
+    """
+    losses, errors, codes = [], [], []
     for vectors_BZ in vectors_NZ.split(ENCODE_ITEMS):
         output = rqvae(vectors_BZ)
         losses.append(tokenizer_loss(output, vectors_BZ, rqvae.config) * len(vectors_BZ))
+        errors.append(squared_error(output.reconstruction_BZ, vectors_BZ, rqvae.config.loss_form) * len(vectors_BZ))
         codes.append(output.quantized.codes_BL)
-    measures = {"loss": float(torch.stack(losses).sum()) / len(vectors_NZ), "items": float(len(vectors_NZ))}
+    num_items = len(vectors_NZ)
+    measures = {
+        "loss": float(torch.stack(losses).sum()) / num_items,
+        "reconstruction": float(torch.stack(errors).sum()) / num_items,
+        "items": float(num_items),
+    }
     for name, value in code_health(torch.cat(codes), rqvae.config.codebook_size).items():
         if isinstance(value, list):
             measures |= {f"{name}_{level}": float(entry) for level, entry in enumerate(value, start=1)}

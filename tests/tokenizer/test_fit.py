@@ -58,7 +58,8 @@ def test_training_on_planted_sums_reconstructs_them_with_few_collisions(tmp_path
     measures = evaluation(rqvae, vectors)
     with torch.no_grad():
         error = (rqvae(vectors).reconstruction_BZ - vectors).square().mean()
-    assert error <= measures["loss"]
+    assert measures["reconstruction"] == pytest.approx(float(error))
+    assert measures["reconstruction"] < measures["loss"]
     assert error < 0.1 * vectors.var()
 
 
