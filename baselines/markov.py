@@ -32,12 +32,12 @@ class MarkovConfig(Config):
         10, ge=1, description="longest distance of a counted transition, and how many last items of a history speak"
     )
     distance_decay: float = Field(
-        0.5, gt=0, le=1, description="a transition over d steps counts this to the power d - 1"
+        0.8, gt=0, le=1, description="a transition over d steps counts this to the power d - 1"
     )
     recency_decay: float = Field(
         0.3, gt=0, le=1, description="the item b steps before the last one weighs this to the power b"
     )
-    shrinkage: float = Field(5.0, ge=0, description="added to an item's transition count before dividing by it")
+    shrinkage: float = Field(50.0, ge=0, description="added to an item's transition count before dividing by it")
     popularity_weight: float = Field(
         1e-3, ge=0, description="weight of an item's share of all training interactions: the fallback"
     )
