@@ -27,7 +27,9 @@ class Contract(Config):
 
     top_k: int = Field(default=10, ge=1, description="length of the ranked lists")
     num_beams: int = Field(default=20, ge=1, description="beam width of generative methods")
-    decoding: Literal["trie", "free"] = Field("trie", description="beams over existing items only, or over all codes")
+    decoding: Literal["trie", "free", "released"] = Field(
+        "trie", description="generate existing items only, or any codes, or as each method's authors released it"
+    )
 
     @model_validator(mode="after")
     def _beams_fill_the_list(self) -> Contract:
@@ -78,6 +80,7 @@ class FitContext:
     seed: int
     folder: Path  # where the result goes; `resume/` in it holds the checkpoints of an interrupted fit
     contract: Contract = field(default_factory=Contract)
+    is_constrained: bool = True  # generate existing items only: what the contract's `decoding` says of this method
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: Literal["fp32", "bf16"] = "fp32"
     report: Callable[[Progress], None] = lambda progress: None
@@ -108,6 +111,7 @@ class Method:
     recipes: Mapping[str, Callable[[Any], Config]] = field(default_factory=dict)  # "paper", "official"
     ablations: Mapping[str, Ablation] = field(default_factory=dict)
     for_dataset: Callable[[Any, str], Config] = lambda config, dataset: config  # published per-data-set values
+    released_decoding: Literal["trie", "free"] = "free"  # how the authors' own code generates (METHODS C.6)
     assumptions: Callable[[Any], list[str]] = lambda config: []
     version: int = 1  # raised when the code of `fit` changes its result
 

@@ -150,10 +150,8 @@ class full_disk_as_one_line:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         # safetensors reports the system's error inside its own, so the text is looked at too.
-        if (
-            (isinstance(error, OSError)
-            and error.errno in (errno.ENOSPC, errno.EDQUOT))
-            or (error is not None and "No space left on device" in str(error))
+        if (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or (
+            error is not None and "No space left on device" in str(error)
         ):
             raise StageError(
                 f"the disk must have room for {self.path}, but it is full; free some space and give the same command "
