@@ -1,0 +1,114 @@
+"""LETTER: a tokenizer aligned with collaborative vectors and kept diverse, and a generator (METHODS B.4).
+
+The tokenizer has four semantic levels and no de-duplication level, as the official code: the few items that still share
+a code tuple are recommended one after another, in the order of their ids.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from baselines.letter_tokenizer import LetterTokenizerConfig, fit_letter_tokenizer
+from harness.artifacts import CODES_FILE, LITE_VECTORS, PAPER_ENCODER, text_assumptions
+from harness.config import Config
+from harness.data.dataset import Dataset
+from harness.data.text import TextConfig, load_vectors
+from harness.generator import (
+    LITE_T5,
+    LITE_TRAINING,
+    CodeRecommender,
+    GeneratorTraining,
+    fit_generator,
+    new_generator,
+)
+from harness.nn.t5 import T5Config
+from harness.protocols import Artifacts, FitContext, Method, Need
+from harness.sequential import SASRecConfig, vectors_config
+from harness.tokenizer.codes import CodeTable
+from harness.tokenizer.fit import save_tokenizer
+from harness.tokenizer.rqvae import RQVAEConfig
+
+
+class LETTERConfig(Config):
+    """LETTER: text vectors, collaborative vectors, tokenizer, generator."""
+
+    text: TextConfig = Field(default_factory=TextConfig)
+    vectors: SASRecConfig = Field(description="the SASRec whose item table the codes are aligned with")
+    tokenizer: LetterTokenizerConfig = Field(default_factory=LetterTokenizerConfig)
+    generator: T5Config = Field(default_factory=T5Config)
+    training: GeneratorTraining = Field(description="its temperature is the one of the ranking-guided loss")
+
+    @model_validator(mode="after")
+    def _vectors_have_the_width_of_codes(self) -> LETTERConfig:
+        if self.vectors.hidden_size != self.tokenizer.rqvae.code_dim:
+            raise ValueError(
+                "vectors.hidden_size = tokenizer.rqvae.code_dim must hold, but got "
+                f"{self.vectors.hidden_size} and {self.tokenizer.rqvae.code_dim}; set both to the same width"
+            )
+        return self
+
+
+def needs(config: LETTERConfig) -> dict[str, Need]:
+    """A tokenizer of the text vectors, aligned with the collaborative vectors."""
+    text = Need("text-vectors", config.text)
+    collaborative = Need("sasrec-vectors", config.vectors)
+    return {"tokenizer": Need("letter-tokenizer", config.tokenizer, {"text": text, "collaborative": collaborative})}
+
+
+def build_letter_tokenizer(
+    config: LetterTokenizerConfig, dataset: Dataset, inputs: Artifacts, context: FitContext
+) -> None:
+    """Trains the tokenizer on the inputs `text` and `collaborative`; writes it and the items' codes."""
+    keys = dataset.catalog.keys
+    text, collaborative = (load_vectors(inputs[name], keys) for name in ("text", "collaborative"))
+    rqvae, codes_NL = fit_letter_tokenizer(config, text, collaborative, context)
+    save_tokenizer(rqvae, context.folder)
+    sizes = (config.rqvae.codebook_size,) * codes_NL.shape[1]
+    CodeTable.of(codes_NL.cpu(), sizes).save(context.folder / CODES_FILE, keys)
+
+
+def fit(config: LETTERConfig, dataset: Dataset, artifacts: Artifacts, context: FitContext) -> CodeRecommender:
+    """The generator trained on the tokenizer's codes with the ranking-guided loss."""
+    keys = dataset.catalog.keys
+    codes = CodeTable.load(artifacts["tokenizer"] / CODES_FILE, keys)
+    model = new_generator(config.generator, codes, context)
+    recommender = CodeRecommender(model, codes, context, item_keys=keys, has_dedup_level=config.tokenizer.dedup)
+    return fit_generator(recommender, config.training, dataset, context)
+
+
+def load(folder: Path, config: LETTERConfig, dataset: Dataset, context: FitContext) -> CodeRecommender:
+    """The recommender that a fit saved."""
+    return CodeRecommender.load(folder, dataset, context)
+
+
+METHOD = Method(
+    name="letter",
+    title="LETTER",
+    config=LETTERConfig,
+    fit=fit,
+    load=load,
+    needs=needs,
+    presets={
+        "paper": LETTERConfig(
+            text=TextConfig(encoder=PAPER_ENCODER),
+            vectors=vectors_config(32),
+            training=GeneratorTraining(temperature=0.9),
+        ),
+        "lite": LETTERConfig(
+            vectors=LITE_VECTORS.replace(hidden_size=32),
+            tokenizer=LetterTokenizerConfig(
+                rqvae=RQVAEConfig(hidden_sizes=(128, 64), code_dim=32, num_levels=4, codebook_size=64),
+                epochs=300,
+                batch_size=512,
+                evaluate_every=20,
+                num_groups=10,
+            ),
+            generator=LITE_T5,
+            training=LITE_TRAINING.replace(temperature=0.9),
+        ),
+    },
+    released_decoding="trie",
+    assumptions=lambda config: text_assumptions(config.text),
+)

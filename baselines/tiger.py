@@ -1,0 +1,99 @@
+"""TIGER (from item text) and TIGER-SAS (from SASRec vectors): RQ-VAE codes, frozen, and the generator (METHODS B.3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from harness.artifacts import CODES_FILE, LITE_TOKENIZER, LITE_VECTORS, PAPER_ENCODER, text_assumptions
+from harness.config import Config
+from harness.data.dataset import Dataset
+from harness.data.text import TextConfig
+from harness.generator import (
+    LITE_T5,
+    LITE_TRAINING,
+    CodeRecommender,
+    GeneratorTraining,
+    fit_generator,
+    new_generator,
+)
+from harness.nn.t5 import T5Config
+from harness.protocols import Artifacts, FitContext, Method, Need
+from harness.sequential import SASRecConfig, vectors_config
+from harness.tokenizer.codes import CodeTable
+from harness.tokenizer.fit import TokenizerConfig
+
+
+class TIGERConfig(Config):
+    """TIGER: text vectors, tokenizer, generator."""
+
+    text: TextConfig = Field(default_factory=TextConfig)
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    generator: T5Config = Field(default_factory=T5Config)
+    training: GeneratorTraining = Field(default_factory=GeneratorTraining)
+
+
+class TIGERSASConfig(Config):
+    """TIGER-SAS: ETEGRec's initial tokenizer, frozen, and TIGER's generator: no alignment, no alternation."""
+
+    vectors: SASRecConfig = Field(description="the SASRec whose item table is tokenised")
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    generator: T5Config = Field(default_factory=T5Config)
+    training: GeneratorTraining = Field(default_factory=GeneratorTraining)
+
+
+def tiger_needs(config: TIGERConfig) -> dict[str, Need]:
+    """A tokenizer of the text vectors."""
+    return {"tokenizer": Need("tokenizer", config.tokenizer, {"vectors": Need("text-vectors", config.text)})}
+
+
+def tiger_sas_needs(config: TIGERSASConfig) -> dict[str, Need]:
+    """A tokenizer of the SASRec vectors; the same stage as ETEGRec's, if the configs agree."""
+    return {"tokenizer": Need("tokenizer", config.tokenizer, {"vectors": Need("sasrec-vectors", config.vectors)})}
+
+
+def fit(
+    config: TIGERConfig | TIGERSASConfig, dataset: Dataset, artifacts: Artifacts, context: FitContext
+) -> CodeRecommender:
+    """The generator trained on the tokenizer's codes."""
+    keys = dataset.catalog.keys
+    codes = CodeTable.load(artifacts["tokenizer"] / CODES_FILE, keys)
+    model = new_generator(config.generator, codes, context)
+    recommender = CodeRecommender(model, codes, context, item_keys=keys)
+    return fit_generator(recommender, config.training, dataset, context)
+
+
+def load(folder: Path, config: Config, dataset: Dataset, context: FitContext) -> CodeRecommender:
+    """The recommender that a fit saved."""
+    return CodeRecommender.load(folder, dataset, context)
+
+
+TIGER = Method(
+    name="tiger",
+    title="TIGER",
+    config=TIGERConfig,
+    fit=fit,
+    load=load,
+    needs=tiger_needs,
+    presets={
+        "paper": TIGERConfig(text=TextConfig(encoder=PAPER_ENCODER)),
+        "lite": TIGERConfig(tokenizer=LITE_TOKENIZER, generator=LITE_T5, training=LITE_TRAINING),
+    },
+    assumptions=lambda config: text_assumptions(config.text),
+)
+
+TIGER_SAS = Method(
+    name="tiger-sas",
+    title="TIGER-SAS",
+    config=TIGERSASConfig,
+    fit=fit,
+    load=load,
+    needs=tiger_sas_needs,
+    presets={
+        "paper": TIGERSASConfig(vectors=vectors_config(256)),
+        "lite": TIGERSASConfig(
+            vectors=LITE_VECTORS, tokenizer=LITE_TOKENIZER, generator=LITE_T5, training=LITE_TRAINING
+        ),
+    },
+)

@@ -1,0 +1,54 @@
+"""Artifacts that methods share, each the `build` of a stage: text vectors, and the codes of a tokenizer.
+
+A builder writes into `context.folder`; `inputs` maps names to the folders of finished stages.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from harness.data.dataset import Dataset
+from harness.data.text import TextConfig, encode_items, load_vectors, save_vectors
+from harness.protocols import Artifacts, FitContext
+from harness.sequential import LITE as LITE_SASREC
+from harness.sequential import vectors_config
+from harness.tokenizer.codes import CodeTable, deduplicate
+from harness.tokenizer.fit import TokenizerConfig, fit_tokenizer, save_tokenizer
+from harness.tokenizer.rqvae import RQVAEConfig
+
+CODES_FILE = "codes.safetensors"  # in the folder of a tokenizer, and of whatever recommends by codes
+PAPER_ENCODER = "sentence-transformers/sentence-t5-base"
+
+
+def text_assumptions(config: TextConfig) -> list[str]:
+    """What to declare of a result that stands on these text vectors (METHODS B.3)."""
+    if config.encoder == PAPER_ENCODER:
+        return []
+    return [f"text vectors from {config.encoder} instead of {PAPER_ENCODER}"]
+
+
+def build_text_vectors(config: TextConfig, dataset: Dataset, inputs: Artifacts, context: FitContext) -> None:
+    """Writes a vector for each item's text."""
+    vectors_ND = encode_items(dataset.catalog.texts, config, context.seed, device=str(context.device))
+    save_vectors(context.folder, dataset.catalog.keys, vectors_ND)
+
+
+def build_tokenizer(config: TokenizerConfig, dataset: Dataset, inputs: Artifacts, context: FitContext) -> None:
+    """Trains an RQ-VAE on the input `vectors`; writes it, and the items' codes with their de-duplication level."""
+    vectors_NZ = torch.from_numpy(load_vectors(inputs["vectors"], dataset.catalog.keys))
+    rqvae = fit_tokenizer(config, vectors_NZ, context)
+    save_tokenizer(rqvae, context.folder)
+    size = config.rqvae.codebook_size
+    codes_NL = deduplicate(rqvae.codes(vectors_NZ.to(context.device)), size).cpu()
+    CodeTable.of(codes_NL, (size,) * codes_NL.shape[1]).save(context.folder / CODES_FILE, dataset.catalog.keys)
+
+
+# The lite preset's sources of vectors and codes, for a few hundred to a few thousand items.
+LITE_VECTORS = vectors_config(64, LITE_SASREC)
+LITE_TOKENIZER = TokenizerConfig(
+    rqvae=RQVAEConfig(hidden_sizes=(128,), code_dim=32, codebook_size=64),
+    epochs=300,
+    batch_size=512,
+    warmup_epochs=10,
+    evaluate_every=20,
+)
