@@ -1,0 +1,260 @@
+"""ETEGRec's training procedure: alternating stage, then fine-tuning with the tokenizer frozen (METHODS C.3).
+
+Shape legend: B samples, L code levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from etegrec.config import ETEGRecConfig
+from etegrec.model import ETEGRec
+from harness.artifacts import CODES_FILE
+from harness.data.batches import PrefixSamples
+from harness.data.dataset import Dataset, Sequences
+from harness.data.text import load_vectors
+from harness.evaluation import validation_score
+from harness.generator import (
+    Batch,
+    CodeRecommender,
+    adamw,
+    fit_generator,
+    new_generator,
+    prefix_batches,
+    token_loss,
+)
+from harness.nn.code_seq2seq import GeneratorOutput
+from harness.protocols import Artifacts, FitContext, Need
+from harness.seeding import derive_seed
+from harness.tokenizer.codes import CodeTable
+from harness.tokenizer.fit import load_tokenizer
+from harness.training import Learner, Losses, Phase, TrainingPlan, save_tensors, train, warmup_then_cosine
+
+
+def needs(config: ETEGRecConfig) -> dict[str, Need]:
+    """The item vectors and the pre-trained tokenizer; w/o ETE, the trained ETEGRec whose codes are taken."""
+    if not config.end_to_end:
+        return {"etegrec": Need("etegrec", config.replace(end_to_end=True))}
+    vectors = Need("sasrec-vectors", config.vectors)
+    return {"vectors": vectors, "tokenizer": Need("tokenizer", config.tokenizer, {"vectors": vectors})}
+
+
+def fit(config: ETEGRecConfig, dataset: Dataset, artifacts: Artifacts, context: FitContext) -> CodeRecommender:
+    """The fitted ETEGRec, or for w/o ETE a new recommender on its codes."""
+    keys = dataset.catalog.keys
+    if not config.end_to_end:
+        codes = CodeTable.load(artifacts["etegrec"] / CODES_FILE, keys)
+        generator = new_generator(config.generator, codes, context)
+        recommender = CodeRecommender(generator, codes, context, item_keys=keys)
+        return fit_generator(recommender, config.rebuilt, dataset, context)
+    torch.manual_seed(derive_seed(context.seed, "generator", "init"))
+    vectors = torch.from_numpy(load_vectors(artifacts["vectors"], keys))
+    model = ETEGRec(config, vectors, load_tokenizer(artifacts["tokenizer"])).to(context.device)
+    training = ETEGRecTraining(model, dataset, context)
+    train(training.first_stage(), context)
+    if config.finetuning.epochs:
+        train(training.finetuning_stage(), context)
+    save_tensors(context.folder / "tokenizer.safetensors", model.tokenizer.state_dict())
+    save_tensors(
+        context.folder / "adapters.safetensors",
+        nn.ModuleDict({"sia": model.sia_adapter, "psa": model.psa_adapter}).state_dict(),
+    )
+    return training.recommender()
+
+
+def load(folder: Path, config: ETEGRecConfig, dataset: Dataset, context: FitContext) -> CodeRecommender:
+    """The recommender that a fit saved."""
+    return CodeRecommender.load(folder, dataset, context)
+
+
+class ETEGRecTraining:
+    """The stages of one fit: which losses move which part in which epoch (METHODS C.4)."""
+
+    def __init__(self, model: ETEGRec, dataset: Dataset, context: FitContext):
+        self.model = model
+        self.config = model.config
+        self.dataset = dataset
+        self.context = context
+        self.samples = PrefixSamples.of(dataset)
+        self.recommender_parts = nn.ModuleList([model.generator, model.sia_adapter, model.psa_adapter])
+        self.steps_per_epoch = -(-len(self.samples) // self.config.batch_size)
+
+    def recommender(self) -> CodeRecommender:
+        """The recommender with the present weights and codes."""
+        keys = self.dataset.catalog.keys
+        return CodeRecommender(self.model.generator, self.model.code_table(), self.context, item_keys=keys)
+
+    def first_stage(self) -> TrainingPlan:
+        """Alternating optimisation (METHODS C.3 step 3), or w/o AT joint optimisation (D.1)."""
+        config = self.config
+        return TrainingPlan(
+            name="alternating" if config.alternating else "joint",
+            model=self.model,
+            learners={"tokenizer": self.tokenizer_learner(), "recommender": self.recommender_learner()},
+            phase_of=self.alternating_phase if config.alternating else self.joint_phase,
+            batches=self.batches,
+            epochs=config.epochs,
+            score=self.score,
+            # The end of a recommender epoch: never right after a tokenizer epoch, whose codes are new to R (C.5 #34).
+            score_every=config.evaluate_every,
+            patience=config.patience,
+        )
+
+    def finetuning_stage(self) -> TrainingPlan:
+        """The tokenizer frozen for good, the recommender annealed with a fresh optimiser (METHODS C.3 step 5)."""
+        config, finetuning = self.config, self.config.finetuning
+        losses = self.recommender_losses if finetuning.keep_alignments else self.generation_losses
+        phase = Phase("recommender", ("recommender",), losses, self.thaw_recommender)
+        learner = Learner(
+            self.optimizer([*self.recommender_parts.parameters()], finetuning.learning_rate),
+            warmup_then_cosine(0, finetuning.epochs * self.steps_per_epoch),
+            config.max_norm,
+        )
+        return TrainingPlan(
+            name="finetuning",
+            model=self.model,
+            learners={"recommender": learner},
+            phase_of=lambda epoch: phase,
+            batches=self.batches,
+            epochs=finetuning.epochs,
+            score=self.score,
+            score_every=finetuning.evaluate_every,
+            patience=finetuning.patience,
+        )
+
+    def batches(self, stream: np.random.Generator) -> Iterable[Batch]:
+        """One epoch of shuffled prefix samples."""
+        return prefix_batches(self.samples, self.config.batch_size, stream)
+
+    def score(self) -> float:
+        """Validation NDCG@10 with the present weights and codes."""
+        return validation_score(self.recommender(), self.dataset)
+
+    # Phases: who moves, and by what.
+
+    def alternating_phase(self, epoch: int) -> Phase:
+        """A tokenizer epoch at the start of each cycle, recommender epochs after it."""
+        aligned = epoch >= self.config.alignment_warmup_epochs
+        if epoch % self.config.cycle == 0:
+            losses = partial(self.tokenizer_losses, aligned=aligned)
+            return Phase("tokenizer", ("tokenizer",), losses, self.thaw_tokenizer, self.refresh_codes)
+        losses = self.recommender_losses if aligned else self.generation_losses
+        return Phase("recommender", ("recommender",), losses, self.thaw_recommender)
+
+    def joint_phase(self, epoch: int) -> Phase:
+        """Every step moves both parts (w/o AT); alignment warm-up as usual."""
+        aligned = epoch >= self.config.alignment_warmup_epochs
+        losses = partial(self.joint_losses, aligned=aligned)
+        return Phase("joint", ("tokenizer", "recommender"), losses, self.thaw_both, self.refresh_codes)
+
+    def thaw_tokenizer(self) -> None:
+        """R is frozen and in eval mode, so without dropout (C.5 #24); the SIA adapter moves if C.5 #23 says so."""
+        self.model.eval().requires_grad_(False)
+        self.model.tokenizer.requires_grad_(True)
+        self.model.sia_adapter.requires_grad_(self.config.sia_adapter_in_tokenizer_epochs)
+
+    def thaw_recommender(self) -> None:
+        """T is frozen; R trains with dropout."""
+        self.model.train().requires_grad_(True)
+        self.model.tokenizer.requires_grad_(False)
+
+    def thaw_both(self) -> None:
+        """Everything trains."""
+        self.model.train().requires_grad_(True)
+
+    def refresh_codes(self) -> dict[str, float]:
+        """Tokenises all items anew; the share of items whose code tuple changed."""
+        return {"codes_changed": self.model.refresh_codes()}
+
+    # Losses, by chunks whose samples are each other's negatives (C.5 #10); chunks count by their size.
+
+    def chunks(self, batch: Batch) -> Iterator[tuple[Batch, Tensor, float]]:
+        """Each chunk of a batch, its targets on the device, and its share of the batch."""
+        size = self.config.chunk_size
+        total = len(batch.targets)
+        for start in range(0, total, size):
+            rows = range(start, min(start + size, total))
+            chunk = batch if len(rows) == total else batch.rows(rows)
+            yield chunk, torch.from_numpy(chunk.targets).to(self.context.device), len(rows) / total
+
+    def generate(self, histories: Sequences, targets_B: Tensor) -> tuple[GeneratorOutput, Tensor]:
+        """The generator's output under teacher forcing, and the targets' codes."""
+        codes_BL = self.model.codes_NL[targets_B]
+        return self.model.generator(histories, codes_BL, self.model.codes_NL), codes_BL
+
+    def generation_losses(self, batch: Batch) -> Iterator[Losses]:
+        """L_REC alone."""
+        for chunk, targets_B, share in self.chunks(batch):
+            output, codes_BL = self.generate(chunk.histories, targets_B)
+            yield {"total": share * token_loss(output.logits, codes_BL)}
+
+    def recommender_losses(self, batch: Batch) -> Iterator[Losses]:
+        """L_GR = L_REC + mu L_SIA + lambda L_PSA."""
+        for chunk, targets_B, share in self.chunks(batch):
+            output, codes_BL = self.generate(chunk.histories, targets_B)
+            losses = {"rec": token_loss(output.logits, codes_BL), **self.model.alignments(output, targets_B)}
+            yield self.weighted(losses, share)
+
+    def tokenizer_losses(self, batch: Batch, *, aligned: bool) -> Iterator[Losses]:
+        """L_IT = L_SQ + mu L_SIA + lambda L_PSA, where R only runs forward."""
+        for chunk, targets_B, share in self.chunks(batch):
+            losses = {"sq": self.model.quantisation(targets_B)}
+            if aligned and (self.config.mu or self.config.lambda_):
+                with torch.no_grad():
+                    output, _ = self.generate(chunk.histories, targets_B)
+                losses.update(self.model.alignments(output, targets_B))
+            yield self.weighted(losses, share)
+
+    def joint_losses(self, batch: Batch, *, aligned: bool) -> Iterator[Losses]:
+        """L_REC + L_SQ + mu L_SIA + lambda L_PSA, by default on codes made anew for the step (D.1)."""
+        if self.config.joint_refresh == "step":
+            self.model.refresh_codes()
+        for chunk, targets_B, share in self.chunks(batch):
+            output, codes_BL = self.generate(chunk.histories, targets_B)
+            losses = {"rec": token_loss(output.logits, codes_BL), "sq": self.model.quantisation(targets_B)}
+            if aligned:
+                losses.update(self.model.alignments(output, targets_B))
+            yield self.weighted(losses, share)
+
+    def weighted(self, losses: Losses, share: float) -> Losses:
+        """The losses scaled by the chunk's share, and their weighted total."""
+        weights = {"sia": self.config.mu, "psa": self.config.lambda_}
+        total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+        return {name: share * loss for name, loss in {**losses, "total": total}.items()}
+
+    # Optimisers and schedules.
+
+    def optimizer(self, parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.AdamW:
+        """AdamW with the config's weight decay, on norms and biases too unless told otherwise (C.5 #26)."""
+        decay = self.config.weight_decay
+        if self.config.decay_norms:
+            return adamw(parameters, learning_rate, decay)
+        vectors, matrices = [], []
+        for parameter in parameters:
+            (vectors if parameter.ndim < 2 else matrices).append(parameter)
+        groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=decay, fused=True)
+
+    def tokenizer_learner(self) -> Learner:
+        """T, with the SIA adapter if its phase moves it too; a schedule over tokenizer steps alone (C.3)."""
+        config = self.config
+        parameters = [*self.model.tokenizer.parameters()]
+        if config.alternating and config.sia_adapter_in_tokenizer_epochs:
+            parameters += self.model.sia_adapter.parameters()
+        steps = self.steps_per_epoch / config.cycle if config.alternating else self.steps_per_epoch
+        schedule = warmup_then_cosine(config.warmup_epochs * steps, config.epochs * steps)
+        return Learner(self.optimizer(parameters, config.learning_rate_tokenizer), schedule, config.max_norm)
+
+    def recommender_learner(self) -> Learner:
+        """R with both adapters; only (C-1)/C of the cosine is traversed, as released (C.3)."""
+        config = self.config
+        steps = self.steps_per_epoch
+        schedule = warmup_then_cosine(config.warmup_epochs * steps, config.epochs * steps)
+        parameters = self.recommender_parts.parameters()
+        return Learner(self.optimizer(parameters, config.learning_rate_recommender), schedule, config.max_norm)

@@ -1,0 +1,101 @@
+"""ETEGRec's modules and what they exchange: tokenizer T, recommender R, and the two adapters that tie them.
+
+Shape legend: B samples, U unique targets of a chunk, N items, L levels, K codes per level, D width.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from etegrec.config import ETEGRecConfig
+from etegrec.losses import first_occurrences, psa_loss, sia_loss
+from harness.nn.code_seq2seq import CodeSeq2Seq, GeneratorOutput
+from harness.tokenizer.codes import CodeTable, deduplicate
+from harness.tokenizer.rqvae import RQVAE, tokenizer_loss
+from harness.training import Losses
+
+
+class ETEGRec(nn.Module):
+    """Tokenizer, recommender, adapters, the frozen item vectors, and the items' present codes."""
+
+    vectors_ND: Tensor
+    codes_NL: Tensor
+
+    def __init__(self, config: ETEGRecConfig, vectors: Tensor, tokenizer: RQVAE):
+        """`vectors` is (N, D), one row per item in id order."""
+        super().__init__()
+        self.config = config
+        rqvae = config.tokenizer.rqvae
+        # The de-duplication level's table is as large as a codebook (METHODS C.1).
+        self.codebook_sizes = (rqvae.codebook_size,) * (rqvae.num_levels + 1)
+        self.tokenizer = tokenizer
+        self.generator = CodeSeq2Seq(config.generator, self.codebook_sizes)
+        width, item_width = config.generator.d_model, vectors.shape[1]
+        sia_width = rqvae.code_dim if config.sia_entry == "quantizer" else item_width
+        self.sia_adapter = adapter(width, config.adapter_hidden, sia_width)
+        self.psa_adapter = adapter(width, config.adapter_hidden, item_width)
+        padded = torch.cat([torch.zeros(1, item_width), vectors])
+        self.register_buffer("vectors_ND", padded, persistent=False)
+        codes = torch.zeros(len(padded), len(self.codebook_sizes), dtype=torch.int64)
+        self.register_buffer("codes_NL", codes)
+        self.refresh_codes()
+
+    @torch.no_grad()
+    def refresh_codes(self) -> float:
+        """The share of items whose code tuple changes when all items are tokenised anew."""
+        codes = deduplicate(self.tokenizer.codes(self.vectors_ND[1:]), self.codebook_sizes[-1])
+        changed = (codes != self.codes_NL[1:]).any(dim=1).float().mean().item()
+        self.codes_NL[1:] = codes
+        return changed
+
+    def code_table(self) -> CodeTable:
+        """The items' present codes, as a table that does not change with the model."""
+        return CodeTable(self.codes_NL.clone(), self.codebook_sizes)
+
+    def alignments(self, output: GeneratorOutput, targets_B: Tensor) -> Losses:
+        """SIA and PSA of one chunk, those whose weights are not 0; gradients stop only where parameters are frozen.
+
+        Equations 11 to 16 of the paper with the corrected signs (METHODS C.2).
+        """
+        config = self.config
+        rows = first_occurrences(targets_B) if config.unique_targets else torch.arange(len(targets_B))
+        semantics = self.tokenizer(self.vectors_ND[targets_B[rows]])
+        losses: Losses = {}
+        if config.mu:
+            sequence = self.sia_adapter(output.pooled_BD[rows])
+            if config.sia_entry == "encoder":
+                sequence = self.tokenizer.encode(sequence)
+            losses["sia"] = sia_loss(
+                semantics.quantized.distances_BLK,
+                self.tokenizer.quantize(sequence).distances_BLK,
+                sign=config.sia_sign,
+                level_reduction=config.sia_levels,
+            )
+        if config.lambda_:
+            preference = self.psa_adapter(output.bos_BD[rows])
+            losses["psa"] = psa_loss(semantics.reconstruction_BZ, preference, config.tau)
+        return losses
+
+    def quantisation(self, targets_B: Tensor) -> Tensor:
+        """L_SQ of the chunk's target items, each once, or of all items (METHODS C.2, C.5 #9 and #35)."""
+        if self.config.tokenizer_items == "all":
+            vectors = self.vectors_ND[1:]
+        else:
+            rows = first_occurrences(targets_B) if self.config.unique_targets else slice(None)
+            vectors = self.vectors_ND[targets_B[rows]]
+        return tokenizer_loss(self.tokenizer(vectors), vectors, self.config.tokenizer.rqvae)
+
+
+def adapter(width_in: int, hidden: tuple[int, ...], width_out: int) -> nn.Sequential:
+    """Linear layers with ReLU between them, a single one by default; weights normal(0, 0.02), biases 0."""
+    widths = (width_in, *hidden, width_out)
+    layers: list[nn.Module] = []
+    for place, (fan_in, fan_out) in enumerate(pairwise(widths)):
+        linear = nn.Linear(fan_in, fan_out)
+        nn.init.normal_(linear.weight, std=0.02)
+        nn.init.zeros_(linear.bias)
+        layers += [nn.ReLU(), linear] if place else [linear]
+    return nn.Sequential(*layers)
