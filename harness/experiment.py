@@ -1,0 +1,216 @@
+"""Running a plan: the only place where data, methods, evaluation and results meet."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from harness.config import to_toml
+from harness.data.prepare import load_dataset, load_test
+from harness.evaluation import evaluate
+from harness.methods import method_named, methods
+from harness.planning import Cell, Plan
+from harness.protocols import Contract, FitContext
+from harness.provenance import environment, now, peak_memory_mb
+from harness.stages import Stage, StageStore, full_disk_as_one_line, locked, read_json
+from harness.workers import Job, Observer, Outcome, Send, run_jobs
+from results.schema import RunRecord, history_frame, ranks_frame
+from results.store import DONE, run_folder, write_run
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an experiment reads and writes, and on what it computes; nothing here decides a number but threads."""
+
+    dataset: Path  # the prepared data set's folder
+    cache: Path
+    runs: Path
+    device: str = "cpu"
+    threads: int = 1
+    jobs: int = 1
+
+    @property
+    def store(self) -> StageStore:
+        """The stages under the cache folder."""
+        return StageStore(self.cache)
+
+
+class CellResult(NamedTuple):
+    """A cell of the plan and how it ended."""
+
+    cell: Cell
+    folder: Path
+    outcome: Outcome
+
+
+def cell_folder(cell: Cell, dataset_name: str, runs: Path) -> Path:
+    """Where the cell's results lie."""
+    return run_folder(runs, dataset_name, cell.method, cell.ablation.variant, cell.config_digest, cell.seed)
+
+
+def run_plan(plan: Plan, place: Place, observer: Observer) -> list[CellResult]:
+    """Computes what the plan's cells still lack; each cell's result, in the plan's order.
+
+    What is done is not done again. `StageError` when another process works on one of the cells.
+    """
+    dataset_name = load_dataset(place.dataset).name
+    folders = {cell.fit.key: cell_folder(cell, dataset_name, place.runs) for cell in plan.cells}
+    open_cells = [cell for cell in plan.cells if not (folders[cell.fit.key] / DONE).exists()]
+    with ExitStack() as locks:
+        for cell in open_cells:
+            lock = folders[cell.fit.key] / ".lock"
+            locks.enter_context(locked(lock, f"the run '{cell.label}'", wait_seconds=0))
+        outcomes = run_jobs(
+            jobs_of(open_cells, folders, place),
+            processes=place.jobs,
+            threads=place.threads,
+            logs=place.cache / "logs",
+            observer=observer,
+        )
+    done = Outcome("done")
+    return [CellResult(cell, folders[cell.fit.key], outcomes.get(run_key(cell), done)) for cell in plan.cells]
+
+
+def run_key(cell: Cell) -> str:
+    """The key of the job that evaluates a cell."""
+    return f"run-{cell.fit.key}"
+
+
+def jobs_of(cells: Sequence[Cell], folders: dict[str, Path], place: Place) -> dict[str, Job]:
+    """A job for each unfinished stage and each cell, needs first."""
+    jobs: dict[str, Job] = {}
+    for cell in cells:
+        for stage in missing_stages(cell.fit, place.store):
+            needs = tuple(child.key for child in stage.inputs.values() if not place.store.is_done(child))
+            jobs[stage.key] = Job(stage.key, partial(compute_stage, stage, place), needs)
+        run = partial(evaluate_cell, cell, folders[cell.fit.key], place)
+        needs = () if place.store.is_done(cell.fit) else (cell.fit.key,)
+        jobs[run_key(cell)] = Job(run_key(cell), run, needs)
+    return jobs
+
+
+def missing_stages(stage: Stage, store: StageStore) -> Iterator[Stage]:
+    """The stages that must still be computed for this one, needs first; finished ones hide what is below them."""
+    if not store.is_done(stage):
+        for child in stage.inputs.values():
+            yield from missing_stages(child, store)
+        yield stage
+
+
+def compute_stage(stage: Stage, place: Place, send: Send) -> None:
+    """Computes one stage in this process; its progress goes to `send`."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        started = time.perf_counter()
+        dataset = load_dataset(place.dataset)
+        inputs = {name: place.store.folder(child) for name, child in stage.inputs.items()}
+        stage.build(stage.config, dataset, inputs, fit_context(stage, place, folder, send))
+        return {
+            "seconds": seconds_so_far(folder, time.perf_counter() - started),
+            "peak_memory_mb": peak_memory_mb(),
+            "threads": place.threads,
+            "device": place.device,
+            "samples": int(dataset.train.offsets[-1]),
+            "created": now(),
+            "environment": environment(),
+        }
+
+    place.store.compute(stage, build)
+
+
+def seconds_so_far(folder: Path, seconds: float) -> float:
+    """The seconds that a stage took; if it went on from a checkpoint, what its epochs took is the better count."""
+    trained = sum(row["train_seconds"] + row["score_seconds"] for row in histories(folder))
+    return max(seconds, trained)
+
+
+def fit_context(stage: Stage, place: Place, folder: Path, send: Send) -> FitContext:
+    """What the stage's fit gets besides config and data."""
+    conditions = stage.conditions
+    contract = Contract.model_validate(conditions.get("contract", {}))
+    released = methods()[stage.kind].released_decoding if stage.kind in methods() else "trie"
+    precision: Literal["fp32", "bf16"] = conditions["precision"]
+    return FitContext(
+        seed=stage.seed,
+        folder=folder,
+        contract=contract,
+        is_constrained=(released if contract.decoding == "released" else contract.decoding) == "trie",
+        device=torch.device(place.device),
+        precision=precision,
+        report=send,
+    )
+
+
+def histories(folder: Path) -> list[dict[str, Any]]:
+    """The rows of all training histories in a stage's folder, in the order in which the trainings ran."""
+    files = sorted(folder.glob("history-*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return [row for path in files for row in read_json(path)]
+
+
+def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
+    """Reads the test split, ranks every user's target, and writes the run. The only caller of `load_test`."""
+    started = time.perf_counter()
+    method = method_named(cell.method)
+    dataset = load_dataset(place.dataset)
+    fitted = place.store.folder(cell.fit)
+    context = fit_context(cell.fit, place, fitted, send)
+    recommender = method.load(fitted, cell.config, dataset, context)
+    cases = load_test(place.dataset, dataset)
+    result = evaluate(recommender, cases, cell.contract.top_k)
+    health = recommender.health()
+    health["invalid_share"] = float(result.invalid.sum() / result.items.size)
+    *ancestors, _ = cell.fit.with_ancestors()
+    stages = {stage.kind: place.store.record(stage) for stage in ancestors} | {"fit": place.store.record(cell.fit)}
+    record = RunRecord(
+        dataset=dataset.name,
+        dataset_fingerprint=dataset.fingerprint,
+        synthetic=dataset.synthetic,
+        method=cell.method,
+        title=method.title,
+        variant=cell.ablation.variant,
+        variant_title=cell.ablation.title or method.title,
+        config_digest=cell.config_digest,
+        seed=cell.seed,
+        contract=cell.contract.model_dump(mode="json"),
+        contract_digest=cell.contract.digest(),
+        preset=cell.preset,
+        recipe=cell.recipe,
+        num_parameters=health.pop("num_parameters", 0),
+        seconds={kind: stage["seconds"] for kind, stage in stages.items()} | {"test": time.perf_counter() - started},
+        peak_memory_mb=max(stage["peak_memory_mb"] for stage in stages.values()),
+        device=place.device,
+        threads=place.threads,
+        created=now(),
+        assumptions=method.assumptions(cell.config),
+        health=health,
+    )
+    with full_disk_as_one_line(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for checkpoint in fitted.glob("*.safetensors"):
+            link_or_copy(checkpoint, folder / checkpoint.name)
+        write_run(
+            folder,
+            record,
+            ranks=ranks_frame(result.ranks, cases.targets, result.items, result.invalid),
+            history=history_frame(histories(fitted)),
+            config_toml=to_toml({cell.method: cell.config.model_dump(mode="json")}),
+            env=environment(),
+        )
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """The file under a second name, sharing the disk's space where the file system can."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

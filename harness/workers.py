@@ -1,0 +1,178 @@
+"""Jobs that depend on each other, run side by side in processes of their own.
+
+Each job gets a fresh process, so that its memory is its own to measure and nothing leaks from one job to the next.
+Numbers do not depend on how many jobs run at once, only on the threads that each is given.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.errors import HarnessError
+
+Send = Callable[[Any], None]  # passes a job's message to the parent process
+
+
+@dataclass(frozen=True)
+class Job:
+    """A function of the form `run(send) -> outcome`, importable by name, and the keys of the jobs that it needs."""
+
+    key: str
+    run: Callable[[Send], Any]
+    needs: tuple[str, ...] = ()
+
+
+class Outcome(NamedTuple):
+    """How a job ended."""
+
+    status: str  # "done", "failed", or "skipped" when a job that it needs did not end well
+    value: Any = None  # what `run` returned
+    error: str = ""  # one line
+
+
+class Observer(NamedTuple):
+    """What the parent process does as jobs go on."""
+
+    started: Callable[[str], None]
+    message: Callable[[str, Any], None]
+    ended: Callable[[str, Outcome], None]
+
+
+def run_jobs(
+    jobs: Mapping[str, Job], *, processes: int, threads: int, logs: Path, observer: Observer
+) -> dict[str, Outcome]:
+    """Every job's outcome. A failed job stops only those that need it.
+
+    Jobs on the longest chains go first, so that no process is idle while one long chain remains. When this process is
+    interrupted the running jobs are stopped at once, and when it is killed they stop by themselves.
+    """
+    context = _context()
+    heights = _heights(jobs)
+    outcomes: dict[str, Outcome] = {}
+    running: dict[Any, tuple[str, BaseProcess]] = {}
+    try:
+        while len(outcomes) < len(jobs):
+            busy = {key for key, _ in running.values()}
+            for key, job in jobs.items():
+                if key not in outcomes and any(
+                    outcomes[need].status != "done" for need in job.needs if need in outcomes
+                ):
+                    outcomes[key] = Outcome("skipped", error="a stage that it needs did not end well")
+                    observer.ended(key, outcomes[key])
+            ready = [
+                key
+                for key, job in jobs.items()
+                if key not in outcomes and key not in busy and all(need in outcomes for need in job.needs)
+            ]
+            for key in sorted(ready, key=lambda key: -heights[key])[: processes - len(running)]:
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_work, args=(jobs[key].run, sender, threads, logs / f"{key}.log"))
+                process.start()
+                sender.close()
+                running[receiver] = (key, process)
+                observer.started(key)
+            for receiver in wait(list(running)):
+                key, process = running[receiver]
+                kind, content = _receive(receiver, process)
+                if kind == "message":
+                    observer.message(key, content)
+                else:
+                    del running[receiver]
+                    process.join()
+                    outcomes[key] = (
+                        Outcome("done", value=content) if kind == "done" else Outcome("failed", error=content)
+                    )
+                    observer.ended(key, outcomes[key])
+    finally:
+        for _, process in running.values():
+            process.kill()
+        for _, process in running.values():
+            process.join()
+    return outcomes
+
+
+def _context() -> Any:
+    """Fork from a server that has imported the heavy packages once; spawn where the system cannot."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["harness.methods"])
+    return context
+
+
+def _heights(jobs: Mapping[str, Job]) -> dict[str, int]:
+    """The number of jobs on the longest chain from each job to its last dependent."""
+    heights = dict.fromkeys(jobs, 1)
+    for key in reversed(list(jobs)):  # needs stand before their dependents
+        for need in jobs[key].needs:
+            if need in heights:
+                heights[need] = max(heights[need], heights[key] + 1)
+    return heights
+
+
+def _receive(receiver: Connection, process: BaseProcess) -> tuple[str, Any]:
+    """The next message; when the process has died without one, that is a failure."""
+    try:
+        return receiver.recv()
+    except EOFError:
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
+            return "failed", "its process was killed (out of memory?); give the same command again to go on"
+        return "failed", f"its process ended with exit code {process.exitcode}; give the same command again to go on"
+
+
+def _work(run: Callable[[Send], Any], sender: Connection, threads: int, log: Path) -> None:
+    """The body of a job's process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    use_threads(threads)
+    try:
+        sender.send(("done", run(lambda content: sender.send(("message", content)))))
+    except HarnessError as error:
+        sender.send(("failed", str(error)))
+    except Exception as error:  # a fault of ours: its traceback goes to a file, one line to the user
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(traceback.format_exc())
+        summary = (str(error).splitlines() or [""])[0]
+        sender.send(("failed", f"{type(error).__name__}: {summary} (an error of the harness; traceback in {log})"))
+
+
+def _end_with_parent() -> None:
+    """Waits until the parent process is gone, then ends this one, so that nothing computes for nobody."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+def use_threads(threads: int) -> None:
+    """Gives torch and the BLAS libraries this many threads, and lets malloc keep the memory that it has.
+
+    Fresh pages are dear: a training step frees and asks again for the same megabytes, so glibc is told not to return
+    them.
+    """
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+    if sys.platform == "linux":
+        import ctypes
+
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            m_trim_threshold, m_mmap_max, m_top_pad = -1, -4, -2
+            libc.mallopt(m_mmap_max, 0)
+            libc.mallopt(m_trim_threshold, 2**31 - 1)
+            libc.mallopt(m_top_pad, 64 * 2**20)

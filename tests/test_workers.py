@@ -1,0 +1,104 @@
+"""Jobs in processes. Oracle: properties of the order, and what the operating system says of the processes."""
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from harness.errors import StageError
+from harness.workers import Job, Observer, Outcome, Send, run_jobs
+
+
+def succeed(send: Send) -> int:
+    send("working")
+    return os.getpid()
+
+
+def stamp(path: Path, send: Send) -> None:
+    path.write_text(str(time.monotonic()))
+
+
+def fail(send: Send) -> None:
+    raise StageError("a rule must hold, but it does not; mend it")
+
+
+def crash(send: Send) -> None:
+    raise KeyError("a bug")
+
+
+def die(send: Send) -> None:
+    os._exit(7)
+
+
+def run(jobs: list[Job], tmp_path: Path, processes: int = 2) -> tuple[dict[str, Outcome], list[tuple]]:
+    events: list[tuple] = []
+    observer = Observer(
+        started=lambda key: events.append(("started", key)),
+        message=lambda key, content: events.append(("message", key, content)),
+        ended=lambda key, outcome: events.append(("ended", key, outcome.status)),
+    )
+    outcomes = run_jobs(
+        {job.key: job for job in jobs}, processes=processes, threads=1, logs=tmp_path / "logs", observer=observer
+    )
+    return outcomes, events
+
+
+def test_each_job_has_a_process_of_its_own_and_tells_how_it_goes(tmp_path: Path) -> None:
+    outcomes, events = run([Job("a", succeed), Job("b", succeed)], tmp_path)
+    pids = {outcome.value for outcome in outcomes.values()}
+    assert len(pids) == 2
+    assert os.getpid() not in pids
+    assert ("message", "a", "working") in events
+
+
+def test_needs_run_first(tmp_path: Path) -> None:
+    jobs = [
+        Job("first", partial(stamp, tmp_path / "first")),
+        Job("second", partial(stamp, tmp_path / "second"), ("first",)),
+    ]
+    run(jobs, tmp_path)
+    assert float((tmp_path / "first").read_text()) < float((tmp_path / "second").read_text())
+
+
+def test_the_longest_chain_goes_first(tmp_path: Path) -> None:
+    jobs = [Job("alone", succeed), Job("root", succeed), Job("leaf", succeed, ("root",))]
+    _, events = run(jobs, tmp_path, processes=1)
+    assert [event[1] for event in events if event[0] == "started"] == ["root", "alone", "leaf"]
+
+
+def test_a_failed_job_stops_only_those_that_need_it(tmp_path: Path) -> None:
+    jobs = [Job("bad", fail), Job("child", succeed, ("bad",)), Job("grandchild", succeed, ("child",)), Job("ok", succeed)]
+    outcomes, _ = run(jobs, tmp_path)
+    assert {key: outcome.status for key, outcome in outcomes.items()} == {
+        "bad": "failed",
+        "child": "skipped",
+        "grandchild": "skipped",
+        "ok": "done",
+    }
+    assert outcomes["bad"].error == "a rule must hold, but it does not; mend it"
+
+
+def test_an_error_of_ours_is_one_line_and_leaves_its_traceback_in_a_file(tmp_path: Path) -> None:
+    outcomes, _ = run([Job("bug", crash)], tmp_path)
+    assert "\n" not in outcomes["bug"].error
+    assert "KeyError" in outcomes["bug"].error
+    assert "def crash" in (tmp_path / "logs" / "bug.log").read_text() or "crash" in (tmp_path / "logs" / "bug.log").read_text()
+
+
+def test_a_process_that_dies_without_a_word_is_a_failure(tmp_path: Path) -> None:
+    outcomes, _ = run([Job("dead", die), Job("ok", succeed)], tmp_path)
+    assert outcomes["dead"].status == "failed"
+    assert "exit code 7" in outcomes["dead"].error
+    assert outcomes["ok"].status == "done"
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_no_more_processes_than_asked_for_run_at_once(tmp_path: Path, processes: int) -> None:
+    _, events = run([Job(str(place), succeed) for place in range(5)], tmp_path, processes=processes)
+    running = peak = 0
+    for event in events:
+        running += {"started": 1, "ended": -1}.get(event[0], 0)
+        peak = max(peak, running)
+    assert peak <= processes
