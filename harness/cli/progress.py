@@ -39,7 +39,7 @@ def working(what: str) -> Iterator[None]:
 def observed(plan: Plan, total: int) -> Iterator[Observer]:
     """An observer for `run_plan` that shows what goes on while the block lasts; `total` jobs are expected."""
     console = Console(stderr=True, highlight=False)
-    jobs = Jobs(job_labels(plan), total)
+    jobs = Jobs(job_labels(plan), total, frozenset(cell.fit.key for cell in plan.cells))
     if not console.is_terminal:
         yield Observer(jobs.started, jobs.message, lambda key, outcome: _print(console, jobs.ended(key, outcome)))
         return
@@ -55,6 +55,7 @@ class Jobs:
 
     labels: dict[str, str]
     total: int
+    recommenders: frozenset[str]  # jobs whose score is validation NDCG@10; a tokenizer's is another
     begun: dict[str, float] = field(default_factory=dict)
     last: dict[str, Epoch] = field(default_factory=dict)
     finished: int = 0
@@ -74,9 +75,13 @@ class Jobs:
         if outcome.status != "done":
             return f"{where}: {outcome.status}: {outcome.error}"
         took = duration(time.monotonic() - self.begun[key])
+        score = self.score(key)
+        return f"{where}: done in {took}" + (f", validation NDCG@10 {score}" if score else "")
+
+    def score(self, key: str) -> str:
+        """A recommender's last validation score, as it is shown."""
         epoch = self.last.get(key)
-        score = f", validation NDCG@10 {epoch.score:.4f}" if epoch and epoch.score is not None else ""
-        return f"{where}: done in {took}{score}"
+        return "" if key not in self.recommenders or epoch is None or epoch.score is None else f"{epoch.score:.4f}"
 
 
 class Bars:
@@ -105,7 +110,7 @@ class Bars:
             total=epoch.epochs,
             stage=escape(epoch.stage),
             loss=f"{epoch.loss:.3f}",
-            score="" if epoch.score is None else f"{epoch.score:.4f}",
+            score=self.jobs.score(key),
         )
 
     def ended(self, key: str, outcome: Outcome) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import digest, merged
-from harness.data.demo import demo
+from harness.data.catalog import NAMED
 from harness.data.formats import Columns, SourceFiles, locate, read_files
 from harness.data.prepare import LAYOUT, PrepareConfig, prepare
 from harness.errors import DataError, UsageError, nearest
@@ -16,8 +16,6 @@ from harness.stages import locked
 
 PREPARED = "prepared"  # the cache's folder of prepared data sets
 META = "meta.json"
-DEMO = "demo"
-NAMED = (DEMO,)
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Source:
     @property
     def preset(self) -> str:
         """The preset that goes with it: `paper` for the paper's own data sets."""
-        return "lite" if self.name == DEMO or not self.is_named else "paper"
+        return "paper" if self.is_named and NAMED[self.name].category is not None else "lite"
 
     @property
     def config(self) -> PrepareConfig:
@@ -77,22 +75,24 @@ def open_dataset(source: Source, cache: Path, *, again: bool = False) -> Path:
     if source.is_prepared:
         return Path(source.name)
     if source.is_named:
-        return _prepared_demo(cache, again)
+        named = NAMED[source.name]
+        folder = cache / PREPARED / named.name
+        with _preparing(folder, named.name):
+            if again or not (folder / META).exists():
+                prepare(named.read(cache), named.config, folder, named.name, expected=named.expected)
+        return folder
     files = locate(source.name, format=source.format, metadata=source.metadata, columns=source.columns)
     name = dataset_name(Path(source.name))
     folder = cache / PREPARED / f"{name}-{_key(source, files)}"
-    with locked(folder.with_suffix(".lock"), f"the preparation of '{name}'", wait_seconds=-1):
+    with _preparing(folder, name):
         if again or not (folder / META).exists():
             prepare(read_files(files, columns=source.columns), source.config, folder, name)
     return folder
 
 
-def _prepared_demo(cache: Path, again: bool) -> Path:
-    folder = cache / PREPARED / DEMO
-    with locked(folder.with_suffix(".lock"), f"the preparation of '{DEMO}'", wait_seconds=-1):
-        if again or not (folder / META).exists():
-            prepare(demo(), PrepareConfig(), folder, DEMO)
-    return folder
+def _preparing(folder: Path, name: str) -> locked:
+    """A lock, so that of two processes the second waits and then finds the first one's work."""
+    return locked(folder.with_name(f"{folder.name}.lock"), f"the preparation of '{name}'", wait_seconds=-1)
 
 
 def dataset_name(path: Path) -> str:
