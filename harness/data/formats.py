@@ -336,6 +336,8 @@ def _read_table(table: _Table) -> pl.DataFrame:
     types: dict[str, type[pl.DataType]] = dict.fromkeys(table.names, pl.String)
     if table.time:
         types[table.time] = table.time_type
+    surplus = "surplus of a row"  # where polars puts a field too many, which it skips in silence otherwise
+    types[surplus] = pl.Boolean
     try:
         frame = (
             pl.scan_csv(
@@ -350,13 +352,16 @@ def _read_table(table: _Table) -> pl.DataFrame:
                 pl.col(table.user).cast(pl.Categorical).alias("user"),
                 pl.col(table.item).cast(pl.Categorical).alias("item"),
                 (pl.col(table.time) if table.time else pl.int_range(pl.len(), dtype=pl.Int64)).alias("time"),
+                pl.col(surplus),
             )
             .collect()
         )
     except (pl.exceptions.PolarsError, OSError) as error:
         _raise_first_bad_row(table)
         raise DataError(f"{table.path}: {str(error).splitlines()[0]}") from None
-    if frame.select(pl.any_horizontal(pl.all().null_count() > 0)).item():
+    has_surplus = frame[surplus].null_count() < len(frame)
+    frame = frame.drop(surplus)
+    if has_surplus or any(column.null_count() for column in frame):
         _raise_first_bad_row(table)
     if frame["time"].dtype == pl.String:
         frame = frame.with_columns(_parsed_times(table, frame["time"]))
@@ -523,10 +528,10 @@ def _read_etegrec(paths: Sequence[Path]) -> pl.DataFrame:
             raise DataError(f"{test_path}:{number}: 'inter_history' must hold one item at least")
     valid_lines = 0
     for line, (number, user, history, target) in enumerate(_samples(valid_path)):
-        known = [*history, target]
-        overlap = min(len(known), len(rows[line]) - 1) if line < len(rows) else 0
-        same_user = line < len(rows) and user in (None, users[line])
-        if not same_user or known[-overlap:] != rows[line][:-1][-overlap:]:
+        known, after = [*history, target], rows[line][:-1] if line < len(rows) else []
+        # Both histories are cut at the same length, so `after` ends `known` and is at most one item shorter.
+        tells_the_same = bool(after) and known[-len(after) :] == after and len(known) <= len(after) + 1
+        if not tells_the_same or user not in (None, users[line]):
             raise DataError(
                 f"{valid_path}:{number}: the line must hold the sequence of the same line of {test_path.name} "
                 f"up to its next-to-last item, but does not; the two files list users in different orders"

@@ -1,0 +1,211 @@
+"""Readers of raw files. Oracles: the documented counts of the real sets, and tables written out by hand."""
+
+import gzip
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from harness.data.formats import Columns, locate, read_interactions
+from harness.data.item_text import item_text
+from harness.errors import DataError, UsageError
+
+RealData = Callable[[str], Path]
+
+
+def rows(path: Path, **options: object) -> list[tuple[str, str, float]]:
+    return read_interactions(path, **options).frame.with_columns(pl.col("user", "item").cast(pl.String)).rows()
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "users", "items", "interactions", "with_text"),
+    [
+        ("scientific2018", "amazon2023", 3_285, 3_541, 22_743, 3_541),
+        ("beauty2014", "s3rec", 22_363, 12_101, 198_502, 12_101),
+        ("instruments2018", "recbole", 24_772, 9_922, 206_153, None),
+        ("ml100k", "recbole", 943, 1_682, 100_000, 1_682),
+    ],
+)
+def test_a_real_folder_is_recognised_and_has_its_documented_counts(
+    real_data: RealData, name: str, format: str, users: int, items: int, interactions: int, with_text: int | None
+) -> None:
+    raw = read_interactions(real_data(name))
+    assert locate(real_data(name)).format == format
+    assert (raw.frame["user"].n_unique(), raw.frame["item"].n_unique(), len(raw.frame)) == (users, items, interactions)
+    assert (None if raw.texts is None else sum(text is not None for text in raw.texts.values())) == with_text
+
+
+@pytest.mark.parametrize("header", ["", "user_id,parent_asin,rating,timestamp\n"])
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
+def test_an_amazon_file_reads_the_same_with_and_without_header_and_gzip(
+    tmp_path: Path, header: str, ending: str
+) -> None:
+    text = header + "u1,b,5.0,1600000000002\nu2,a,1.0,1600000000001\n"
+    path = tmp_path / f"ratings{ending}"
+    path.write_bytes(gzip.compress(text.encode()) if ending.endswith("gz") else text.encode())
+    assert rows(path) == [("u1", "b", 1600000000002), ("u2", "a", 1600000000001)]
+
+
+def test_the_content_decides_and_not_the_ending(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text("user_id:token\titem_id:token\ttimestamp:float\nu\ti\t2.5\n")
+    assert locate(path).format == "recbole"
+    assert rows(path) == [("u", "i", 2.5)]
+
+
+def test_an_s3rec_line_is_a_user_and_their_items_in_order(tmp_path: Path) -> None:
+    (tmp_path / "Toy.txt").write_text("1 7 8\n2 8\n")
+    (tmp_path / "Toy_item2attributes.json").write_text('{"7": [3, 4], "9": [1]}')
+    assert rows(tmp_path) == [("1", "7", 0), ("1", "8", 1), ("2", "8", 0)]
+    assert read_interactions(tmp_path).texts == {"7": "attribute_3 attribute_4"}
+
+
+def write_etegrec(folder: Path, *, users: bool = True, valid_order: tuple[int, int] = (0, 1)) -> None:
+    """Users p: a b c d and q: b c a, in the authors' shape."""
+    test = [{"user_id": "p", "inter_history": ["a", "b", "c"], "target_id": "d"}]
+    test += [{"user_id": "q", "inter_history": ["b", "c"], "target_id": "a"}]
+    valid = [{"user_id": "p", "inter_history": ["a", "b"], "target_id": "c"}]
+    valid += [{"user_id": "q", "inter_history": ["b"], "target_id": "c"}]
+    train = [{"user_id": "p", "inter_history": ["a"], "target_id": "b"}]
+    for split, samples in (("train", train), ("valid", [valid[place] for place in valid_order]), ("test", test)):
+        kept = [{key: value for key, value in sample.items() if users or key != "user_id"} for sample in samples]
+        (folder / f"toy.{split}.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in kept))
+    (folder / "toy.emb_map.json").write_text(json.dumps({"[PAD]": 0, "d": 1, "c": 2, "b": 3, "a": 4}))
+
+
+@pytest.mark.parametrize("users", [True, False])
+def test_the_authors_triple_gives_back_whole_sequences(tmp_path: Path, users: bool) -> None:
+    write_etegrec(tmp_path, users=users)
+    raw = read_interactions(tmp_path)
+    p, q = ("p", "q") if users else ("0", "1")
+    assert rows(tmp_path) == [
+        *((p, item, place) for place, item in enumerate("abcd")),
+        *((q, item, place) for place, item in enumerate("bca")),
+    ]
+    assert raw.item_order == ("d", "c", "b", "a")
+
+
+def test_the_authors_triple_is_refused_when_its_files_list_users_in_different_orders(tmp_path: Path) -> None:
+    write_etegrec(tmp_path, users=False, valid_order=(1, 0))
+    with pytest.raises(DataError, match=r"toy\.valid\.jsonl:1: .*different orders"):
+        read_interactions(tmp_path)
+
+
+@pytest.mark.parametrize("time", ["3", "2.5", "2024-01-31", "2024-01-31T10:00:00"])
+def test_a_generic_table_is_read_by_its_columns_names(tmp_path: Path, time: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(f"when;who;what\n{time};u;i\n")
+    frame = read_interactions(path, columns=Columns("who", "what", "when")).frame
+    assert frame["user"].cast(pl.String).to_list() == ["u"]
+    assert frame["item"].cast(pl.String).to_list() == ["i"]
+
+
+def test_dates_are_ordered_as_dates_and_parquet_equals_csv(tmp_path: Path) -> None:
+    table = pl.DataFrame({"who": [1, 1], "what": [5, 6], "when": ["2024-02-01", "2023-12-31"]})
+    table.write_csv(tmp_path / "log.csv")
+    table.with_columns(pl.col("when").str.to_date().cast(pl.Datetime("us"))).write_parquet(tmp_path / "log.parquet")
+    columns = Columns("who", "what", "when")
+    from_csv, from_parquet = (rows(tmp_path / f"log.{end}", columns=columns) for end in ("csv", "parquet"))
+    assert from_csv == from_parquet
+    assert from_csv[0][2] - from_csv[1][2] == 32 * 86_400 * 10**6
+
+
+def test_without_a_time_column_the_order_of_the_file_is_the_time(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("who,what\nu,b\nu,a\n")
+    assert rows(path, columns=Columns("who", "what")) == [("u", "b", 0), ("u", "a", 1)]
+
+
+def test_an_items_text_is_cleaned_and_joined_in_the_fields_order() -> None:
+    record = {
+        "description": ["A <b>fine</b>\n pot.", "Holds 2 &lt; 3 l"],
+        "title": "Pot &amp; lid",
+        "store": None,
+        "categories": ["Kitchen", "", "Pots"],
+        "price": 3,
+    }
+    assert item_text(record) == "Pot & lid. Kitchen, Pots. A fine pot. Holds 2 < 3 l"
+    assert item_text({"title": " ", "categories": [""], "features": []}) is None
+
+
+AMAZON = "user_id,parent_asin,rating,timestamp\nu,i,5.0,1600000000000\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", AMAZON + "u,i,5.0\n", r"a\.csv:3: each row must have 4 fields .*, but has 3: 'u,i,5.0'"),
+        ("a.csv", AMAZON + "u,i,5.0,1,2\n", r"a\.csv:3: each row must have 4 fields .*, but has 5"),
+        ("a.csv", AMAZON + "u,i,5.0,soon\n", r"a\.csv:3: the timestamp must be a whole number .*, but got 'soon'"),
+        ("a.csv", AMAZON + "u,i,5.0,\n", r"a\.csv:3: the timestamp must be"),
+        ("a.csv", AMAZON + ",i,5.0,1600000000000\n", r"a\.csv:3: the user must not be empty"),
+        ("a.csv", AMAZON.replace("timestamp", "when"), r"a\.csv:1: no column 'timestamp'; the columns are: user_id"),
+        ("a.csv", AMAZON.replace("rating", "user_id"), r"a\.csv:1: .*'user_id' is named twice"),
+        ("a.csv", AMAZON.split("\n", 1)[0] + "\n", r"a\.csv: the file holds no interaction"),
+        ("a.csv", "", r"a\.csv: the file is empty"),
+        ("a.csv", "who,what\nu,i\n", r"a\.csv: .*--user-col and --item-col .* out of: who, what"),
+        ("a.inter", "user_id:token\titem_id:token\ttimestamp:float\nu\ti\tnan\n", r"a\.inter:2: the timestamp must be"),
+        ("a.inter", "user_id:token\titem_id:token\nu\n", r"a\.inter:2: each row must have 2 fields"),
+        ("a.txt", "1 2\n1 3\n", r"a\.txt:2: each user must have one line"),
+        ("a.bin", "\x00\x01", r"a\.bin: not an interaction file of a known format"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_file_line_rule_and_value(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=message) as error:
+        read_interactions(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_an_s3rec_line_without_items_is_told_by_its_number(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("1 2\n2\n")
+    with pytest.raises(DataError, match=r"a\.txt:2: each line must be 'user item item \.\.\.'"):
+        read_interactions(tmp_path / "a.txt", format="s3rec")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"parent_asin": "i", ', r"meta\.jsonl:2: each line must be a JSON object, but .* at column"),
+        ('["i"]', r"meta\.jsonl:2: each line must be a JSON object"),
+        ('{"asin": "i"}', r"meta\.jsonl:2: .* needs the key 'parent_asin', but has asin"),
+    ],
+)
+def test_a_malformed_metadata_line_is_told_by_its_number(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "a.csv").write_text(AMAZON)
+    (tmp_path / "meta.jsonl").write_text(f'{{"parent_asin": "i", "title": "t"}}\n{line}\n')
+    with pytest.raises(DataError, match=message):
+        read_interactions(tmp_path / "a.csv")
+
+
+def test_missing_paths_unknown_formats_and_ambiguous_folders_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read_interactions(tmp_path / "nothing.csv")
+    with pytest.raises(UsageError, match="unknown format 'recbol'; did you mean 'recbole'"):
+        read_interactions(tmp_path, format="recbol")
+    with pytest.raises(DataError, match="holds no interaction file"):
+        read_interactions(tmp_path)
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text(AMAZON)
+    with pytest.raises(DataError, match=re.escape("holds 2: a.csv, b.csv")):
+        read_interactions(tmp_path)
+
+
+def test_gzip_data_that_ends_early_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress((AMAZON + "u,i,5.0,1600000000000\n" * 500).encode())[:-20])
+    with pytest.raises(DataError, match=r"a\.csv\.gz: .*gzip"):
+        read_interactions(tmp_path / "a.csv.gz", format="amazon2023")
+
+
+def test_a_parquet_file_with_nulls_or_without_its_column_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    pl.DataFrame({"who": ["u", None], "what": ["i", "j"]}).write_parquet(path)
+    with pytest.raises(DataError, match="row 2: the user must not be null"):
+        read_interactions(path, columns=Columns("who", "what"))
+    with pytest.raises(DataError, match="no column 'when'; the columns are: who, what"):
+        read_interactions(path, columns=Columns("who", "what", "when"))
