@@ -336,8 +336,6 @@ def _read_table(table: _Table) -> pl.DataFrame:
     types: dict[str, type[pl.DataType]] = dict.fromkeys(table.names, pl.String)
     if table.time:
         types[table.time] = table.time_type
-    surplus = "surplus of a row"  # where polars puts a field too many, which it skips in silence otherwise
-    types[surplus] = pl.Boolean
     try:
         frame = (
             pl.scan_csv(
@@ -352,17 +350,17 @@ def _read_table(table: _Table) -> pl.DataFrame:
                 pl.col(table.user).cast(pl.Categorical).alias("user"),
                 pl.col(table.item).cast(pl.Categorical).alias("item"),
                 (pl.col(table.time) if table.time else pl.int_range(pl.len(), dtype=pl.Int64)).alias("time"),
-                pl.col(surplus),
+                # Polars checks the number of fields only when it reads all columns.
+                pl.any_horizontal(pl.col(name).is_null() for name in table.names).alias("incomplete"),
             )
             .collect()
         )
     except (pl.exceptions.PolarsError, OSError) as error:
         _raise_first_bad_row(table)
         raise DataError(f"{table.path}: {str(error).splitlines()[0]}") from None
-    has_surplus = frame[surplus].null_count() < len(frame)
-    frame = frame.drop(surplus)
-    if has_surplus or any(column.null_count() for column in frame):
+    if frame["incomplete"].any():  # by too few fields, or by empty ones, which only some columns may have
         _raise_first_bad_row(table)
+    frame = frame.drop("incomplete")
     if frame["time"].dtype == pl.String:
         frame = frame.with_columns(_parsed_times(table, frame["time"]))
     if frame["time"].dtype == pl.Float64 and not frame["time"].is_finite().all():

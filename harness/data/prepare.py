@@ -145,7 +145,7 @@ def prepared(raw: RawInteractions, config: PrepareConfig) -> Prepared:
     ids, item_keys = _item_ids(interactions, raw)
     texts = None
     if raw.texts is not None:
-        texts = tuple(raw.texts.get(key) for key in item_keys.to_list())
+        texts = tuple(raw.texts.get(key) or None for key in item_keys.to_list())
         texts = texts if any(texts) else None
     return Prepared(Sequences(ids, offsets), user_keys, item_keys, texts)
 

@@ -131,6 +131,11 @@ def test_an_items_text_is_cleaned_and_joined_in_the_fields_order() -> None:
     assert item_text({"title": " ", "categories": [""], "features": []}) is None
 
 
+def test_a_field_that_nobody_reads_may_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(AMAZON + "u,j,,1600000000001\n")
+    assert len(rows(tmp_path / "a.csv")) == 2
+
+
 AMAZON = "user_id,parent_asin,rating,timestamp\nu,i,5.0,1600000000000\n"
 
 
