@@ -19,7 +19,7 @@ from harness.errors import UsageError
 from harness.nn.code_seq2seq import CodeSeq2Seq, length_groups, padding_bias
 from harness.nn.t5 import Past
 
-CHUNK_TOKENS = 4096  # history tokens and beams searched at once
+CHUNK_TOKENS = 2048  # history tokens and beams searched at once
 
 
 class Beams(NamedTuple):
