@@ -136,7 +136,10 @@ def _minilm_folder() -> Path:
 
 
 def _own_vectors(path: Path, texts: Sequence[str | None] | None) -> np.ndarray:
-    """(N, F) of a user's .npy file: row i for item i + 1."""
+    """(N, F) of a user's .npy file: row i for item i + 1.
+
+    Without texts the number of items is not known here; `save_vectors` then meets the mismatch.
+    """
     try:
         vectors_NF = np.load(path, allow_pickle=False)
     except FileNotFoundError:
@@ -148,6 +151,14 @@ def _own_vectors(path: Path, texts: Sequence[str | None] | None) -> np.ndarray:
             f"{path}: item vectors must be floats of shape (items, dimensions), but got {vectors_NF.dtype} "
             f"{vectors_NF.shape}"
         )
+    if texts is not None and len(vectors_NF) != len(texts):
+        raise DataError(
+            f"{path}: has {len(vectors_NF)} rows, but the data set {len(texts)} items; row i must be item i + 1 "
+            f"of the prepared data set's items.parquet"
+        )
+    if not np.isfinite(vectors_NF).all():
+        row = int((~np.isfinite(vectors_NF)).any(axis=1).argmax())
+        raise DataError(f"{path}: item vectors must be finite, but row {row} is not")
     return vectors_NF
 
 
@@ -176,7 +187,8 @@ def principal_components(features_NF: np.ndarray, dim: int, *, whiten: bool) -> 
 
 def save_vectors(folder: Path | str, keys: Sequence[str], vectors_ND: np.ndarray) -> None:
     """Write the vectors, and the item keys that they belong to, into one file of `folder`."""
-    assert len(keys) == len(vectors_ND)
+    if len(keys) != len(vectors_ND):
+        raise DataError(f"{len(vectors_ND)} vectors do not match {len(keys)} items; give one row per item, in id order")
     path = Path(folder) / VECTORS_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")

@@ -1,0 +1,93 @@
+"""The demo data set. Oracles: its promised sizes, and two plain models that must differ on it."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from harness.data.dataset import Dataset, EvalCases
+from harness.data.demo import DEMO_CONFIG, demo
+from harness.data.prepare import describe, load_test, prepare
+
+
+@pytest.fixture(scope="module")
+def prepared_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset, EvalCases]:
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    dataset = prepare(demo(), DEMO_CONFIG, folder, "demo")
+    return folder, dataset, load_test(folder, dataset)
+
+
+def recall_at_10(scores_BN: np.ndarray, targets: np.ndarray) -> float:
+    """Share of rows whose target is among the 10 best; ties count against it."""
+    own = np.take_along_axis(scores_BN, targets[:, None].astype(np.int64), axis=1)
+    return float(((scores_BN >= own).sum(axis=1) <= 10).mean())
+
+
+def popularity(dataset: Dataset) -> np.ndarray:
+    counts = np.bincount(dataset.train.items, minlength=dataset.num_items + 1).astype(float)
+    counts[0] = -1.0
+    return counts
+
+
+def transition_scores(dataset: Dataset, cases: EvalCases) -> np.ndarray:
+    """Followers of the last two items, the older at half weight; popularity breaks ties."""
+    size = dataset.num_items + 1
+    followers = np.zeros((size, size))
+    rows = [dataset.train.row(user) for user in range(dataset.num_users)]
+    for row in rows:
+        np.add.at(followers, (row[:-1], row[1:]), 1.0)
+        np.add.at(followers, (row[:-2], row[2:]), 0.5)
+    followers /= np.maximum(followers.sum(axis=1, keepdims=True), 1.0)
+    last_two = cases.histories.last(2)
+    weights = np.where(np.arange(len(last_two.items)) + 1 == np.repeat(last_two.offsets[1:], last_two.lengths), 1, 0.5)
+    scores = np.tile(1e-6 * popularity(dataset), (len(cases), 1))
+    np.add.at(scores, np.repeat(np.arange(len(cases)), last_two.lengths), weights[:, None] * followers[last_two.items])
+    return scores
+
+
+def test_the_demo_has_the_promised_size_and_is_labelled_synthetic(
+    prepared_demo: tuple[Path, Dataset, EvalCases],
+) -> None:
+    folder, dataset, _ = prepared_demo
+    found = describe(folder)
+    assert 950 <= found["users"] <= 1_050
+    assert 500 <= found["items"] <= 700
+    assert 8_000 <= found["interactions"] <= 10_500
+    assert found["min_length"] >= 5
+    assert found["repeat_share"] == 0
+    assert 0 < found["items_without_text_share"] < 0.03
+    assert dataset.synthetic
+
+
+def test_the_demo_is_the_same_on_every_machine() -> None:
+    """A golden value: `demo()` of this code with NumPy 2.4.6 and seed 20240905; it proves that nothing moved."""
+    raw = demo()
+    rows = raw.frame.with_columns(pl.col("user", "item").cast(pl.String)).rows()
+    assert hashlib.sha256(repr((rows, sorted(raw.texts.items()))).encode()).hexdigest()[:16] == "c7f10a479a18b607"
+
+
+def test_popularity_is_weak_and_transitions_are_better_but_far_from_perfect(
+    prepared_demo: tuple[Path, Dataset, EvalCases],
+) -> None:
+    _, dataset, test = prepared_demo
+    popular = recall_at_10(np.tile(popularity(dataset), (len(test), 1)), test.targets)
+    transitions = recall_at_10(transition_scores(dataset, test), test.targets)
+    assert 0.03 < popular < 0.08
+    assert 0.15 < transitions < 0.30
+
+
+def test_popularity_has_a_long_tail(prepared_demo: tuple[Path, Dataset, EvalCases]) -> None:
+    counts = np.sort(popularity(prepared_demo[1])[1:])
+    assert counts[-len(counts) // 10 :].sum() > 3 * counts[: len(counts) // 2].sum() / 5
+    assert counts.max() > 5 * np.median(counts) / 2
+
+
+def test_an_items_text_names_the_series_that_it_was_made_for() -> None:
+    # The accessory of a stove series is the fuel series at the same place: model 1 of each.
+    texts = demo().texts
+    stove = texts["D00001"].split(". ")[0]
+    fuel = texts["D00021"]
+    series = stove.split()[1]
+    assert f"Made to go with the {series} camp stove Mark 2" in fuel
