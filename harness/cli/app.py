@@ -14,7 +14,7 @@ import typer
 
 from harness import __version__
 from harness.cli import data, doctor, methods, run, tables
-from harness.errors import DataError, HarnessError, StageError, UsageError
+from harness.errors import DataError, HarnessError, UsageError
 from results.errors import ResultsError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -62,12 +62,20 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         code = app(arguments, prog_name="harness", standalone_mode=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
     except Exception as error:
         if debug:
             traceback.print_exc()
         else:
             print(f"error: {told(error)}", file=sys.stderr)
         sys.exit(exit_code(error))
+    if code == INTERRUPTED:
+        print("interrupted; everything computed stays, give the same command again to go on", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else OK)
 
 
@@ -79,7 +87,7 @@ def exit_code(error: Exception) -> int:
 
 def told(error: Exception) -> str:
     """The failure in one line; a fault of ours leaves its traceback in a file that the line names."""
-    if isinstance(error, StageError | HarnessError | ResultsError):
+    if isinstance(error, HarnessError | ResultsError):
         return _one_line(str(error))
     if isinstance(error, typer.TyperException):
         return _one_line(error.format_message()) or "a command is missing; see harness --help"

@@ -148,7 +148,7 @@ def _print(made: Table, format: str, out: Path | None) -> None:
     if format == "rich" and out is None:
         Console().print(to_rich(made))
         return
-    text = render(made, "text" if format == "rich" else format)
+    text = render(made, {"rich": "text", "md": "markdown"}.get(format, format))
     if out is None:
         typer.echo(text, nl=False)
         return

@@ -1,0 +1,56 @@
+"""What the tests of the command line share: calling it, and a data set so small that every run takes seconds."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from tiny_ratings import ROWS
+
+from harness.cli import main
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one error line; a test that asks for it fails if there are more, or a traceback."""
+        lines = [line for line in self.err.splitlines() if line]
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("error: ")
+        assert "Traceback" not in self.err
+        return lines[0]
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`harness("run", "--seeds", "3")` runs the command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("HARNESS_RUNS_DIR", "HARNESS_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def call(*arguments: str) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        out, err = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture
+def ratings(tmp_path: Path) -> Path:
+    """A ratings file in the Amazon format: 40 users with 6 interactions each, 13 items, no text."""
+    path = tmp_path / "tiny.csv"
+    path.write_text("\n".join(ROWS) + "\n")
+    return path

@@ -1,0 +1,144 @@
+"""The commands as their user sees them. Oracles: files on disk, arithmetic by hand, other commands' output."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cli.estimate import epochs, expected_seconds
+from harness.config import Config
+from harness.stages import Stage
+
+COMMANDS = [
+    ["run"],
+    ["table"],
+    ["ls"],
+    ["show"],
+    ["methods"],
+    ["doctor"],
+    *(["data", name] for name in ("list", "fetch", "prepare", "describe")),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_help_has_an_example(harness, command):
+    ended = harness(*command, "--help")
+    assert ended.code == 0
+    assert f"harness {' '.join(command)}" in ended.out.partition("Example")[2]
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom harness.cli import main\ntry: main(['run', '--help'])\nexcept SystemExit: pass\n"
+        "sys.exit(', '.join({'torch', 'polars', 'numpy', 'scipy'} & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_run_prints_its_table_and_the_store_prints_it_again(harness, ratings):
+    arguments = ("run", "--dataset", str(ratings), "--methods", "popularity,markov", "--seeds", "2", "--jobs", "2")
+    ended = harness(*arguments)
+    assert ended.code == 0
+    assert "[8/8]" in ended.err  # 4 fits, 4 tests
+    assert "Overall performance on tiny" in ended.out
+    assert harness("table", "overall").out.strip() == ended.out.strip()
+    again = harness(*arguments)
+    assert (again.out, again.err) == (ended.out, "")  # nothing is computed twice
+
+
+def test_json_is_all_that_stands_on_stdout(harness, ratings):
+    run = ("run", "--dataset", str(ratings), "--methods", "popularity", "--json")
+    planned = json.loads(harness(*run, "--dry-run").out)
+    assert [stage["state"] for stage in planned["stages"]] == ["to compute"]
+    assert planned["unknown_stages"] == 1
+    done = json.loads(harness(*run).out)
+    assert [cell["status"] for cell in done["cells"]] == ["done"]
+    assert Path(done["cells"][0]["folder"], "DONE").exists()
+    planned = json.loads(harness(*run, "--dry-run").out)
+    assert [stage["state"] for stage in planned["stages"]] == ["cached"]
+    assert planned["cells"][0]["done"]
+    listed = json.loads(harness("ls", "--json").out)
+    assert [(run["method"], run["finished"]) for run in listed] == [("popularity", True)]
+    shown = json.loads(harness("show", "popularity", "--json").out)
+    assert shown["metrics"] == listed[0]["metrics"]
+    for command in ("data list", "data describe tiny.csv", "methods", "methods tiger", "doctor"):
+        assert json.loads(harness(*command.split(), "--json").out)
+
+
+def test_a_run_is_found_by_any_unique_part_of_its_path(harness, ratings):
+    harness("run", "--dataset", str(ratings), "--methods", "popularity,markov")
+    (folder,) = Path("runs").glob("tiny/markov/full/*/seed=0")
+    for part in ("markov", "markov/full", "tiny/mark", folder.parent.name[:8], str(folder)):
+        assert "Markov, full, on tiny" in harness("show", part).out
+    ended = harness("show", "tiny")
+    assert ended.code == 2
+    assert "must mean one run, but matches 2" in ended.error
+
+
+def test_a_table_is_written_whole_to_a_file(harness, ratings):
+    harness("run", "--dataset", str(ratings), "--methods", "popularity")
+    assert harness("table", "overall", "--format", "latex", "--out", "t.tex").out == ""
+    assert r"\begin{tabular}" in Path("t.tex").read_text()
+    assert "| Popularity" in harness("table", "overall", "--format", "md").out
+    assert "tiny" in harness("table", "datasets").out
+
+
+def test_described_counts_are_those_of_the_file(harness, ratings):
+    found = json.loads(harness("data", "describe", str(ratings), "--json").out)
+    assert (found["users"], found["items"], found["interactions"]) == (40, 13, 240)
+    assert "40" in harness("data", "describe", str(ratings)).out
+
+
+def test_printed_fields_are_a_config_file_that_changes_nothing(harness, ratings):
+    for method in ("etegrec", "letter"):
+        Path("config.toml").write_text(harness("methods", method).out)
+        plan = ("run", "--dataset", str(ratings), "--methods", method, "--dry-run", "--json")
+        assert json.loads(harness(*plan, "--config", "config.toml").out) == json.loads(harness(*plan).out)
+
+
+def test_changes_that_need_each_other_may_come_in_any_order(harness, ratings):
+    plan = ("run", "--dataset", str(ratings), "--methods", "letter", "--dry-run")
+    widths = ("--set", "letter.vectors.hidden_size=16", "--set", "letter.tokenizer.rqvae.code_dim=16")
+    assert harness(*plan, *widths).code == 0
+    assert harness(*plan, *widths[:2]).code == 2
+    assert harness(*plan, "--top-k", "30", "--beams", "40").code == 0
+
+
+class Epochs(Config):
+    epochs: int = 10
+    width: int = 1
+
+
+def test_time_is_expected_by_samples_and_epochs_of_like_stages():
+    stage = Stage("sasrec", Epochs(epochs=20), print, "data", 0)
+    like = {"config": {"epochs": 10, "width": 1}, "samples": 1000, "seconds": 50.0}
+    unlike = {"config": {"epochs": 10, "width": 9}, "samples": 1000, "seconds": 5000.0}
+    # 50 s for 10 epochs of 1,000 samples: 5 ms a sample and epoch; 20 epochs of 3,000 take 300 s.
+    assert expected_seconds(stage, 3000, [like, unlike]) == pytest.approx(300.0)
+    assert expected_seconds(stage, 1000, [unlike]) == pytest.approx(10_000.0)
+    assert expected_seconds(stage, 3000, []) is None
+
+
+def test_epochs_of_a_config_are_its_own_stages():
+    assert epochs({"epochs": 60, "finetuning": {"epochs": 30}, "vectors": {"epochs": 99}}) == 90
+    assert epochs({"training": {"epochs": 7}}) == 7
+    assert epochs({"width": 3}) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_an_interrupted_run_says_how_to_go_on(ratings, tmp_path):
+    slow = ["--methods", "popularity,sasrec", "--set", "sasrec.epochs=100000", "--set", "sasrec.patience=none"]
+    command = [sys.executable, "-m", "harness", "run", "--dataset", str(ratings), "--jobs", "2", *slow]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    assert process.stderr is not None
+    assert "Popularity, seed 0: done" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "interrupted; everything computed stays, give the same command again to go on"
+    assert "Traceback" not in err

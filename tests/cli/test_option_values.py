@@ -1,0 +1,74 @@
+"""Oracle: the meaning that the README and the help texts give to each form, written out by hand."""
+
+import pytest
+
+from harness.cli.values import ablations_of, assignments_of, config_file, names_of, overlaid, seeds_of, with_ablated
+from harness.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("3", [0, 1, 2]), ("1", [0]), ("0", [0]), ("0,1,2", [0, 1, 2]), ("7,", [7]), ("5,2,5", [5, 2])],
+)
+def test_seeds_are_a_count_or_a_list(text, seeds):
+    assert seeds_of(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "one", "-1", "1.5", ","])
+def test_seeds_that_are_no_numbers_are_refused(text):
+    with pytest.raises(UsageError, match="--seeds must be"):
+        seeds_of(text)
+
+
+def test_all_names_every_known_one_and_repeats_count_once():
+    assert names_of("all", ["a", "b"], "method") == ["a", "b"]
+    assert names_of("b, a,b", ["a", "b"], "method") == ["b", "a"]
+
+
+def test_an_unknown_name_brings_the_nearest_known_one():
+    with pytest.raises(UsageError, match="unknown method 'tigre'; did you mean 'tiger'"):
+        names_of("tigre", ["tiger", "sasrec"], "method")
+
+
+def test_the_ablation_at_brings_its_fine_tuned_variant():
+    known = ["sia", "psa", "at", "at+finetuning"]
+    assert ablations_of("at,sia", known) == ["at", "at+finetuning", "sia"]
+    assert ablations_of("all", known) == known
+    assert ablations_of("none", known) == []
+
+
+def test_ablations_bring_the_ablated_method():
+    assert with_ablated(["markov"], ["sia"], "etegrec") == ["markov", "etegrec"]
+    assert with_ablated(["etegrec", "markov"], ["sia"], "etegrec") == ["etegrec", "markov"]
+    assert with_ablated(["markov"], [], "etegrec") == ["markov"]
+
+
+def test_assignments_become_nested_tables():
+    texts = ["etegrec.mu=3e-4", "etegrec.finetuning.epochs=0", "tiger.tokenizer.rqvae.hidden_sizes=[64, 32]"]
+    assert assignments_of(texts) == {
+        "etegrec": {"mu": "3e-4", "finetuning": {"epochs": "0"}},
+        "tiger": {"tokenizer": {"rqvae": {"hidden_sizes": [64, 32]}}},
+    }
+
+
+@pytest.mark.parametrize("text", ["mu=1", "etegrec.mu", "etegrec.=1", "tiger.sizes=[64", "=1"])
+def test_malformed_assignments_are_refused(text):
+    with pytest.raises(UsageError, match="--set"):
+        assignments_of([text])
+
+
+def test_later_tables_lie_over_earlier_ones():
+    assert overlaid({"a": {"x": 1, "y": {"z": 1}}}, {"a": {"y": {"w": 2}}, "b": {"q": 3}}) == {
+        "a": {"x": 1, "y": {"z": 1, "w": 2}},
+        "b": {"q": 3},
+    }
+
+
+def test_broken_toml_is_told_with_its_line(tmp_path):
+    path = tmp_path / "broken.toml"
+    path.write_text("[etegrec]\nmu = \n")
+    with pytest.raises(UsageError, match=r"broken\.toml: must be TOML, but .*line 2"):
+        config_file(path)
+    path.write_text("mu = 1\n")
+    with pytest.raises(UsageError, match="'mu' must stand in a table"):
+        config_file(path)
