@@ -80,8 +80,9 @@ def test_popularity_is_weak_and_transitions_are_better_but_far_from_perfect(
 
 def test_popularity_has_a_long_tail(prepared_demo: tuple[Path, Dataset, EvalCases]) -> None:
     counts = np.sort(popularity(prepared_demo[1])[1:])
-    assert counts[-len(counts) // 10 :].sum() > 3 * counts[: len(counts) // 2].sum() / 5
-    assert counts.max() > 5 * np.median(counts) / 2
+    tenth, half = len(counts) // 10, len(counts) // 2
+    assert counts[-tenth:].mean() > 4 * counts[:half].mean()
+    assert counts[tenth] <= 6  # and a tenth of the items has next to nothing to learn from
 
 
 def test_an_items_text_names_the_series_that_it_was_made_for() -> None:
