@@ -82,7 +82,8 @@ def run_jobs(
                 sender.close()
                 running[receiver] = (key, process)
                 observer.started(key)
-            for receiver in wait(list(running)) if running else []:  # an empty wait would never end
+            heard: list[Any] = wait(list(running)) if running else []  # an empty wait would never end
+            for receiver in heard:
                 key, process = running[receiver]
                 kind, content = _receive(receiver, process)
                 if kind == "message":

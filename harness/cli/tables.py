@@ -165,6 +165,8 @@ def _run_folder(wanted: str, runs_dir: Path) -> Path:
     folders = sorted(runs_dir.glob("*/*/*/*/seed=*"))
     parts = wanted.strip("/").split("/")
     found = [folder for folder in folders if _matches(folder.relative_to(runs_dir).parts, parts)]
+    whole = [folder for folder in found if _matches(folder.relative_to(runs_dir).parts, [*parts, ""])]
+    found = whole or found
     if len(found) == 1:
         return found[0]
     if not found:

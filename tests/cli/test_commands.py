@@ -34,7 +34,7 @@ def test_every_help_has_an_example(harness, command):
 def test_help_imports_nothing_heavy():
     code = (
         "import sys\nfrom harness.cli import main\ntry: main(['run', '--help'])\nexcept SystemExit: pass\n"
-        "sys.exit(', '.join({'torch', 'polars', 'numpy', 'scipy'} & set(sys.modules)))"
+        "sys.exit(', '.join({'torch', 'polars', 'numpy', 'scipy'} & set(sys.modules)) or 0)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -73,11 +73,26 @@ def test_json_is_all_that_stands_on_stdout(harness, ratings):
 def test_a_run_is_found_by_any_unique_part_of_its_path(harness, ratings):
     harness("run", "--dataset", str(ratings), "--methods", "popularity,markov")
     (folder,) = Path("runs").glob("tiny/markov/full/*/seed=0")
-    for part in ("markov", "markov/full", "tiny/mark", folder.parent.name[:8], str(folder)):
+    for part in (
+        "markov",
+        "markov/full",
+        "full/" + folder.parent.name,
+        "tiny/mark",
+        folder.parent.name[:8],
+        str(folder),
+    ):
         assert "Markov, full, on tiny" in harness("show", part).out
     ended = harness("show", "tiny")
     assert ended.code == 2
     assert "must mean one run, but matches 2" in ended.error
+
+
+def test_a_whole_name_is_meant_before_the_beginnings_of_longer_ones(harness):
+    for variant in ("wo-sia", "wo-sia-psa"):
+        Path("runs/demo/etegrec", variant, "0123456789ab", "seed=0").mkdir(parents=True)
+    ended = harness("show", "etegrec/wo-sia")
+    assert "runs/demo/etegrec/wo-sia/0123456789ab/seed=0 is not a finished run" in ended.error
+    assert "matches 2" in harness("show", "etegrec/wo-si").error
 
 
 def test_a_table_is_written_whole_to_a_file(harness, ratings):
