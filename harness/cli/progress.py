@@ -91,6 +91,9 @@ class Bars:
         self.jobs = jobs
         self.bars = bars
         self.tasks: dict[str, TaskID] = {}
+        wide = bars.console.width >= WIDE
+        self.loss_label = "loss " if wide else ""
+        self.score_label = "NDCG@10 " if wide else ""
 
     def started(self, key: str) -> None:
         """Adds a bar."""
@@ -102,6 +105,7 @@ class Bars:
         """Moves a bar to the epoch reported."""
         before = self.jobs.last.get(key)
         self.jobs.message(key, epoch)
+        score = self.jobs.score(key)
         if before is None or before.stage != epoch.stage:
             self.bars.update(self.tasks[key], since=(time.monotonic(), epoch.epoch))
         self.bars.update(
@@ -109,8 +113,8 @@ class Bars:
             completed=epoch.epoch,
             total=epoch.epochs,
             stage=escape(epoch.stage),
-            loss=f"{epoch.loss:.3f}",
-            score=self.jobs.score(key),
+            loss=f"{self.loss_label}{epoch.loss:.3f}",
+            score=self.score_label + score if score else "",
         )
 
     def ended(self, key: str, outcome: Outcome) -> None:
@@ -151,8 +155,8 @@ def _bars(console: Console) -> Progress:
         TextColumn("{task.fields[stage]}", style="dim"),
         *([BarColumn(bar_width=None)] if wide else []),
         EpochsDone(),
-        TextColumn("loss {task.fields[loss]}" if wide else "{task.fields[loss]}"),
-        TextColumn("NDCG@10 {task.fields[score]}" if wide else "{task.fields[score]}", style="bold"),
+        TextColumn("{task.fields[loss]}"),
+        TextColumn("{task.fields[score]}", style="bold"),
         TimeLeft(),
         console=console,
         transient=True,
