@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -142,8 +143,8 @@ class ETEGRecTraining:
         """A tokenizer epoch at the start of each cycle, recommender epochs after it."""
         aligned = epoch >= self.config.alignment_warmup_epochs
         if epoch % self.config.cycle == 0:
-            losses = partial(self.tokenizer_losses, aligned=aligned)
-            return Phase("tokenizer", ("tokenizer",), losses, self.thaw_tokenizer, self.refresh_codes)
+            tokenizer_losses = partial(self.tokenizer_losses, aligned=aligned)
+            return Phase("tokenizer", ("tokenizer",), tokenizer_losses, self.thaw_tokenizer, self.refresh_codes)
         losses = self.recommender_losses if aligned else self.generation_losses
         return Phase("recommender", ("recommender",), losses, self.thaw_recommender)
 
@@ -235,10 +236,11 @@ class ETEGRecTraining:
         decay = self.config.weight_decay
         if self.config.decay_norms:
             return adamw(parameters, learning_rate, decay)
-        vectors, matrices = [], []
-        for parameter in parameters:
-            (vectors if parameter.ndim < 2 else matrices).append(parameter)
-        groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        parameters = list(parameters)
+        groups: list[dict[str, Any]] = [
+            {"params": [parameter for parameter in parameters if parameter.ndim >= 2]},
+            {"params": [parameter for parameter in parameters if parameter.ndim < 2], "weight_decay": 0.0},
+        ]
         return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=decay, fused=True)
 
     def tokenizer_learner(self) -> Learner:

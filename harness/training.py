@@ -78,7 +78,7 @@ class Phase(NamedTuple):
     name: str
     learners: tuple[str, ...]
     losses: Callable[[Any], Iterable[Losses]]
-    begin: Callable[[], None] = nothing
+    begin: Callable[[], object] = nothing
     end: Callable[[], dict[str, float]] = no_measures
 
 

@@ -69,7 +69,8 @@ def test_the_longest_chain_goes_first(tmp_path: Path) -> None:
 
 
 def test_a_failed_job_stops_only_those_that_need_it(tmp_path: Path) -> None:
-    jobs = [Job("bad", fail), Job("child", succeed, ("bad",)), Job("grandchild", succeed, ("child",)), Job("ok", succeed)]
+    chain = [Job("bad", fail), Job("child", succeed, ("bad",)), Job("grandchild", succeed, ("child",))]
+    jobs = [*chain, Job("ok", succeed)]
     outcomes, _ = run(jobs, tmp_path)
     assert {key: outcome.status for key, outcome in outcomes.items()} == {
         "bad": "failed",
@@ -84,7 +85,7 @@ def test_an_error_of_ours_is_one_line_and_leaves_its_traceback_in_a_file(tmp_pat
     outcomes, _ = run([Job("bug", crash)], tmp_path)
     assert "\n" not in outcomes["bug"].error
     assert "KeyError" in outcomes["bug"].error
-    assert "def crash" in (tmp_path / "logs" / "bug.log").read_text() or "crash" in (tmp_path / "logs" / "bug.log").read_text()
+    assert "in crash" in (tmp_path / "logs" / "bug.log").read_text()
 
 
 def test_a_process_that_dies_without_a_word_is_a_failure(tmp_path: Path) -> None:
