@@ -1,6 +1,6 @@
 """The ablations of the paper's Table 4: each a function from config to config (METHODS D.1)."""
 
-from etegrec.config import ETEGRecConfig, FineTuning
+from etegrec.config import ETEGRecConfig
 from harness.protocols import Ablation
 
 
@@ -21,7 +21,7 @@ def without_alignments(config: ETEGRecConfig) -> ETEGRecConfig:
 
 def without_alternation(config: ETEGRecConfig) -> ETEGRecConfig:
     """Every step moves both parts, and no fine-tuning follows: the published numbers suggest that reading (D.1)."""
-    return config.replace(alternating=False, finetuning=FineTuning(epochs=0))
+    return config.replace(alternating=False, finetuning=config.finetuning.replace(epochs=0))
 
 
 def without_alternation_finetuned(config: ETEGRecConfig) -> ETEGRecConfig:
