@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from harness import __version__
-from harness.cli import data, doctor, methods, run, tables
+from harness.cli import bench, data, doctor, methods, run, tables
 from harness.errors import DataError, HarnessError, UsageError
 from results.errors import ResultsError
 
@@ -36,6 +36,7 @@ app.command("ls", epilog=tables.LS_EXAMPLES)(tables.ls)
 app.command("show", epilog=tables.SHOW_EXAMPLES)(tables.show)
 app.add_typer(data.app, name="data")
 app.command("methods", epilog=methods.EXAMPLES)(methods.methods)
+app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 

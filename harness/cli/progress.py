@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -33,6 +33,13 @@ def working(what: str) -> Iterator[None]:
     """Shows on a terminal that something is being done while the block lasts."""
     with Console(stderr=True).status(what):
         yield
+
+
+@contextmanager
+def told() -> Iterator[Callable[[str], None]]:
+    """Shows on a terminal what the given function was last told while the block lasts."""
+    with Console(stderr=True).status("") as status:
+        yield lambda what: status.update(escape(what))
 
 
 @contextmanager

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from random_weights import randomised
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, PrefixConstrainedLogitsProcessor
-from transformers_twin import randomised, transformers_twin
 
 from harness.data.dataset import Sequences
 from harness.decoding.beam import Beams, beam_search, rank_items, recommend_by_codes
@@ -15,6 +15,7 @@ from harness.decoding.trie import Trie
 from harness.errors import UsageError
 from harness.nn.code_seq2seq import CodeSeq2Seq, EncodedHistories
 from harness.nn.t5 import T5Config
+from harness.nn.transformers_twin import transformers_twin
 
 SIZES = (6, 5, 4, 3)
 NUM_ITEMS = 60

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from random_weights import randomised
 from torch.nn import functional as F
-from transformers_twin import randomised
 
 from harness.data.dataset import Sequences
 from harness.nn.code_seq2seq import CodeSeq2Seq, GeneratorOutput, length_groups

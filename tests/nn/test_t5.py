@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from random_weights import randomised
 from transformers.models.t5.modeling_t5 import T5Attention
-from transformers_twin import randomised, transformers_twin
 
 from harness.nn.code_seq2seq import CodeSeq2Seq, padding_bias
 from harness.nn.t5 import T5Config, relative_buckets
+from harness.nn.transformers_twin import transformers_twin
 
 PAPER_CODEBOOKS = (256, 256, 256, 256)
 

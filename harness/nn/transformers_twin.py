@@ -1,4 +1,12 @@
-"""An independent implementation of the generator: transformers' T5 with the weights of ours."""
+"""An independent implementation of the generator: transformers' T5 with the weights of ours.
+
+Tests take it as their oracle and the benchmark as its peer. transformers comes with the extra `bench`, so nothing else
+imports this module.
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,11 +16,13 @@ from transformers import T5ForConditionalGeneration
 from harness.nn.code_seq2seq import CodeSeq2Seq
 
 
-def transformers_twin(model: CodeSeq2Seq) -> T5ForConditionalGeneration:
+def transformers_twin(model: CodeSeq2Seq) -> Any:
     """transformers' T5 over one vocabulary (level after level, then BOS), logits not scaled, in eval mode."""
     config = model.config
-    twin = T5ForConditionalGeneration(
-        TwinConfig(
+    # Typed loosely: transformers' own annotations leave out what its configs and modules have.
+    make_config: Any = TwinConfig
+    twin: Any = T5ForConditionalGeneration(
+        make_config(
             vocab_size=model.bos + 1,
             d_model=config.d_model,
             d_kv=config.d_head,
@@ -42,7 +52,7 @@ def transformers_twin(model: CodeSeq2Seq) -> T5ForConditionalGeneration:
     return twin.eval()
 
 
-def copy_layer(layer: nn.Module, twin_parts: nn.ModuleList) -> None:
+def copy_layer(layer: Any, twin_parts: Any) -> None:
     """Write one layer's weights into the parts of a transformers block."""
     attention, twin_attention = layer.attention, twin_parts[0].SelfAttention
     copy_maps(attention.qkv.weight, [twin_attention.q, twin_attention.k, twin_attention.v])
@@ -64,17 +74,3 @@ def copy_maps(joint: Tensor, maps: list[nn.Linear]) -> None:
     """Write the row blocks of a joint projection into single ones."""
     for block, linear in zip(joint.chunk(len(maps)), maps, strict=True):
         linear.weight.copy_(block)
-
-
-def randomised(model: CodeSeq2Seq, seed: int) -> CodeSeq2Seq:
-    """The model with weights large enough that attention, position biases and norms all matter."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("norm.weight"):
-                parameter.uniform_(0.5, 1.5, generator=generator)
-            elif "bias" in name or "tokens" in name:
-                parameter.normal_(std=0.5, generator=generator)
-            else:
-                parameter.normal_(std=0.06, generator=generator)
-    return model

@@ -1,0 +1,156 @@
+"""The peer: transformers' T5 with our weights, on our batches, in a process of its own.
+
+So the peak memory of the measuring process is ours alone. The peer gets the same threads and allocator settings.
+
+Shape legend: B samples or users, N items, S history items, L code levels.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from etegrec.config import ETEGRecConfig
+from harness.bench.workload import K, Rate, Setup, Workload, timed, training_step
+from harness.data.dataset import Sequences
+from harness.errors import StageError
+from harness.generator import Batch, adamw, new_generator
+from harness.provenance import peak_memory_mb
+from harness.sequential import vectors_config
+from harness.training import Learner, Losses
+from harness.workers import use_threads
+
+Peer = Callable[[str, int], float]  # task and step → what the peer's process measured
+
+
+@contextmanager
+def started_peer(setup: Setup) -> Iterator[Peer | None]:
+    """The peer in its own process while the block lasts; None if the setup wants none."""
+    if not setup.with_peer:
+        yield None
+        return
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, setup), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        _received(ours, process)
+        yield partial(_asked, ours, process)
+    finally:
+        process.kill()
+        process.join()
+
+
+def _asked(connection: Connection, process: BaseProcess, task: str, step: int) -> float:
+    connection.send((task, step))
+    return _received(connection, process)
+
+
+def _received(connection: Connection, process: BaseProcess) -> float:
+    try:
+        status, content = connection.recv()
+    except EOFError:
+        process.join()
+        status, content = "failed", f"exit code {process.exitcode}"
+    if status == "failed":
+        raise StageError(
+            f"the peer's process must measure transformers' T5, but it ended ({content}); if memory is short, split "
+            "its batch with --peer-batch 64"
+        )
+    return content
+
+
+def _serve(connection: Connection, setup: Setup) -> None:
+    """The body of the peer's process: answers until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    use_threads(setup.threads)
+    try:
+        twin = Twin(Workload(setup))
+        tasks: dict[str, Rate] = {
+            "training": twin.training_rate,
+            "evaluation": twin.evaluation_rate,
+            "memory": lambda step: peak_memory_mb(),
+        }
+        connection.send(("done", 0.0))
+        while True:
+            task, step = connection.recv()
+            connection.send(("done", tasks[task](step)))
+    except EOFError:
+        return
+    except Exception as error:
+        connection.send(("failed", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"))
+
+
+class Twin:
+    """transformers' T5 with our weights, on our batches, padded to their longest member."""
+
+    def __init__(self, workload: Workload):
+        import transformers
+
+        from harness.nn.transformers_twin import transformers_twin
+
+        transformers.logging.set_verbosity_error()
+        self.workload = workload
+        generator = new_generator(workload.sizes.t5, workload.codes, workload.context)
+        self.bos = generator.bos
+        self.tokens_NL = workload.codes.codes + torch.tensor(generator.offsets)
+        self.model: Any = transformers_twin(generator)
+        config = ETEGRecConfig(vectors=vectors_config(workload.sizes.item_width))
+        optimizer = adamw(self.model.parameters(), config.learning_rate_recommender, config.weight_decay)
+        self.learner = Learner(optimizer, max_norm=config.max_norm)
+        self._train(workload.batch(0).rows(range(8)))  # warms up at little cost
+        self._generate(workload.users(0).take(np.arange(2)))
+
+    def training_rate(self, step: int) -> float:
+        """Samples per second of one step by cross-entropy alone."""
+        batch = self.workload.batch(step)
+        return timed(lambda: self._train(batch), len(batch.targets))
+
+    def evaluation_rate(self, part: int) -> float:
+        """Users per second of `generate` for some of the round's users, in one batch."""
+        users = self.workload.users(part)
+        users = users.take(np.arange(min(self.workload.sizes.peer_users, len(users))))
+        return timed(lambda: self._generate(users), len(users))
+
+    def _train(self, batch: Batch) -> None:
+        self.model.train()
+        training_step(self.learner, self._losses(batch))
+
+    def _losses(self, batch: Batch) -> Iterator[Losses]:
+        total = len(batch.targets)
+        size = self.workload.setup.peer_batch or total
+        for start in range(0, total, size):
+            piece = batch.rows(range(start, min(start + size, total)))
+            labels_BL = self.tokens_NL[torch.from_numpy(piece.targets)]
+            output = self.model(**self._inputs(piece.histories), labels=labels_BL)
+            yield {"total": output.loss * (len(labels_BL) / total)}
+
+    @torch.inference_mode()
+    def _generate(self, histories: Sequences) -> None:
+        num_beams, num_levels = self.workload.context.contract.num_beams, self.workload.codes.num_levels
+        self.model.eval().generate(
+            **self._inputs(histories),
+            num_beams=num_beams,
+            num_return_sequences=K,
+            max_new_tokens=num_levels,
+            do_sample=False,
+            use_cache=True,
+        )
+
+    def _inputs(self, histories: Sequences) -> dict[str, Tensor]:
+        items_BS = torch.from_numpy(histories.padded())
+        is_padding_BS = items_BS == 0
+        tokens_BSL = self.tokens_NL[items_BS].masked_fill(is_padding_BS[..., None], self.bos)
+        mask_BS = (~is_padding_BS).long().repeat_interleave(self.workload.codes.num_levels, dim=1)
+        return {"input_ids": tokens_BSL.flatten(1), "attention_mask": mask_BS}

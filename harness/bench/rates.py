@@ -1,0 +1,89 @@
+"""The speed of each part of the harness, as a function of the step, which names its random batch.
+
+Shape legend: B rows, Z width of an item vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import cycle
+
+import torch
+from torch import Tensor
+
+from etegrec.fit import ETEGRecTraining
+from harness.bench.workload import SEED, K, Rate, Workload, timed, training_step
+from harness.generator import CodeRecommender, adamw
+from harness.seeding import numpy_stream
+from harness.sequential import Batches, SASRecRecommender, batch_losses
+from harness.tokenizer.fit import TokenizerConfig
+from harness.tokenizer.rqvae import tokenizer_loss
+from harness.training import Learner, Losses
+
+
+def recommender_rate(training: ETEGRecTraining, workload: Workload) -> Rate:
+    """Samples per second of recommender epochs with both alignments (METHODS C.3)."""
+    training.thaw_recommender()
+    learner = training.recommender_learner()
+
+    def rate(step: int) -> float:
+        batch = workload.batch(step)
+        return timed(lambda: training_step(learner, training.recommender_losses(batch)), len(batch.targets))
+
+    return rate
+
+
+def tokenizer_rate(training: ETEGRecTraining, workload: Workload) -> Rate:
+    """Samples per second of tokenizer epochs with both alignments (METHODS C.3)."""
+    training.thaw_tokenizer()
+    learner = training.tokenizer_learner()
+
+    def rate(step: int) -> float:
+        batch = workload.batch(step)
+        losses = training.tokenizer_losses(batch, aligned=True)
+        return timed(lambda: training_step(learner, losses), len(batch.targets))
+
+    return rate
+
+
+def evaluation_rate(recommender: CodeRecommender | SASRecRecommender, workload: Workload) -> Rate:
+    """Users per second of ranked lists, by beam 20 over the trie or by the scores of all items."""
+    k = min(K, workload.dataset.num_items)
+
+    def rate(part: int) -> float:
+        histories = workload.users(part)
+        return timed(lambda: recommender.recommend(histories, k), len(histories))
+
+    return rate
+
+
+def pretraining_rate(workload: Workload) -> Rate:
+    """Samples per second of the RQ-VAE's own training (METHODS B.2)."""
+    rqvae, config = workload.tokenizer(), TokenizerConfig(rqvae=workload.sizes.rqvae)
+    learner = Learner(adamw(rqvae.parameters(), config.learning_rate, config.weight_decay), max_norm=config.max_norm)
+
+    def losses(vectors_BZ: Tensor) -> Iterator[Losses]:
+        yield {"total": tokenizer_loss(rqvae(vectors_BZ), vectors_BZ, rqvae.config)}
+
+    def rate(step: int) -> float:
+        rows = numpy_stream(SEED, "bench", "items", step).integers(
+            workload.dataset.num_items, size=workload.sizes.tokenizer_batch
+        )
+        return timed(lambda: training_step(learner, losses(workload.vectors_NZ[torch.from_numpy(rows)])), len(rows))
+
+    return rate
+
+
+def sasrec_rate(recommender: SASRecRecommender, workload: Workload) -> Rate:
+    """Targets per second of SASRec's training (METHODS B.1)."""
+    network, config = recommender.network.train(), workload.sizes.sasrec
+    learner = Learner(torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True))
+    make = Batches.of(workload.dataset, config, workload.context.device)
+    batches = cycle(make(numpy_stream(SEED, "bench", "sasrec")))
+
+    def rate(step: int) -> float:
+        pieces = next(batches)
+        targets = sum(len(piece.targets_M) for piece in pieces)
+        return timed(lambda: training_step(learner, batch_losses(network, pieces)), targets)
+
+    return rate

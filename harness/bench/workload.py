@@ -1,0 +1,156 @@
+"""What is measured: sizes, and random batches, users, codes and vectors on a real data set.
+
+Random numbers say nothing about quality, and speed does not depend on them.
+
+Shape legend: N items, L code levels, Z width of an item vector.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from etegrec.config import ETEGRecConfig
+from etegrec.fit import ETEGRecTraining
+from etegrec.model import ETEGRec
+from harness.data.batches import PrefixSamples
+from harness.data.dataset import Dataset, Sequences
+from harness.data.prepare import load_dataset
+from harness.generator import Batch, new_generator
+from harness.nn.t5 import T5Config
+from harness.protocols import FitContext
+from harness.seeding import numpy_stream, torch_stream
+from harness.sequential import SASRecConfig, vectors_config
+from harness.tokenizer.codes import CodeTable, deduplicate
+from harness.tokenizer.fit import TokenizerConfig, start_codebooks
+from harness.tokenizer.rqvae import RQVAE, RQVAEConfig
+from harness.training import Learner, Losses
+
+SEED = 0
+K = 10  # length of the ranked lists
+
+Rate = Callable[[int], float]  # number of a step or round → samples, targets or users per second in it
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is run; the defaults are the paper's sizes."""
+
+    t5: T5Config = field(default_factory=T5Config)
+    rqvae: RQVAEConfig = field(default_factory=RQVAEConfig)
+    item_width: int = 256
+    sasrec: SASRecConfig = field(default_factory=lambda: SASRecConfig(hidden_size=64))
+    batch_size: int = 512
+    tokenizer_batch: int = 1024
+    rounds: int = 3  # in which ours and the peer take turns
+    users: int = 1000  # served by ours in a round
+    peer_users: int = 16  # served by the peer in a round
+
+
+QUICK = Sizes(
+    t5=T5Config(d_model=16, d_ff=32, num_heads=2, d_head=8, encoder_layers=1, decoder_layers=1),
+    rqvae=RQVAEConfig(hidden_sizes=(16,), code_dim=8, codebook_size=64),
+    item_width=16,
+    sasrec=SASRecConfig(hidden_size=16, inner_size=16, batch_size=64),
+    batch_size=32,
+    tokenizer_batch=32,
+    rounds=2,
+    users=16,
+    peer_users=4,
+)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One benchmark."""
+
+    folder: Path  # of the prepared data set
+    threads: int
+    sizes: Sizes = field(default_factory=Sizes)
+    peer_batch: int | None = None  # samples of a peer's piece, whose gradients add up to the batch's; none: all at once
+    all_users: bool = False
+    with_peer: bool = True
+
+    @property
+    def has_aims(self) -> bool:
+        """Whether the numbers are comparable with the aims, which are for the paper's sizes."""
+        return self.sizes == Sizes()
+
+
+class Workload:
+    """The data of all measurements. Whoever makes it from the same setup gets the same: the peer too."""
+
+    def __init__(self, setup: Setup):
+        self.setup, self.sizes = setup, setup.sizes
+        self.dataset: Dataset = load_dataset(setup.folder)
+        self.samples = PrefixSamples.of(self.dataset)
+        self.context = FitContext(SEED, setup.folder)  # nothing is trained to its end, so nothing is written
+        self.codes = self._random_codes()
+
+    def _random_codes(self) -> CodeTable:
+        size, levels = self.sizes.rqvae.codebook_size, self.sizes.rqvae.num_levels
+        stream = torch_stream(SEED, "bench", "codes")
+        codes_NL = torch.randint(size, (self.dataset.num_items, levels), generator=stream)
+        return CodeTable.of(deduplicate(codes_NL, size), (size,) * (levels + 1))
+
+    @cached_property
+    def vectors_NZ(self) -> Tensor:
+        """Random item vectors."""
+        return torch.randn(
+            self.dataset.num_items, self.sizes.item_width, generator=torch_stream(SEED, "bench", "vectors")
+        )
+
+    def batch(self, step: int) -> Batch:
+        """The random training batch of a step."""
+        size = self.sizes.batch_size
+        stream = numpy_stream(SEED, "bench", "batch", step)
+        return Batch(*self.samples.batch(stream.choice(len(self.samples), size, replace=len(self.samples) < size)))
+
+    def users(self, part: int) -> Sequences:
+        """The histories of a round's random users; no user is in two rounds."""
+        rounds, total = self.sizes.rounds, self.dataset.num_users
+        count = -(-total // rounds) if self.setup.all_users else min(self.sizes.users, total // rounds)
+        order = numpy_stream(SEED, "bench", "users").permutation(total)
+        return self.dataset.validation().histories.take(order[part * count : (part + 1) * count])
+
+    def tokenizer(self) -> RQVAE:
+        """An RQ-VAE whose codes are encoded items, as far from collapse as after a real start."""
+        rqvae = RQVAE(self.sizes.item_width, self.sizes.rqvae, generator=torch_stream(SEED, "bench", "tokenizer"))
+        stream = numpy_stream(SEED, "bench", "codebooks")
+        size = self.sizes.rqvae.codebook_size
+        start_codebooks(rqvae, self.vectors_NZ, lambda points_ND, level: stream.choice(points_ND, size))
+        return rqvae
+
+    def etegrec(self) -> ETEGRecTraining:
+        """ETEGRec's training with its real losses and optimisers, on the random codes."""
+        config = ETEGRecConfig(
+            vectors=vectors_config(self.sizes.item_width),
+            tokenizer=TokenizerConfig(rqvae=self.sizes.rqvae),
+            generator=self.sizes.t5,
+            batch_size=self.sizes.batch_size,
+            chunk_size=self.sizes.batch_size,
+        )
+        model = ETEGRec(config, self.vectors_NZ, self.tokenizer())
+        model.generator.load_state_dict(new_generator(self.sizes.t5, self.codes, self.context).state_dict())
+        model.codes_NL.copy_(self.codes.codes)
+        return ETEGRecTraining(model, self.dataset, self.context)
+
+
+def timed(work: Callable[[], object], count: int) -> float:
+    """`count` per second of work."""
+    started = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - started)
+
+
+def training_step(learner: Learner, losses: Iterable[Losses]) -> None:
+    """Backward through the pieces, clip, update."""
+    for piece in losses:
+        piece["total"].backward()
+    learner.step()
