@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -53,14 +53,15 @@ def started_peer(setup: Setup) -> Iterator[Peer | None]:
 
 
 def _asked(connection: Connection, process: BaseProcess, task: str, step: int) -> float:
-    connection.send((task, step))
+    with suppress(BrokenPipeError):  # that the process is gone is told by the next line
+        connection.send((task, step))
     return _received(connection, process)
 
 
 def _received(connection: Connection, process: BaseProcess) -> float:
     try:
         status, content = connection.recv()
-    except EOFError:
+    except (EOFError, ConnectionError):
         process.join()
         status, content = "failed", f"exit code {process.exitcode}"
     if status == "failed":

@@ -28,7 +28,7 @@ from harness.protocols import FitContext
 from harness.seeding import numpy_stream, torch_stream
 from harness.sequential import SASRecConfig, vectors_config
 from harness.tokenizer.codes import CodeTable, deduplicate
-from harness.tokenizer.fit import TokenizerConfig, start_codebooks
+from harness.tokenizer.fit import TokenizerConfig, kmeans, start_codebooks
 from harness.tokenizer.rqvae import RQVAE, RQVAEConfig
 from harness.training import Learner, Losses
 
@@ -120,11 +120,9 @@ class Workload:
         return self.dataset.validation().histories.take(order[part * count : (part + 1) * count])
 
     def tokenizer(self) -> RQVAE:
-        """An RQ-VAE whose codes are encoded items, as far from collapse as after a real start."""
+        """An RQ-VAE with the start of a real one: k-means over the encoded items, cut short."""
         rqvae = RQVAE(self.sizes.item_width, self.sizes.rqvae, generator=torch_stream(SEED, "bench", "tokenizer"))
-        stream = numpy_stream(SEED, "bench", "codebooks")
-        size = self.sizes.rqvae.codebook_size
-        start_codebooks(rqvae, self.vectors_NZ, lambda points_ND, level: stream.choice(points_ND, size))
+        start_codebooks(rqvae, self.vectors_NZ, kmeans(self.sizes.rqvae.codebook_size, SEED, iterations=5))
         return rqvae
 
     def etegrec(self) -> ETEGRecTraining:

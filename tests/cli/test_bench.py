@@ -4,6 +4,7 @@ How fast it is depends on the machine, so no test looks at that.
 """
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -12,7 +13,11 @@ from importlib import util
 import pytest
 
 from harness.bench.measure import Row
+from harness.bench.peer import started_peer
+from harness.bench.workload import QUICK, Setup
 from harness.cli import bench as command
+from harness.data.open import Source, open_dataset
+from harness.errors import StageError
 
 ROWS = {
     "ETEGRec recommender training": "samples/s",
@@ -58,6 +63,18 @@ def test_without_transformers_one_line_says_so_and_the_peer_is_left_out(harness,
     assert [setup.with_peer for setup in measured] == [False]
     assert "ratio" not in ended.out.partition("beam-20")[0]
     assert "transformers" not in ended.out
+
+
+def test_a_peer_that_dies_is_told_with_a_remedy(ratings, tmp_path):
+    pytest.importorskip("transformers")
+    folder = open_dataset(Source(str(ratings)), tmp_path / "cache")
+    with started_peer(Setup(folder, threads=1, sizes=QUICK)) as peer:
+        assert peer("training", 0) > 0
+        (process,) = multiprocessing.active_children()
+        process.kill()
+        process.join()
+        with pytest.raises(StageError, match=r"ended \(exit code -9\).*--peer-batch 64"):
+            peer("training", 1)
 
 
 def test_an_aim_is_reached_by_the_number_and_by_the_ratio():
