@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from baselines.letter_tokenizer import LetterTokenizerConfig, fit_letter_tokenizer
-from harness.artifacts import CODES_FILE, LITE_VECTORS, PAPER_ENCODER, text_assumptions
+from harness.artifacts import CODES_FILE, PAPER_ENCODER, text_assumptions
 from harness.config import Config
 from harness.data.dataset import Dataset
 from harness.data.text import TextConfig, load_vectors
@@ -25,7 +25,7 @@ from harness.generator import (
 )
 from harness.nn.t5 import T5Config
 from harness.protocols import Artifacts, FitContext, Method, Need
-from harness.sequential import SASRecConfig, vectors_config
+from harness.sequential import LITE_VECTORS, SASRecConfig, vectors_config
 from harness.tokenizer.codes import CodeTable
 from harness.tokenizer.fit import save_tokenizer
 from harness.tokenizer.rqvae import RQVAEConfig
@@ -99,8 +99,8 @@ METHOD = Method(
         "lite": LETTERConfig(
             vectors=LITE_VECTORS.replace(hidden_size=32),
             tokenizer=LetterTokenizerConfig(
-                rqvae=RQVAEConfig(hidden_sizes=(128, 64), code_dim=32, num_levels=4, codebook_size=64),
-                epochs=300,
+                rqvae=RQVAEConfig(hidden_sizes=(128, 64), code_dim=32, num_levels=4),
+                epochs=200,
                 batch_size=512,
                 evaluate_every=20,
                 num_groups=10,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from harness.artifacts import CODES_FILE, LITE_TOKENIZER, LITE_VECTORS, PAPER_ENCODER, text_assumptions
+from harness.artifacts import CODES_FILE, LITE_TOKENIZER, PAPER_ENCODER, text_assumptions
 from harness.config import Config
 from harness.data.dataset import Dataset
 from harness.data.text import TextConfig
@@ -20,7 +20,7 @@ from harness.generator import (
 )
 from harness.nn.t5 import T5Config
 from harness.protocols import Artifacts, FitContext, Method, Need
-from harness.sequential import SASRecConfig, vectors_config
+from harness.sequential import LITE_VECTORS, SASRecConfig, vectors_config
 from harness.tokenizer.codes import CodeTable
 from harness.tokenizer.fit import TokenizerConfig
 

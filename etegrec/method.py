@@ -5,10 +5,10 @@ from __future__ import annotations
 from etegrec.ablations import ABLATIONS
 from etegrec.config import ETEGRecConfig, FineTuning
 from etegrec.fit import fit, load, needs
-from harness.artifacts import LITE_TOKENIZER, LITE_VECTORS
+from harness.artifacts import LITE_TOKENIZER
 from harness.generator import LITE_T5, LITE_TRAINING
 from harness.protocols import Method
-from harness.sequential import vectors_config
+from harness.sequential import LITE_VECTORS, vectors_config
 
 PAPER = ETEGRecConfig(vectors=vectors_config(256))
 
@@ -17,15 +17,15 @@ LITE = ETEGRecConfig(
     tokenizer=LITE_TOKENIZER,
     generator=LITE_T5,
     alignment_warmup_epochs=4,
-    epochs=60,
-    evaluate_every=4,
+    epochs=32,
+    evaluate_every=8,
     patience=None,
-    batch_size=256,
-    chunk_size=256,
-    learning_rate_recommender=3e-3,
+    batch_size=LITE_TRAINING.batch_size,
+    chunk_size=LITE_TRAINING.batch_size,
+    learning_rate_recommender=LITE_TRAINING.learning_rate,
     learning_rate_tokenizer=1e-4,
-    warmup_epochs=3,
-    finetuning=FineTuning(epochs=30, learning_rate=1e-3, evaluate_every=3, patience=None),
+    warmup_epochs=1,
+    finetuning=FineTuning(epochs=12, learning_rate=1e-3, evaluate_every=3, patience=None),
     rebuilt=LITE_TRAINING,
 )
 

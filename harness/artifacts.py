@@ -10,8 +10,6 @@ import torch
 from harness.data.dataset import Dataset
 from harness.data.text import TextConfig, encode_items, load_vectors, save_vectors
 from harness.protocols import Artifacts, FitContext
-from harness.sequential import LITE as LITE_SASREC
-from harness.sequential import vectors_config
 from harness.tokenizer.codes import CodeTable, deduplicate
 from harness.tokenizer.fit import TokenizerConfig, fit_tokenizer, save_tokenizer
 from harness.tokenizer.rqvae import RQVAEConfig
@@ -43,11 +41,10 @@ def build_tokenizer(config: TokenizerConfig, dataset: Dataset, inputs: Artifacts
     CodeTable.of(codes_NL, (size,) * codes_NL.shape[1]).save(context.folder / CODES_FILE, dataset.catalog.keys)
 
 
-# The lite preset's sources of vectors and codes, for a few hundred to a few thousand items.
-LITE_VECTORS = vectors_config(64, LITE_SASREC)
+# The lite preset's tokenizer, for a few hundred to a few thousand items.
 LITE_TOKENIZER = TokenizerConfig(
-    rqvae=RQVAEConfig(hidden_sizes=(128,), code_dim=32, codebook_size=64),
-    epochs=300,
+    rqvae=RQVAEConfig(hidden_sizes=(128,), code_dim=32),
+    epochs=200,
     batch_size=512,
     warmup_epochs=10,
     evaluate_every=20,

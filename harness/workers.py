@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
     status: str  # "done", "failed", or "skipped" when a job that it needs did not end well
     value: Any = None  # what `run` returned
-    error: str = ""  # one line
+    error: str = ""  # one line; of a skipped job, what the job that it needs failed with
 
 
 class Observer(NamedTuple):
@@ -65,10 +65,9 @@ def run_jobs(
         while len(outcomes) < len(jobs):
             busy = {key for key, _ in running.values()}
             for key, job in jobs.items():
-                if key not in outcomes and any(
-                    outcomes[need].status != "done" for need in job.needs if need in outcomes
-                ):
-                    outcomes[key] = Outcome("skipped", error="a stage that it needs did not end well")
+                bad = [outcomes[need] for need in job.needs if need in outcomes and outcomes[need].status != "done"]
+                if bad and key not in outcomes:
+                    outcomes[key] = Outcome("skipped", error=bad[0].error)
                     observer.ended(key, outcomes[key])
             ready = [
                 key

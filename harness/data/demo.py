@@ -31,15 +31,15 @@ from harness.data.prepare import PrepareConfig
 DEMO_CONFIG = PrepareConfig(core=5, repeats="drop")  # the protocol of the Amazon sets
 
 NUM_USERS = 1_000
-SERIES_PER_LEAF = 4
+SERIES_PER_LEAF = 3
 MODELS_PER_SERIES = 5
-SHORTEST, LONGEST = 6, 30  # interactions of a user before the filter
+SHORTEST, LONGEST = 6, 22  # interactions of a user before the filter
 ITEMS_PER_MISSING_TEXT = 97  # as in real sets, some items have no metadata
 SEED = 20_240_905
 
 # Chances of each source of the next item; what is left goes to the user's interest.
-NEXT_IN_SERIES, SERIES_BEFORE, ACCESSORY, SAME_BRAND, ANYTHING = 0.12, 0.07, 0.10, 0.05, 0.40
-DRIFT = 0.15  # chance per step that the interest moves to another leaf category
+NEXT_IN_SERIES, SERIES_BEFORE, ACCESSORY, SAME_BRAND, ANYTHING = 0.14, 0.07, 0.12, 0.05, 0.22
+DRIFT = 0.10  # chance per step that the interest moves to another leaf category
 HEAD = 40  # the popularity weight of the item of rank r is 1 / (r + HEAD): smaller is more skewed
 
 # department → leaf category → (noun, what its features speak of)

@@ -62,12 +62,12 @@ class CodeSeq2Seq(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all weights anew: normal with standard deviation 0.02, the norms' scales 1 (METHODS C.1)."""
+        """Draw all weights anew: normal with the config's standard deviation, the norms' scales 1 (METHODS C.1)."""
         for name, parameter in self.named_parameters():
             if name.endswith("norm.weight"):
                 nn.init.ones_(parameter)
             else:
-                nn.init.normal_(parameter, std=0.02)
+                nn.init.normal_(parameter, std=self.config.init_std)
 
     @property
     def num_levels(self) -> int:

@@ -31,6 +31,7 @@ class T5Config(Config):
     dropout: float = Field(0.1, ge=0, lt=0.998)  # applied as a multiple of 1/256
     num_buckets: int = Field(32, ge=4, multiple_of=4)
     max_distance: int = Field(128, ge=2)
+    init_std: float = Field(0.02, gt=0)  # of all weights but the norms (METHODS C.1); narrow models want more
 
 
 class KeysValues(NamedTuple):
