@@ -38,7 +38,7 @@ TOKENIZER = {
     "evaluate_every": 30,
 }
 T5 = {"d_model": 32, "d_ff": 64, "num_heads": 2, "d_head": 16, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.0}
-TRAINING = {"learning_rate": 5e-3, "batch_size": 32, "epochs": 40, "warmup_epochs": 2, "evaluate_every": 20}
+TRAINING = {"learning_rate": 5e-3, "batch_size": 32, "epochs": 30, "warmup_epochs": 2, "evaluate_every": 15}
 
 # TOML tables that make the `lite` preset of each method tiny; a method that is not here is taken as it is.
 TINY: dict[str, dict[str, Any]] = {
@@ -57,8 +57,8 @@ TINY: dict[str, dict[str, Any]] = {
         "tokenizer": TOKENIZER,
         "generator": T5,
         "alignment_warmup_epochs": 2,
-        "epochs": 40,
-        "evaluate_every": 20,
+        "epochs": 32,
+        "evaluate_every": 16,
         "batch_size": 32,
         "chunk_size": 32,
         "learning_rate_recommender": 5e-3,

@@ -35,20 +35,26 @@ class Fitted:
         return self.method.load(folder, self.config, self.dataset, self.context)
 
 
-def fit(name: str, folder: Path, table: dict[str, Any], seed: int = 0) -> Fitted:
+def fit(name: str, folder: Path, cache: Path, table: dict[str, Any], seed: int = 0) -> Fitted:
     method, dataset = methods()[name], planted.planted_dataset()
     config = merged(method.presets["lite"], table)
     stage = planted.fit_stage(name, config, dataset=dataset, seed=seed)
-    inputs = planted.computed_inputs(stage, dataset, folder / "cache")
-    context = planted.context_of(stage, folder / "fit")
+    inputs = planted.computed_inputs(stage, dataset, cache)
+    context = planted.context_of(stage, folder)
     context.folder.mkdir(parents=True)
     return Fitted(method, config, dataset, context, method.fit(config, dataset, inputs, context))
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the fitted methods share their stages."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(scope="module", params=list(methods()))
-def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Fitted:
     name = request.param
-    return fit(name, tmp_path_factory.mktemp(name), planted.TINY.get(name, {}))
+    return fit(name, tmp_path_factory.mktemp(name) / "fit", cache, planted.TINY.get(name, {}))
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +113,7 @@ def test_the_same_seed_gives_the_same_ranks_and_another_one_others(name: str, ca
     """Each fit with every stage below it, in a folder of its own; few epochs, so that seeds still tell."""
     table = planted.shortened(planted.TINY.get(name, {}))
     results = [
-        evaluate(fit(name, tmp_path / folder, table, seed).recommender, cases, 10)
+        evaluate(fit(name, tmp_path / folder / "fit", tmp_path / folder / "cache", table, seed).recommender, cases, 10)
         for folder, seed in (("first", 0), ("again", 0), ("other", 1))
     ]
     np.testing.assert_array_equal(results[0].ranks, results[1].ranks)
