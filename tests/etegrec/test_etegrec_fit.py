@@ -4,18 +4,20 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_etegrec import NUM_ITEMS, TINY, moved, one_batch, tiny_training, watch, weights
 from torch import Tensor
 
+from etegrec.config import ETEGRecConfig
 from etegrec.fit import ETEGRecTraining
 from etegrec.losses import first_occurrences, sia_loss
 from etegrec.model import ETEGRec
 from harness.data.batches import PrefixSamples
 from harness.evaluation import validation_score
 from harness.generator import Batch
-from harness.protocols import FitContext
+from harness.protocols import FitContext, Progress
 from harness.training import Losses, Phase, train
 
 WHOLE = TINY.replace(chunk_size=64, generator=TINY.generator.replace(dropout=0.0))  # a batch is one chunk
@@ -206,6 +208,15 @@ def test_chunks_cover_the_batch_in_order_and_their_shares_sum_to_one(tmp_path: P
     assert rows == [batch.histories.row(place).tolist() for place in range(len(batch.targets))]
 
 
+def test_a_batch_that_is_no_larger_than_a_chunk_is_one_chunk_and_stays_whole(tmp_path: Path) -> None:
+    training = tiny_training(tmp_path, TINY.replace(chunk_size=64))
+    for batch in training.batches(np.random.default_rng(0)):  # 64, 64 and 32 samples
+        ((chunk, targets, share),) = training.chunks(batch)
+        assert chunk is batch
+        assert share == 1
+        assert targets.tolist() == batch.targets.tolist()
+
+
 def test_chunks_count_by_their_size(tmp_path: Path) -> None:
     """L_REC is a mean over samples, so chunks of unequal size must give the loss and the gradient of the whole."""
     config = WHOLE.replace(mu=0.0, lambda_=0.0)
@@ -272,3 +283,42 @@ def test_selection_keeps_weights_and_codes_of_the_same_epoch(tmp_path: Path) -> 
     selected = weights(training.model)["codes_NL"]
     training.model.refresh_codes()
     assert torch.equal(selected, training.model.codes_NL)
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a process."""
+
+
+def both_stages(folder: Path, config: ETEGRecConfig, stop_at: tuple[str, int] | None = None) -> dict[str, Tensor]:
+    """The final weights and codes; or `Interrupted` after that stage's epoch, before its checkpoint."""
+
+    def report(progress: Progress) -> None:
+        if (progress.stage, progress.epoch) == stop_at:
+            raise Interrupted
+
+    context = FitContext(seed=0, folder=folder, report=report)
+    training = tiny_training(folder, config, context)
+    train(training.first_stage(), context)
+    train(training.finetuning_stage(), context)
+    return weights(training.model)
+
+
+@pytest.mark.parametrize(
+    ("alternating", "stop_at"),
+    [
+        (True, ("alternating", 2)),
+        (True, ("alternating", 3)),
+        (True, ("finetuning", 1)),
+        (True, ("finetuning", 2)),
+        (False, ("joint", 3)),
+    ],
+)
+def test_an_interrupted_fit_that_goes_on_ends_with_the_same_bits(
+    tmp_path: Path, alternating: bool, stop_at: tuple[str, int]
+) -> None:
+    config = TINY.replace(alternating=alternating)
+    whole = both_stages(tmp_path / "whole", config)
+    with pytest.raises(Interrupted):
+        both_stages(tmp_path / "halves", config, stop_at)
+    resumed = both_stages(tmp_path / "halves", config)
+    assert not moved(whole, resumed)
