@@ -1,6 +1,9 @@
 """Jobs in processes. Oracle: properties of the order, and what the operating system says of the processes."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -30,6 +33,26 @@ def crash(send: Send) -> None:
 
 def die(send: Send) -> None:
     os._exit(7)
+
+
+def compute_in_silence(pid_file: Path, send: Send) -> None:
+    """A job that sends nothing for a minute, so that no broken pipe could end it."""
+    pid_file.with_suffix(".tmp").write_text(str(os.getpid()))
+    pid_file.with_suffix(".tmp").rename(pid_file)
+    time.sleep(60)
+
+
+def run_in_silence(folder: Path) -> None:
+    """What the process does that is to be killed."""
+    run([Job("silent", partial(compute_in_silence, folder / "pid"))], folder)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; one that has ended and waits to be collected does not."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
 
 
 def run(jobs: list[Job], tmp_path: Path, processes: int = 2) -> tuple[dict[str, Outcome], list[tuple]]:
@@ -104,3 +127,27 @@ def test_no_more_processes_than_asked_for_run_at_once(tmp_path: Path, processes:
         running += {"started": 1, "ended": -1}.get(event[0], 0)
         peak = max(peak, running)
     assert peak <= processes
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not show processes in /proc")
+def test_jobs_end_by_themselves_when_their_parent_is_killed(tmp_path: Path) -> None:
+    script = f"from pathlib import Path; import test_workers; test_workers.run_in_silence(Path({str(tmp_path)!r}))"
+    here = str(Path(__file__).parent)
+    parent = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": here})
+    pid_file = tmp_path / "pid"
+    try:
+        deadline = time.monotonic() + 60
+        while not pid_file.exists() and parent.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        worker = int(pid_file.read_text())
+        assert is_alive(worker)
+    finally:
+        parent.kill()
+        parent.wait()
+    deadline = time.monotonic() + 10
+    while is_alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    ended_by_itself = not is_alive(worker)
+    if not ended_by_itself:
+        os.kill(worker, signal.SIGKILL)
+    assert ended_by_itself
