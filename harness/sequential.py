@@ -255,14 +255,12 @@ def fit_sasrec(config: SASRecConfig, dataset: Dataset, context: FitContext) -> S
     """A trained recommender, selected by validation NDCG@10 (the last epoch's where `patience` is none)."""
     network = build_network(config, dataset, context)
     recommender = SASRecRecommender(network, dataset.catalog)
-    # PyTorch's fused CUDA step wants its counters on the device, where checkpoints do not put them back.
-    on_cpu = context.device.type == "cpu"
     optimizer = torch.optim.Adam(
         network.parameters(),
         lr=config.learning_rate,
         betas=(0.9, config.beta2),
         weight_decay=config.weight_decay,
-        fused=on_cpu,
+        fused=True,
     )
 
     def begin() -> None:

@@ -263,11 +263,14 @@ class Checkpoint:
         plan.model.load_state_dict(_below(tensors, "model/"))
         for learner_name, learner in plan.learners.items():
             learner.steps = int(tensors[f"steps/{learner_name}"])
+            # A fused optimiser counts its steps on the parameters' device, the others on the CPU.
+            fused = any(group.get("fused") for group in learner.optimizer.param_groups)
             for index, parameter in enumerate(learner.parameters()):
                 saved = _below(tensors, f"optimizer/{learner_name}/{index}/")
                 if saved:
                     learner.optimizer.state[parameter] = {
-                        name: value if name == "step" else value.to(parameter.device) for name, value in saved.items()
+                        name: value.to(parameter.device) if fused or name != "step" else value
+                        for name, value in saved.items()
                     }
         saved_state = read_json(self.folder / f"{self.name}.{int(tensors['epoch'])}.json")
         return State(**{**saved_state, "history": tuple(saved_state["history"])})

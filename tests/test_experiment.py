@@ -281,7 +281,6 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> No
         time.sleep(0.01)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the system does not show processes in /proc")
 def test_a_killed_run_leaves_no_process_and_goes_on_where_it_stood(
     dataset: Path, finished: Path, tmp_path: Path
