@@ -181,7 +181,9 @@ def _settings(
     from harness.planning import Settings
     from harness.protocols import Contract
 
-    contract = merged(Contract(), tables.pop("contract"), prefix="contract.")
+    # The official recipe decodes as each authors' code does, unless told otherwise (METHODS C.6).
+    basis = Contract(decoding="released") if recipe == "official" else Contract()
+    contract = merged(basis, tables.pop("contract"), prefix="contract.")
     assert isinstance(contract, Contract)
     return Settings(
         preset=preset, recipe=recipe, contract=contract, precision=precision, tables=tables, text_encoder=text

@@ -158,3 +158,11 @@ def test_an_interrupted_run_says_how_to_go_on(ratings, tmp_path):
     assert process.returncode == 130
     assert err.splitlines()[-1] == "interrupted; everything computed stays, give the same command again to go on"
     assert "Traceback" not in err
+
+
+def test_the_official_recipe_decodes_as_released_unless_told_otherwise(harness, ratings, tmp_path):
+    run = ("run", "--dataset", str(ratings), "--methods", "popularity", "--recipe", "official")
+    assert harness(*run).code == 0
+    assert harness(*run, "--decoding", "trie").code == 0
+    records = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("run.json")]
+    assert sorted(record["contract"]["decoding"] for record in records) == ["released", "trie"]
