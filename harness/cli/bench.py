@@ -30,9 +30,9 @@ def bench(
         typer.Option(
             "--peer-batch",
             min=1,
-            help="Split the peer's batch of 512 into pieces of so many samples; saves memory (whole: over 10 GB).",
+            help="Split the peer's batch of 512 into pieces of so many samples; 512: whole, over 24 GB.",
         ),
-    ] = None,
+    ] = 32,
     full: Annotated[bool, typer.Option("--full", help="Serve all users in the evaluation, not a sample.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes: only shows that the benchmark runs.")] = False,
     cache_dir: CacheDir = options.CACHE,
