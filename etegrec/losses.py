@@ -52,8 +52,3 @@ def first_occurrences(targets_B: Tensor) -> Tensor:
     positions_B = torch.arange(len(targets_B), device=targets_B.device)
     first_G = positions_B.new_full((len(unique_G),), len(targets_B))
     return first_G.scatter_reduce(0, group_B, positions_B, "amin").sort().values
-
-
-def recommendation_loss(logits_BLK: Tensor, codes_BL: Tensor) -> Tensor:
-    """L_REC in nats, a scalar: the cross-entropy of the target's tokens, averaged over batch and tokens."""
-    return F.cross_entropy(logits_BLK.flatten(0, 1), codes_BL.flatten())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from etegrec.losses import first_occurrences, psa_loss, recommendation_loss, sia_loss
+from etegrec.losses import first_occurrences, psa_loss, sia_loss
 
 
 def distances(seed: int) -> torch.Tensor:
@@ -66,11 +66,3 @@ def test_first_occurrences_equal_a_dictionary_s(targets: list[int]) -> None:
     for position, target in enumerate(targets):
         seen.setdefault(target, position)
     assert first_occurrences(torch.tensor(targets)).tolist() == list(seen.values())
-
-
-def test_recommendation_loss_equals_the_mean_over_all_tokens() -> None:
-    logits = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    codes = torch.tensor([[0, 1, 2, 3], [4, 0, 0, 1], [2, 2, 3, 4]])
-    log_probabilities = np.log(softmax(logits.numpy(), axis=-1))
-    expected = -np.mean([log_probabilities[b, l, codes[b, l]] for b in range(3) for l in range(4)])  # noqa: E741
-    assert recommendation_loss(logits, codes).item() == pytest.approx(expected)
