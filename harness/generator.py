@@ -188,7 +188,8 @@ class CodeRecommender:
         num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
         semantic_levels = self.codes.num_levels - self.has_dedup_level
         semantic_codes = self.codes.codes[1:, :semantic_levels].cpu()
-        return {"num_parameters": num_parameters, **code_health(semantic_codes, max(self.codes.sizes))}
+        size = max(self.codes.sizes)
+        return {"num_parameters": num_parameters, "codebook_size": size, **code_health(semantic_codes, size)}
 
 
 # The lite preset: the same code with sizes for two CPU cores, chosen by validation NDCG@10. Narrow and shallow, because

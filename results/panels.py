@@ -104,14 +104,14 @@ def duration(seconds: float) -> str:
 def health_lines(health: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a run's health says, by name.
 
-    Known keys: `codes_used` and `perplexity` (lists, one entry per level), `codebook_size`, `collision_rate` and
+    Known keys: `used_codes` and `perplexity` (lists, one entry per level), `codebook_size`, `collision_rate` and
     `invalid_share` (shares of 1), `largest_group` (items that share one code prefix). Others are shown as they are.
     """
     left = dict(health)
     size = left.pop("codebook_size", None)
     of = f" of {size}" if size is not None else ""
     lines = []
-    if (used := left.pop("codes_used", None)) is not None:
+    if (used := left.pop("used_codes", None)) is not None:
         lines.append(("codes used, per level", ", ".join(map(str, used)) + of))
     if (perplexity := left.pop("perplexity", None)) is not None:
         lines.append(("perplexity, per level", ", ".join(f"{value:.1f}" for value in perplexity)))

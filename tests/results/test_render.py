@@ -178,7 +178,7 @@ def test_the_panel_of_a_run_shows_scores_curves_health_cost_and_config(tmp_path:
     run = write_made_up_run(
         tmp_path,
         made_up_ranks(500, 0.3, 0),
-        health={"codes_used": [250, 12], "codebook_size": 256, "collision_rate": 0.015, "odd": 7},
+        health={"used_codes": [250, 12], "codebook_size": 256, "collision_rate": 0.015, "odd": 7},
         assumptions=["text vectors: tfidf-svd"],
     )
     text = shown(run_panel(run), 80)
