@@ -20,3 +20,10 @@ def real_data() -> Callable[[str], Path]:
         return base / name
 
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_folders_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test, and no process that it starts, may write into the runs and the cache of whoever runs it."""
+    for name in ("HARNESS_RUNS_DIR", "HARNESS_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)

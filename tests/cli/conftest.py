@@ -34,8 +34,6 @@ Command = Callable[..., Ended]
 def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """`harness("run", "--seeds", "3")` runs the command in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    for name in ("HARNESS_RUNS_DIR", "HARNESS_CACHE_DIR"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "120")
 
     def call(*arguments: str) -> Ended:
