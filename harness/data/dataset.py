@@ -82,6 +82,7 @@ class EvalCases:
 
     histories: Sequences
     targets: np.ndarray  # (U,) int32
+    new_users: np.ndarray | None = None  # (U,) bool: users of whom nothing was learnt; None: there are none
 
     def __len__(self) -> int:
         return len(self.targets)
