@@ -115,7 +115,7 @@ def run(
 
     What is done already is not done again; a run that was interrupted goes on when the same command is given again.
     """
-    from harness.cli import estimate, progress, report
+    from harness.cli import estimate, progress, summary
     from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
     from harness.experiment import Place, run_plan
@@ -157,7 +157,7 @@ def run(
     total = len(estimate.stages_to_compute(plan, place, name)) + len(estimate.open_cells(plan, place, name))
     with progress.observed(plan, total) as observer:
         results = run_plan(plan, place, observer)
-    return report.show(name, results, place, ablation=bool(ablation_names), as_json=json)
+    return summary.show(name, results, place, ablation=bool(ablation_names), as_json=json)
 
 
 def cores() -> int:
