@@ -12,19 +12,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+import polars as pl
 import torch
 
 from harness.config import to_toml
+from harness.data.dataset import PADDING, Dataset, EvalCases
 from harness.data.prepare import load_dataset, load_test
 from harness.evaluation import evaluate
 from harness.methods import method_named, methods
 from harness.planning import Cell, Plan
-from harness.protocols import Contract, FitContext
+from harness.protocols import Contract, FitContext, Recommender, SharesCodes
 from harness.provenance import environment, now, peak_memory_mb
 from harness.stages import Stage, StageStore, full_disk_as_one_line, locked, read_json
 from harness.workers import Job, Observer, Outcome, Send, run_jobs
-from results.schema import RunRecord, history_frame, ranks_frame
-from results.store import DONE, run_folder, write_run
+from results.schema import RunRecord, cases_frame, history_frame, ranks_frame
+from results.store import CASES, DONE, run_folder, write_run
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,12 @@ def cell_folder(cell: Cell, dataset_name: str, runs: Path) -> Path:
 def run_plan(plan: Plan, place: Place, observer: Observer) -> list[CellResult]:
     """Computes what the plan's cells still lack; each cell's result, in the plan's order.
 
-    What is done is not done again. `StageError` when another process works on one of the cells.
+    What is done is not done again, but for runs that `is_open` names. `StageError` when another process works on one of
+    the cells.
     """
     dataset_name = load_dataset(place.dataset).name
     folders = {cell.fit.key: cell_folder(cell, dataset_name, place.runs) for cell in plan.cells}
-    open_cells = [cell for cell in plan.cells if not (folders[cell.fit.key] / DONE).exists()]
+    open_cells = [cell for cell in plan.cells if is_open(cell, folders[cell.fit.key], place.store)]
     with ExitStack() as locks:
         for cell in open_cells:
             lock = folders[cell.fit.key] / ".lock"
@@ -78,6 +82,13 @@ def run_plan(plan: Plan, place: Place, observer: Observer) -> list[CellResult]:
         )
     done = Outcome("done")
     return [CellResult(cell, folders[cell.fit.key], outcomes.get(run_key(cell), done)) for cell in plan.cells]
+
+
+def is_open(cell: Cell, folder: Path, store: StageStore) -> bool:
+    """Whether the cell's run must be made, or made anew for a table that older runs lack and that costs no training."""
+    if not (folder / DONE).exists():
+        return True
+    return not (folder / CASES).exists() and store.is_done(cell.fit)
 
 
 def run_key(cell: Cell) -> str:
@@ -201,10 +212,23 @@ def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
             folder,
             record,
             ranks=ranks_frame(result.ranks, cases.targets, result.items, result.invalid),
+            cases=cases_of(recommender, dataset, cases),
             history=history_frame(histories(fitted)),
             config_toml=to_toml({cell.method: cell.config.model_dump(mode="json")}),
             env=environment(),
         )
+
+
+def cases_of(recommender: Recommender, dataset: Dataset, cases: EvalCases) -> pl.DataFrame:
+    """What is known of each case beside the rank (`CASES_SCHEMA`), to cut the users into slices by."""
+    counts = np.bincount(dataset.train.items, minlength=dataset.num_items + 1)
+    sharers_N = recommender.item_sharers() if isinstance(recommender, SharesCodes) else None
+    return cases_frame(
+        cases.histories.lengths,
+        counts[cases.targets],
+        None if sharers_N is None else sharers_N[cases.targets - PADDING - 1],
+        cases.new_users,
+    )
 
 
 def link_or_copy(source: Path, target: Path) -> None:

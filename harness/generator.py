@@ -183,11 +183,19 @@ class CodeRecommender:
         has_dedup_level = shape["has_dedup_level"]
         return cls(model.to(context.device), codes, context, item_keys=keys, has_dedup_level=has_dedup_level)
 
+    @property
+    def semantic_levels(self) -> int:
+        """Code levels, the de-duplication level left aside."""
+        return self.codes.num_levels - self.has_dedup_level
+
+    def item_sharers(self) -> np.ndarray:
+        """(N,) int64: how many items, itself included, have item i + 1's codes without the de-duplication level."""
+        return self.codes.sharers(self.semantic_levels).cpu().numpy()
+
     def health(self) -> dict[str, Any]:
         """Parameters and the state of the codes: use per level, perplexity, collisions."""
         num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        semantic_levels = self.codes.num_levels - self.has_dedup_level
-        semantic_codes = self.codes.codes[1:, :semantic_levels].cpu()
+        semantic_codes = self.codes.codes[1:, : self.semantic_levels].cpu()
         size = max(self.codes.sizes)
         return {"num_parameters": num_parameters, "codebook_size": size, **code_health(semantic_codes, size)}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -60,6 +60,15 @@ class Recommender(Protocol):
 
     def health(self) -> dict[str, Any]:
         """What to record beside the scores, as plain JSON: parameters, code usage, collisions."""
+        ...
+
+
+@runtime_checkable
+class SharesCodes(Protocol):
+    """A recommender whose items have codes that several of them may share; of one without codes, nothing is asked."""
+
+    def item_sharers(self) -> np.ndarray:
+        """(N,) int: how many items, itself included, have item i + 1's codes, the de-duplication level left aside."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What a finished run records: the facts of the run, the target's rank for every user, the training history."""
+"""What a finished run records: the facts of the run, every user's target and its rank, the training history."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -76,6 +76,17 @@ RANKS_SCHEMA = pl.Schema(
     }
 )
 
+CASES_SCHEMA = pl.Schema(
+    {
+        "user": pl.Int32(),
+        "history_length": pl.Int32(),  # items of the history as the method was given it
+        "target_count": pl.Int32(),  # how often the target occurs in the training sequences
+        # Items, the target included, that share its codes but for the de-duplication level; null: there are no codes.
+        "target_sharers": pl.Int32(),
+        "new_user": pl.Boolean(),  # nothing was learnt of this user
+    }
+)
+
 HISTORY_SCHEMA = pl.Schema(
     {
         "stage": pl.String,
@@ -101,6 +112,22 @@ def ranks_frame(ranks: Any, targets: Any, top_items: Any, invalid: Any) -> pl.Da
             "invalid": pl.Series(invalid),
         }
     ).cast(RANKS_SCHEMA)
+
+
+def cases_frame(
+    history_lengths: Any, target_counts: Any, target_sharers: Any = None, new_users: Any = None
+) -> pl.DataFrame:
+    """The cases table from (U,) arrays; users 0..U-1. No sharers: there are no codes; no new users: all are known."""
+    num_users = len(history_lengths)
+    return pl.DataFrame(
+        {
+            "user": pl.Series(range(num_users), dtype=pl.Int32),
+            "history_length": pl.Series(history_lengths),
+            "target_count": pl.Series(target_counts),
+            "target_sharers": pl.Series([None] * num_users if target_sharers is None else target_sharers),
+            "new_user": pl.Series([False] * num_users if new_users is None else new_users),
+        }
+    ).cast(CASES_SCHEMA)
 
 
 def history_frame(epochs: Iterable[Mapping[str, Any]]) -> pl.DataFrame:

@@ -15,11 +15,12 @@ import polars as pl
 
 from results.errors import ResultsError
 from results.metrics import metrics_from_ranks
-from results.schema import HISTORY_SCHEMA, METRICS_SCHEMA, RANKS_SCHEMA, RunRecord, conform
+from results.schema import CASES_SCHEMA, HISTORY_SCHEMA, METRICS_SCHEMA, RANKS_SCHEMA, RunRecord, conform
 
 RECORD = "run.json"
 METRICS = "metrics.parquet"
 RANKS = "ranks.parquet"
+CASES = "cases.parquet"
 HISTORY = "history.parquet"
 CONFIG = "config.toml"
 ENVIRONMENT = "env.json"
@@ -41,6 +42,16 @@ class Run:
     def ranks(self, columns: list[str] | None = None) -> pl.DataFrame:
         """One row per user (`RANKS_SCHEMA`), or only the given columns of it."""
         return read_parquet(self.folder / RANKS, columns)
+
+    def cases(self) -> pl.DataFrame:
+        """One row per user (`CASES_SCHEMA`): what slices are cut by. `ResultsError` for a run made before they were."""
+        path = self.folder / CASES
+        if not path.exists():
+            raise ResultsError(
+                f"{self.folder} has no {CASES}: it was made before runs kept what slices are cut by; give its "
+                f"'harness run' command again, which only evaluates anew (delete {DONE} first if the cache is gone)"
+            )
+        return read_parquet(path)
 
     def history(self) -> pl.DataFrame:
         """One row per epoch and quantity (`HISTORY_SCHEMA`)."""
@@ -82,6 +93,7 @@ def write_run(
     record: RunRecord,
     *,
     ranks: pl.DataFrame,
+    cases: pl.DataFrame,
     history: pl.DataFrame,
     config_toml: str,
     env: Mapping[str, Any],
@@ -89,16 +101,20 @@ def write_run(
     """The finished run. A checkpoint is the caller's: written into `folder` before, it is listed in DONE too.
 
     Metrics are computed here, from the ranks. Raises `ResultsError` for tables that break their schema, repeated
-    users, lists whose length is not the contract's `top_k`, and ranks beyond it.
+    users, lists whose length is not the contract's `top_k`, ranks beyond it, and cases of other users than the ranks.
     """
     ranks = conform(ranks, RANKS_SCHEMA, "ranks")
     _check_ranks(ranks, int(record.contract["top_k"]))
+    cases = conform(cases, CASES_SCHEMA, "cases")
+    if sorted(cases["user"]) != sorted(ranks["user"]):
+        raise ResultsError(f"cases must hold the users of the ranks, but {len(cases)} and {len(ranks)} users differ")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DONE).unlink(missing_ok=True)
     _write_text(folder / CONFIG, config_toml)
     _write_text(folder / ENVIRONMENT, json.dumps(dict(env), indent=1, sort_keys=True) + "\n")
     _write_text(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
     _write_parquet(folder / RANKS, ranks)
+    _write_parquet(folder / CASES, cases)
     _write_parquet(folder / HISTORY, conform(history, HISTORY_SCHEMA, "history"))
     _write_parquet(folder / METRICS, metrics_frame(record, ranks))
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}

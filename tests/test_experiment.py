@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from harness.errors import StageError
 from harness.experiment import CellResult, Place, run_plan
 from harness.methods import methods
 from harness.planning import Plan, Settings, make_plan
+from harness.stages import StageStore
 from harness.tokenizer.codes import CodeTable
 from harness.workers import Observer, Outcome
 from results.store import DONE, read_run
@@ -223,6 +225,48 @@ def test_an_interrupted_write_leaves_a_run_that_is_evaluated_again(dataset: Path
     run(plan, dataset, tmp_path)
     assert stored(tmp_path) == before
     assert stage_times.items() <= times(tmp_path).items()
+
+
+def test_cases_equal_counting_by_hand(dataset: Path, finished: Path) -> None:
+    data = load_dataset(dataset)
+    counts = Counter(data.train.items.tolist())
+    for cell in plan_of(dataset).cells:
+        (folder,) = (finished / "runs" / "planted" / cell.method).glob(f"full/{cell.config_digest}/seed=0")
+        found = read_run(folder)
+        cases, targets = found.cases(), found.ranks(["target"])["target"].to_list()
+        assert cases["target_count"].to_list() == [counts[target] for target in targets]
+        assert cases["history_length"].to_list() == [len(data.train.row(user)) + 1 for user in range(data.num_users)]
+        assert not cases["new_user"].any()
+        if cell.method == "markov":
+            assert cases["target_sharers"].null_count() == data.num_users
+        else:
+            codes = CodeTable.load(StageStore(finished / "cache").folder(cell.fit) / CODES_FILE)
+            tuples = [tuple(row[:-1]) for row in codes.codes.tolist()]
+            assert cases["target_sharers"].to_list() == [tuples[1:].count(tuples[target]) for target in targets]
+
+
+def test_a_run_without_cases_is_evaluated_again_without_training(dataset: Path, tmp_path: Path) -> None:
+    plan = plan_of(dataset, ["popularity"])
+    (result,) = run(plan, dataset, tmp_path)
+    before, cases = stored(tmp_path), (result.folder / "cases.parquet").read_bytes()
+    (result.folder / "cases.parquet").unlink()
+    stage_times = {name: time for name, time in times(tmp_path).items() if name.startswith("cache")}
+    run(plan, dataset, tmp_path)
+    assert stored(tmp_path) == before
+    assert (result.folder / "cases.parquet").read_bytes() == cases
+    assert stage_times.items() <= times(tmp_path).items()
+
+
+def test_a_run_without_cases_is_left_alone_where_it_would_have_to_be_trained_again(
+    dataset: Path, tmp_path: Path
+) -> None:
+    plan = plan_of(dataset, ["popularity"])
+    (result,) = run(plan, dataset, tmp_path)
+    (result.folder / "cases.parquet").unlink()
+    shutil.rmtree(tmp_path / "cache")
+    run(plan, dataset, tmp_path)
+    assert not (result.folder / "cases.parquet").exists()
+    assert not list(tmp_path.glob("cache/popularity/*/stage.json"))
 
 
 class Command:

@@ -16,11 +16,10 @@ from rich.text import Text
 from harness.cli.options import print_json
 from harness.data.prepare import load_dataset
 from harness.errors import StageError
-from harness.experiment import Place, cell_folder, missing_stages
+from harness.experiment import Place, cell_folder, is_open, missing_stages
 from harness.planning import Cell, Plan
 from harness.stages import Stage, read_json
 from results.panels import duration
-from results.store import DONE
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,8 @@ def estimated(plan: Plan, place: Place, dataset_name: str) -> Estimate:
     samples = int(load_dataset(place.dataset).train.offsets[-1])
     cells = [(cell, cell_folder(cell, dataset_name, place.runs)) for cell in plan.cells]
     planned_cells = tuple(
-        PlannedCell(cell.label, cell.config_digest, str(path), (path / DONE).exists()) for cell, path in cells
+        PlannedCell(cell.label, cell.config_digest, str(path), not is_open(cell, path, place.store))
+        for cell, path in cells
     )
     needed = stages_to_compute(plan, place, dataset_name)
     records = {kind: list(_records(place.cache / kind)) for kind in {stage.kind for stage in plan.stages}}
@@ -87,8 +87,8 @@ def estimated(plan: Plan, place: Place, dataset_name: str) -> Estimate:
 
 
 def open_cells(plan: Plan, place: Place, dataset_name: str) -> list[Cell]:
-    """The cells without a finished run."""
-    return [cell for cell in plan.cells if not (cell_folder(cell, dataset_name, place.runs) / DONE).exists()]
+    """The cells whose run is still to be made."""
+    return [cell for cell in plan.cells if is_open(cell, cell_folder(cell, dataset_name, place.runs), place.store)]
 
 
 def stages_to_compute(plan: Plan, place: Place, dataset_name: str) -> set[str]:

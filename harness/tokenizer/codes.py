@@ -109,6 +109,12 @@ class CodeTable:
         """L."""
         return self.codes.shape[1]
 
+    def sharers(self, num_levels: int) -> Tensor:
+        """(N,) int64 how many items, itself included, have item i + 1's codes in the first `num_levels` levels."""
+        keys_N = tuple_keys(self.codes[PADDING + 1 :, :num_levels])
+        _, groups_N, counts_G = torch.unique(keys_N, return_inverse=True, return_counts=True)
+        return counts_G[groups_N]
+
     @property
     def unique(self) -> bool:
         """Whether every item has a tuple of its own, so that a tuple names one item."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from results.schema import RunRecord, history_frame, ranks_frame
+from results.schema import RunRecord, cases_frame, history_frame, ranks_frame
 from results.store import Run, run_folder, write_run
 
 CONTRACT = {"top_k": 10, "num_beams": 20, "decoding": "trie"}
@@ -44,8 +44,8 @@ def made_up_ranks(num_users: int, hit_share: float, seed: int) -> np.ndarray:
     return np.where(hit, random.integers(1, 11, num_users), 0)
 
 
-def write_made_up_run(runs_dir: Path, ranks: Any, **changes: Any) -> Run:
-    """A finished run with the given ranks, in its place under `runs_dir`."""
+def write_made_up_run(runs_dir: Path, ranks: Any, cases: Any = None, **changes: Any) -> Run:
+    """A finished run with the given ranks, in its place under `runs_dir`; cases of 5 items each if none are given."""
     record = made_up_record(**changes)
     ranks = np.asarray(ranks)
     top_k = record.contract["top_k"]
@@ -57,8 +57,19 @@ def write_made_up_run(runs_dir: Path, ranks: Any, **changes: Any) -> Run:
     )
     folder = run_folder(runs_dir, record.dataset, record.method, record.variant, record.config_digest, record.seed)
     return write_run(
-        folder, record, ranks=frame, history=made_up_history(), config_toml="mu = 0.0003\n", env={"torch": "2"}
+        folder,
+        record,
+        ranks=frame,
+        cases=made_up_cases(len(ranks)) if cases is None else cases,
+        history=made_up_history(),
+        config_toml="mu = 0.0003\n",
+        env={"torch": "2"},
     )
+
+
+def made_up_cases(num_users: int) -> Any:
+    """Cases of users who differ in nothing."""
+    return cases_frame(np.full(num_users, 5), np.full(num_users, 3))
 
 
 def made_up_history(epochs: int = 8) -> Any:

@@ -7,10 +7,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from made_up_runs import CONTRACT, made_up_history, made_up_record, write_made_up_run
+from made_up_runs import CONTRACT, made_up_cases, made_up_history, made_up_record, write_made_up_run
 
 from results.errors import ResultsError
-from results.schema import HISTORY_SCHEMA, METRICS_SCHEMA, RANKS_SCHEMA, RunRecord, ranks_frame
+from results.schema import (
+    CASES_SCHEMA,
+    HISTORY_SCHEMA,
+    METRICS_SCHEMA,
+    RANKS_SCHEMA,
+    RunRecord,
+    cases_frame,
+    ranks_frame,
+)
 from results.store import find_runs, find_unfinished, load_metrics, read_run, write_run
 
 RANKS = [1, 0, 3, 10]
@@ -117,7 +125,9 @@ def test_a_record_with_other_fields_names_them() -> None:
 def test_an_interrupted_rewrite_leaves_no_done(tmp_path: Path) -> None:
     run = write_made_up_run(tmp_path, RANKS)
     with pytest.raises(ResultsError, match="history must hold the columns"):
-        write_run(run.folder, run.record, ranks=run.ranks(), history=run.ranks(), config_toml="", env={})
+        write_run(
+            run.folder, run.record, ranks=run.ranks(), cases=run.cases(), history=run.ranks(), config_toml="", env={}
+        )
     assert find_runs(tmp_path) == []
 
 
@@ -136,5 +146,36 @@ def test_ranks_that_break_a_rule_are_refused(tmp_path: Path, change: dict[str, l
     ranks = ranks.with_columns([pl.Series(name, values) for name, values in change.items()])
     with pytest.raises(ResultsError, match=message):
         write_run(
-            tmp_path, made_up_record(contract=CONTRACT), ranks=ranks, history=made_up_history(), config_toml="", env={}
+            tmp_path,
+            made_up_record(contract=CONTRACT),
+            ranks=ranks,
+            cases=made_up_cases(2),
+            history=made_up_history(),
+            config_toml="",
+            env={},
         )
+
+
+def test_cases_come_back_as_written_and_say_nothing_of_codes_where_there_are_none(tmp_path: Path) -> None:
+    cases = cases_frame([2, 9], [0, 4], None, [True, False])
+    run = write_made_up_run(tmp_path, [1, 0], cases)
+    assert run.cases().schema == CASES_SCHEMA
+    assert run.cases().rows() == [(0, 2, 0, None, True), (1, 9, 4, None, False)]
+    assert cases_frame([2], [0], np.array([3]))["target_sharers"].to_list() == [3]
+    assert cases_frame([2], [0])["new_user"].to_list() == [False]
+
+
+def test_cases_of_other_users_than_the_ranks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="the users of the ranks, but 3 and 2"):
+        write_made_up_run(tmp_path, [1, 0], made_up_cases(3))
+
+
+def test_a_run_from_before_cases_were_kept_is_readable_and_says_how_to_get_them(tmp_path: Path) -> None:
+    folder = write_made_up_run(tmp_path, RANKS).folder
+    (folder / "cases.parquet").unlink()
+    done = json.loads((folder / "DONE").read_text())
+    (folder / "DONE").write_text(json.dumps({name: size for name, size in done.items() if name != "cases.parquet"}))
+    run = read_run(folder)
+    assert run.metrics().height > 0
+    with pytest.raises(ResultsError, match=r"has no cases\.parquet.*give its 'harness run' command again"):
+        run.cases()

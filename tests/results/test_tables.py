@@ -120,7 +120,8 @@ def test_pairing_is_by_user_whatever_the_order_on_disk(tmp_path: Path) -> None:
     write(tmp_path / "a", "etegrec", made_up_ranks(400, 0.5, 1))
     before = overall_table(tmp_path / "a", "demo")
     shuffled = run.ranks().sample(fraction=1.0, shuffle=True, seed=3)
-    write_run(run.folder, run.record, ranks=shuffled, history=made_up_history(), config_toml="", env={})
+    cases = run.cases()
+    write_run(run.folder, run.record, ranks=shuffled, cases=cases, history=made_up_history(), config_toml="", env={})
     after = overall_table(tmp_path / "a", "demo")
     assert [[c.p_value for c in row.cells] for row in after.rows] == [
         [c.p_value for c in row.cells] for row in before.rows

@@ -93,3 +93,9 @@ def test_a_code_outside_its_level_is_refused() -> None:
 
 def test_shared_tuples_are_noticed() -> None:
     assert not CodeTable.of(torch.tensor([[1, 0], [1, 0]]), (2, 1)).unique
+
+
+def test_sharers_are_the_items_with_the_same_first_codes_itself_included() -> None:
+    codes = CodeTable.of(torch.tensor([[1, 0, 0], [0, 0, 0], [1, 0, 1], [1, 1, 0]]), (2, 2, 2))
+    assert codes.sharers(2).tolist() == [2, 1, 2, 1]
+    assert codes.sharers(3).tolist() == [1, 1, 1, 1]
