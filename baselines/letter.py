@@ -83,6 +83,15 @@ def load(folder: Path, config: LETTERConfig, dataset: Dataset, context: FitConte
     return CodeRecommender.load(folder, dataset, context)
 
 
+# The generator's learning rates as TIGER's; the temperatures that LETTER's author advises to tune; and the weights of its
+# released script, its code's defaults, and what lies between (METHODS B.4).
+GRID = {
+    "training.learning_rate": (5e-3, 3e-3, 1e-3),
+    "training.temperature": (0.7, 0.8, 0.9, 1.0),
+    "tokenizer.alpha_cf": (0.01, 0.02, 0.1),
+    "tokenizer.beta_div": (1e-4, 1e-2, 1e-1),
+}
+
 METHOD = Method(
     name="letter",
     title="LETTER",
@@ -109,6 +118,7 @@ METHOD = Method(
             training=LITE_TRAINING.replace(temperature=0.9),
         ),
     },
+    grid=GRID,
     released_decoding="trie",
     assumptions=lambda config: text_assumptions(config.text),
 )

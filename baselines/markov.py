@@ -128,6 +128,14 @@ def load_markov(folder: Path, config: MarkovConfig, dataset: Dataset, context: F
     return MarkovRecommender(sparse.csr_array(parts, shape=(num_items, num_items)), saved["popularity"], config)
 
 
+# Around the defaults; nothing is published.
+GRID = {
+    "window": (5, 10, 20),
+    "distance_decay": (0.6, 0.8, 1.0),
+    "recency_decay": (0.1, 0.3, 0.5),
+    "shrinkage": (10.0, 50.0, 200.0),
+}
+
 METHOD = Method(
     name="markov",
     title="Markov",
@@ -135,4 +143,5 @@ METHOD = Method(
     fit=fit_markov,
     load=load_markov,
     presets={"paper": MarkovConfig(), "lite": MarkovConfig()},
+    grid=GRID,
 )

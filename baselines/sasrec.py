@@ -29,6 +29,9 @@ def assumptions(config: SASRecConfig) -> list[str]:
     ]
 
 
+# The light grid of all classical baselines (METHODS B.5).
+GRID = {"learning_rate": (1e-3, 5e-4, 1e-4), "dropout": (0.2, 0.5)}
+
 METHOD = Method(
     name="sasrec",
     title="SASRec",
@@ -37,5 +40,6 @@ METHOD = Method(
     load=load_sasrec,
     presets={"paper": PAPER, "lite": LITE},
     recipes={"official": original_form},
+    grid=GRID,
     assumptions=assumptions,
 )

@@ -69,6 +69,9 @@ def load(folder: Path, config: Config, dataset: Dataset, context: FitContext) ->
     return CodeRecommender.load(folder, dataset, context)
 
 
+# The learning rates of METHODS B.3; how strongly the generator is held back is not published, so a light grid.
+GRID = {"training.learning_rate": (5e-3, 3e-3, 1e-3), "generator.dropout": (0.1, 0.2, 0.3)}
+
 TIGER = Method(
     name="tiger",
     title="TIGER",
@@ -80,6 +83,7 @@ TIGER = Method(
         "paper": TIGERConfig(text=TextConfig(encoder=PAPER_ENCODER)),
         "lite": TIGERConfig(tokenizer=LITE_TOKENIZER, generator=LITE_T5, training=LITE_TRAINING),
     },
+    grid=GRID,
     assumptions=lambda config: text_assumptions(config.text),
 )
 
@@ -96,4 +100,5 @@ TIGER_SAS = Method(
             vectors=LITE_VECTORS, tokenizer=LITE_TOKENIZER, generator=LITE_T5, training=LITE_TRAINING
         ),
     },
+    grid=GRID,
 )

@@ -69,6 +69,15 @@ def official_recipe(config: ETEGRecConfig) -> ETEGRecConfig:
     )
 
 
+# The paper's grids (its section 4.1.4; METHODS C.3).
+GRID = {
+    "learning_rate_recommender": (5e-3, 3e-3, 1e-3),
+    "learning_rate_tokenizer": (5e-4, 1e-4, 5e-5),
+    "cycle": (2, 4),
+    "mu": (5e-3, 1e-3, 5e-4, 3e-4, 1e-4),
+    "lambda_": (5e-3, 1e-3, 5e-4, 3e-4, 1e-4),
+}
+
 METHOD = Method(
     name="etegrec",
     title="ETEGRec",
@@ -79,5 +88,6 @@ METHOD = Method(
     presets={"paper": PAPER, "lite": LITE},
     recipes={"paper": paper_recipe, "official": official_recipe},
     ablations=ABLATIONS,
+    grid=GRID,
     for_dataset=for_dataset,
 )

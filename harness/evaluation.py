@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.data.dataset import PADDING, Dataset, EvalCases
 from harness.protocols import Recommender
-from results.metrics import ndcg
+from results.metrics import ndcg, recall
 
 SELECTION_K = 10  # models are selected by validation NDCG@10
 
@@ -43,5 +43,11 @@ def evaluate(recommender: Recommender, cases: EvalCases, k: int) -> Evaluation:
 
 def validation_score(recommender: Recommender, dataset: Dataset) -> float:
     """NDCG@10 on the validation targets: what models are selected by."""
+    return validation_scores(recommender, dataset)["NDCG@10"]
+
+
+def validation_scores(recommender: Recommender, dataset: Dataset) -> dict[str, float]:
+    """NDCG@10 and Recall@10 on the validation targets, averaged over all users that have one."""
     k = min(SELECTION_K, dataset.num_items)
-    return float(ndcg(evaluate(recommender, dataset.validation(), k).ranks, k).mean())
+    ranks_U = evaluate(recommender, dataset.validation(), k).ranks
+    return {"NDCG@10": float(ndcg(ranks_U, k).mean()), "Recall@10": float(recall(ranks_U, k).mean())}

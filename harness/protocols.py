@@ -79,7 +79,8 @@ class Progress(NamedTuple):
     epoch: int  # epochs done
     epochs: int  # epochs at most
     loss: float
-    score: float | None  # the last validation score (NDCG@10)
+    score: float | None  # validation score of this epoch (a recommender's: NDCG@10); None: not scored
+    peak_memory_mb: float = 0.0  # the most that the fit's process has held so far
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class Method:
     presets: Mapping[str, Config] = field(default_factory=dict)  # "paper", "lite"
     recipes: Mapping[str, Callable[[Any], Config]] = field(default_factory=dict)  # "paper", "official"
     ablations: Mapping[str, Ablation] = field(default_factory=dict)
+    grid: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # dotted field → values that a sweep tries
     for_dataset: Callable[[Any, str], Config] = lambda config, dataset: config  # published per-data-set values
     released_decoding: Literal["trie", "free"] = "free"  # how the authors' own code generates (METHODS C.6)
     assumptions: Callable[[Any], list[str]] = lambda config: []

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from harness.errors import StageError
 from harness.protocols import FitContext, Progress
+from harness.provenance import peak_memory_mb
 from harness.seeding import derive_seed, numpy_stream
 from harness.stages import RESUME_FOLDER, read_json, write_json
 
@@ -161,7 +162,7 @@ def _epoch(plan: TrainingPlan, state: State, context: FitContext) -> State:
         "score_seconds": time.perf_counter() - trained,
     }
     state = state._replace(epoch=done, history=(*state.history, row))
-    context.report(Progress(plan.name, done, plan.epochs, means["total"], score))
+    context.report(Progress(plan.name, done, plan.epochs, means["total"], score, peak_memory_mb()))
     if score is None:
         return state
     best = state.best_score

@@ -39,6 +39,11 @@ class Outcome(NamedTuple):
     status: str  # "done", "failed", or "skipped" when a job that it needs did not end well
     value: Any = None  # what `run` returned
     error: str = ""  # one line; of a skipped job, what the job that it needs failed with
+    killed: bool = False  # failed because its process was killed, so that trying again may help
+
+
+class Interrupted(Exception):
+    """The jobs were stopped from outside before they ended."""
 
 
 class Observer(NamedTuple):
@@ -50,12 +55,19 @@ class Observer(NamedTuple):
 
 
 def run_jobs(
-    jobs: Mapping[str, Job], *, processes: int, threads: int, logs: Path, observer: Observer
+    jobs: Mapping[str, Job],
+    *,
+    processes: int,
+    threads: int,
+    logs: Path,
+    observer: Observer,
+    interrupt: Connection | None = None,
 ) -> dict[str, Outcome]:
     """Every job's outcome. A failed job stops only those that need it.
 
     Jobs on the longest chains go first, so that no process is idle while one long chain remains. When this process is
-    interrupted the running jobs are stopped at once, and when it is killed they stop by themselves.
+    interrupted the running jobs are stopped at once, and when it is killed they stop by themselves. A caller that runs
+    jobs in a thread interrupts them by writing to the other end of `interrupt`: `Interrupted` is raised.
     """
     context = _context()
     heights = _heights(jobs)
@@ -67,7 +79,7 @@ def run_jobs(
             for key, job in jobs.items():
                 bad = [outcomes[need] for need in job.needs if need in outcomes and outcomes[need].status != "done"]
                 if bad and key not in outcomes:
-                    outcomes[key] = Outcome("skipped", error=bad[0].error)
+                    outcomes[key] = Outcome("skipped", error=bad[0].error, killed=bad[0].killed)
                     observer.ended(key, outcomes[key])
             ready = [
                 key
@@ -81,7 +93,10 @@ def run_jobs(
                 sender.close()
                 running[receiver] = (key, process)
                 observer.started(key)
-            heard: list[Any] = wait(list(running)) if running else []  # an empty wait would never end
+            ends = [interrupt] if interrupt is not None else []
+            heard: list[Any] = wait([*running, *ends]) if running else []  # an empty wait would never end
+            if interrupt in heard:
+                raise Interrupted
             for receiver in heard:
                 key, process = running[receiver]
                 kind, content = _receive(receiver, process)
@@ -91,7 +106,9 @@ def run_jobs(
                     del running[receiver]
                     process.join()
                     outcomes[key] = (
-                        Outcome("done", value=content) if kind == "done" else Outcome("failed", error=content)
+                        Outcome("done", value=content)
+                        if kind == "done"
+                        else Outcome("failed", error=content, killed=kind == "killed")
                     )
                     observer.ended(key, outcomes[key])
     finally:
@@ -128,7 +145,7 @@ def _receive(receiver: Connection, process: BaseProcess) -> tuple[str, Any]:
     except EOFError:
         process.join()
         if process.exitcode == -signal.SIGKILL:
-            return "failed", "its process was killed (out of memory?); give the same command again to go on"
+            return "killed", "its process was killed (out of memory?); give the same command again to go on"
         return "failed", f"its process ended with exit code {process.exitcode}; give the same command again to go on"
 
 
