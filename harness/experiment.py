@@ -195,6 +195,7 @@ def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
         contract_digest=cell.contract.digest(),
         preset=cell.preset,
         recipe=cell.recipe,
+        trials=cell.trials,
         num_parameters=health.pop("num_parameters", 0),
         seconds={kind: stage["seconds"] for kind, stage in stages.items()} | {"test": time.perf_counter() - started},
         peak_memory_mb=max(stage["peak_memory_mb"] for stage in stages.values()),

@@ -48,6 +48,7 @@ class Cell:
     preset: str
     recipe: str
     fit: Stage
+    trials: int = 0  # hyper-parameter trials that led to this config
 
     @property
     def label(self) -> str:
