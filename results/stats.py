@@ -1,4 +1,4 @@
-"""Paired tests and intervals on per-user metric values.
+"""Paired tests, effect sizes, intervals and sample sizes on per-user metric values.
 
 Shape legend: S seeds, U users, D distinct columns of an (S, U) matrix, R random draws.
 
@@ -7,11 +7,15 @@ over the seeds, then paired by user: users are the unit of observation, so more 
 multiply the sample. A test on one seed says nothing about the randomness of training.
 """
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
+ALPHA = 0.01  # a two-sided p below it is called significant, as in the paper's tables
+POWER = 0.8  # the usual chance of a significant test that a sample size is planned for
 MAX_CELLS = 1 << 23  # elements of a block of random draws, to bound memory
 
 
@@ -31,16 +35,26 @@ class Interval(NamedTuple):
     high: float
 
 
+class Effect(NamedTuple):
+    """How large a paired difference is, beside how sure."""
+
+    d_z: float | None  # mean / standard deviation (ddof = 1) of the differences; None where they do not vary
+    better: float  # share of users whose value is higher on the first side
+    worse: float
+    equal: float
+    gain: float | None  # relative: (first - second) / second; None where the second mean is 0
+
+
 def mean_over_seeds(values_SU: np.ndarray) -> np.ndarray:
     """(U,) each user's value, averaged over the seeds."""
     return values_SU.mean(axis=0)
 
 
 def paired_t_test(first_U: np.ndarray, second_U: np.ndarray) -> TestResult:
-    """Student's paired t-test; p = 1 where no user differs (t is then 0/0)."""
+    """Student's paired t-test; p = 1 where no user differs (t is then 0/0) and where there is only one."""
     difference_U = _differences(first_U, second_U)
-    if not difference_U.any():
-        return TestResult(0.0, 0.0, 1.0)
+    if not difference_U.any() or len(difference_U) == 1:
+        return TestResult(float(difference_U.mean()), 0.0, 1.0)
     statistic, p_value = stats.ttest_rel(first_U, second_U)
     return TestResult(float(difference_U.mean()), float(statistic), float(p_value))
 
@@ -79,19 +93,79 @@ def bootstrap_interval(
 ) -> Interval:
     """Percentile bootstrap of the mean: each draw resamples the users and, where there are several, the seeds.
 
-    Give per-user differences for the interval of a difference. Users with equal values are drawn together
-    (multinomial counts of the distinct columns): the same distribution, for a fraction of the work.
+    What one seed leaves out, the randomness of training, is not in the interval. Few seeds put too little of it there:
+    no draw of seeds lies beyond their least and greatest, so where training varies much more than users do, S seeds
+    give a coverage of at most 1 - 2^(1 - S), whatever the level: 50 % for two, 75 % for three. Simulated 95 % intervals
+    of normal seeds cover 83 % with five and 90 % with ten.
     """
-    values_SU = np.atleast_2d(values_SU)
-    num_seeds, num_users = values_SU.shape
-    distinct_SD, counts_D = np.unique(values_SU, axis=1, return_counts=True)
-    means = []
-    for block in _blocks(draws, len(counts_D)):
-        users_RD = random.multinomial(num_users, counts_D / num_users, size=block) / num_users
-        seeds_RS = random.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=block) / num_seeds
-        means.append(((seeds_RS @ distinct_SD) * users_RD).sum(axis=1))
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values_SU.mean()), float(low), float(high))
+    return _bootstrap([np.atleast_2d(values_SU)], [1.0], random, level, draws)
+
+
+def bootstrap_difference(
+    first_SU: np.ndarray, second_SU: np.ndarray, random: np.random.Generator, level: float = 0.95, draws: int = 2_000
+) -> Interval:
+    """Percentile bootstrap of mean(first) - mean(second): users are drawn in pairs, each side's seeds on their own.
+
+    The sides may have different numbers of seeds. On few seeds see `bootstrap_interval`.
+    """
+    return _bootstrap([np.atleast_2d(first_SU), np.atleast_2d(second_SU)], [1.0, -1.0], random, level, draws)
+
+
+def effect(first_U: np.ndarray, second_U: np.ndarray) -> Effect:
+    """The size of the difference of the two sides."""
+    difference_U = _differences(first_U, second_U)
+    base = float(second_U.mean())
+    std = float(difference_U.std(ddof=1)) if len(difference_U) > 1 else 0.0
+    return Effect(
+        d_z=float(difference_U.mean()) / std if std > 0 else None,
+        better=float((difference_U > 0).mean()),
+        worse=float((difference_U < 0).mean()),
+        equal=float((difference_U == 0).mean()),
+        gain=float(difference_U.mean()) / base if base else None,
+    )
+
+
+def paired_power(gap: float, std: float, num_users: int, alpha: float = ALPHA) -> float:
+    """The chance that a paired two-sided t-test over so many users is significant, if the true mean difference is `gap`.
+
+    `std` is the standard deviation of the paired differences. Noncentral t, as for normal differences; with the many
+    users of an evaluation, the central limit theorem makes it good for others.
+    """
+    return _power(gap * math.sqrt(num_users) / std, num_users - 1, alpha)
+
+
+def users_needed(gap: float, std: float, power: float = POWER, alpha: float = ALPHA) -> int | None:
+    """The least number of users for which `paired_power` reaches `power`; None for no gap, which none can resolve."""
+    if gap == 0:
+        return None
+    return 2 if std == 0 else _least(lambda count: paired_power(gap, std, count, alpha) >= power)
+
+
+def seeds_power(gap: float, stds: tuple[float, float], num_seeds: int, alpha: float = ALPHA) -> float:
+    """The chance that a two-sample two-sided t-test over so many seeds on either side is significant.
+
+    `stds` are the standard deviations of a seed's mean on either side. The seeds of two methods are not pairs: equal
+    numbers make other draws in other models.
+    """
+    return _power(gap / math.sqrt((stds[0] ** 2 + stds[1] ** 2) / num_seeds), 2 * (num_seeds - 1), alpha)
+
+
+def seeds_needed(
+    gap: float, stds: tuple[float | None, float | None], power: float = POWER, alpha: float = ALPHA
+) -> int | None:
+    """The least number of seeds on either side for which `seeds_power` reaches `power`.
+
+    None for no gap, and where a side's standard deviation is not known (None: it has one seed).
+    """
+    first, second = stds
+    if gap == 0 or first is None or second is None:
+        return None
+    return 2 if first == second == 0 else _least(lambda count: seeds_power(gap, (first, second), count, alpha) >= power)
+
+
+def std_over_seeds(values_SU: np.ndarray) -> float | None:
+    """The standard deviation (ddof = 1) of the seeds' means; None for a single seed, which leaves it unknown."""
+    return float(values_SU.mean(axis=1).std(ddof=1)) if len(values_SU) > 1 else None
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -105,6 +179,51 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     adjusted = np.empty_like(p_values)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * p_values[order]))
     return adjusted
+
+
+def _bootstrap(
+    sides: list[np.ndarray], signs: list[float], random: np.random.Generator, level: float, draws: int
+) -> Interval:
+    """The signed sum of the sides' means, (S, U) each with an S of its own, and its percentile interval.
+
+    Users with equal values on all sides are drawn together (multinomial counts of the distinct columns): the same
+    distribution as user by user, for a fraction of the work.
+    """
+    num_users = sides[0].shape[1]
+    distinct_SD, counts_D = np.unique(np.concatenate(sides), axis=1, return_counts=True)
+    means = []
+    for block in _blocks(draws, len(counts_D)):
+        users_RD = random.multinomial(num_users, counts_D / num_users, size=block) / num_users
+        weights = [
+            sign * random.multinomial(len(side), np.full(len(side), 1 / len(side)), size=block) / len(side)
+            for side, sign in zip(sides, signs, strict=True)
+        ]
+        means.append(((np.concatenate(weights, axis=1) @ distinct_SD) * users_RD).sum(axis=1))
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    mean = sum(sign * float(side.mean()) for side, sign in zip(sides, signs, strict=True))
+    return Interval(mean, float(low), float(high))
+
+
+def _power(shift: float, freedom: int, alpha: float) -> float:
+    """The chance that |t| exceeds its two-sided critical value, t being noncentral by `shift`.
+
+    Asked of t squared, a noncentral F: scipy's noncentral t loses its far tail, which is nothing, as nan.
+    """
+    if shift == 0:
+        return alpha
+    return float(stats.ncf.sf(stats.t.isf(alpha / 2, freedom) ** 2, 1, freedom, shift**2))
+
+
+def _least(suffices: Callable[[int], bool]) -> int:
+    """The least count from 2 on that suffices, where every larger one does too."""
+    high = 2
+    while not suffices(high):
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if suffices(middle) else (middle, high)
+    return high
 
 
 def _differences(first_U: np.ndarray, second_U: np.ndarray) -> np.ndarray:

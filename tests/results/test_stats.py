@@ -7,11 +7,18 @@ import pytest
 from scipy import stats
 
 from results.stats import (
+    bootstrap_difference,
     bootstrap_interval,
+    effect,
     holm,
     mean_over_seeds,
+    paired_power,
     paired_t_test,
     permutation_test,
+    seeds_needed,
+    seeds_power,
+    std_over_seeds,
+    users_needed,
     wilcoxon_test,
 )
 
@@ -106,3 +113,133 @@ def test_holm_rejects_what_the_step_down_procedure_rejects() -> None:
 
 def test_mean_over_seeds_keeps_users_apart() -> None:
     assert mean_over_seeds(np.array([[1.0, 0.0], [0.0, 0.0]])).tolist() == [0.5, 0.0]
+
+
+def test_a_single_user_is_no_sample_to_test() -> None:
+    assert paired_t_test(np.array([1.0]), np.array([0.25])) == (0.75, 0.0, 1.0)
+
+
+def test_wilcoxon_by_hand() -> None:
+    # Five differences of one sign: the rank sum of the other sign is 0, and 2 of the 2^5 patterns are as extreme.
+    result = wilcoxon_test(np.arange(1.0, 6.0), np.zeros(5))
+    assert (result.statistic, result.p_value) == (0.0, pytest.approx(2 / 32))
+
+
+@pytest.mark.parametrize("num_users", [2, 5, 8, 12])
+def test_the_permutation_test_agrees_with_all_sign_flips_of_any_small_sample(num_users: int) -> None:
+    random = np.random.default_rng(num_users)
+    signs = np.array(list(product([1, -1], repeat=num_users)))
+    for _ in range(5):
+        first, second = random.choice([0.0, 0.43, 0.5, 0.63, 1.0], size=(2, num_users))
+        exact = (np.abs(signs @ (first - second)) >= abs((first - second).sum()) - 1e-12).mean()
+        result = permutation_test(first, second, random, draws=20_000)
+        assert result.p_value == pytest.approx(exact, abs=4.5 * np.sqrt(exact * (1 - exact) / 20_000) + 1 / 20_001)
+
+
+def test_holm_equals_closed_testing_with_bonferroni() -> None:
+    # Closed testing rejects a hypothesis if every intersection that holds it is rejected; Bonferroni's p of an
+    # intersection of m is m times its least p. Holm's procedure is a shortcut for exactly this.
+    random = np.random.default_rng(7)
+    for size in (1, 2, 5, 7):
+        p_values = random.random(size) ** 2
+        subsets = [[i for i in range(size) if mask >> i & 1] for mask in range(1, 2**size)]
+        intersections = {tuple(subset): min(1.0, len(subset) * p_values[subset].min()) for subset in subsets}
+        expected = [max(p for subset, p in intersections.items() if i in subset) for i in range(size)]
+        np.testing.assert_allclose(holm(p_values), expected)
+
+
+def crossed(random: np.random.Generator, num_seeds: int, num_users: int, spread: float) -> np.ndarray:
+    """(S, U) values with true mean 0: an effect per user and one per seed, whose standard deviation is `spread`."""
+    users, seeds = random.normal(size=num_users), random.normal(scale=spread, size=(num_seeds, 1))
+    return users + seeds + 0.5 * random.normal(size=(num_seeds, num_users))
+
+
+def coverage(trials: int, num_seeds: int, num_users: int, spread: float) -> float:
+    """The share of 95 % intervals that hold the true mean."""
+    random = np.random.default_rng(8)
+    held = 0
+    for _ in range(trials):
+        interval = bootstrap_interval(crossed(random, num_seeds, num_users, spread), random, draws=400)
+        held += interval.low <= 0 <= interval.high
+    return held / trials
+
+
+def test_the_bootstrap_over_users_and_seeds_covers_as_it_says_where_users_vary_most() -> None:
+    # The seeds' share of the variance of the mean is 0.01^2 / (1 / 100 + ...), about 1 %.
+    assert coverage(400, num_seeds=3, num_users=100, spread=0.01) == pytest.approx(0.95, abs=0.045)
+
+
+@pytest.mark.parametrize(("num_seeds", "expected"), [(2, 0.5), (3, 0.75), (5, 0.83)])
+def test_where_seeds_vary_most_few_of_them_cover_much_less_than_they_say(num_seeds: int, expected: float) -> None:
+    # Of 2 or 3 seeds the interval is their range, which misses the true mean when all lie on one side: 2^(1 - S).
+    # Of 5, one draw in 3125 is as far as the range, so the interval lies within it and 1 - 2^-4 is only a bound; a
+    # plain simulation of 6,000 normal samples without users gives 0.834.
+    found = coverage(400, num_seeds, num_users=30, spread=20.0)
+    assert found == pytest.approx(expected, abs=0.085)  # 3.5 standard errors
+    assert found <= 1 - 2.0 ** (1 - num_seeds) + 0.085
+
+
+def test_the_interval_of_a_difference_agrees_with_a_plain_resampling_loop_of_unequal_seeds() -> None:
+    random = np.random.default_rng(9)
+    first = random.choice([0.0, 0.4, 1.0], size=(3, 200), p=[0.8, 0.1, 0.1]) + np.array([[0.0], [0.02], [0.05]])
+    second = random.choice([0.0, 0.4, 1.0], size=(2, 200), p=[0.7, 0.1, 0.2])
+    loop = []
+    for _ in range(6_000):
+        users = random.integers(200, size=200)
+        sides = [side[random.integers(len(side), size=len(side))][:, users].mean() for side in (first, second)]
+        loop.append(sides[0] - sides[1])
+    interval = bootstrap_difference(first, second, random, draws=6_000)
+    assert interval.mean == pytest.approx(first.mean() - second.mean())
+    np.testing.assert_allclose([interval.low, interval.high], np.quantile(loop, [0.025, 0.975]), atol=6e-3)
+
+
+def test_the_interval_of_a_difference_pairs_users() -> None:
+    same = np.random.default_rng(10).random((1, 50))
+    assert bootstrap_difference(same + 0.25, same, np.random.default_rng(0)) == pytest.approx((0.25, 0.25, 0.25))
+
+
+def test_effect_by_hand() -> None:
+    # Differences 1, 0, -0.5, 0.5: mean 0.25, squared deviations 1.25 in all, so a variance of 1.25 / 3.
+    found = effect(np.array([1.0, 0.5, 0.0, 1.0]), np.array([0.0, 0.5, 0.5, 0.5]))
+    assert found == pytest.approx((0.25 / np.sqrt(1.25 / 3), 0.5, 0.25, 0.25, 0.25 / 0.375))
+    assert effect(np.array([1.0, 1.0]), np.array([0.0, 0.0])) == (None, 1.0, 0.0, 0.0, None)
+
+
+def test_power_of_the_paired_test_agrees_with_simulated_samples() -> None:
+    gap, std, num_users, alpha, trials = 0.4, 1.0, 40, 0.05, 20_000
+    differences = np.random.default_rng(11).normal(gap, std, size=(trials, num_users))
+    simulated = (stats.ttest_1samp(differences, 0.0, axis=1).pvalue < alpha).mean()
+    assert paired_power(gap, std, num_users, alpha) == pytest.approx(simulated, abs=0.013)  # 4 standard errors
+    assert paired_power(0.0, std, num_users, alpha) == pytest.approx(alpha)
+    assert paired_power(1e-9, std, num_users, alpha) == pytest.approx(alpha)
+
+
+def test_power_over_seeds_agrees_with_simulated_samples() -> None:
+    gap, num_seeds, alpha, trials = 2.0, 5, 0.05, 20_000
+    random = np.random.default_rng(12)
+    first, second = random.normal(gap, 1.0, (trials, num_seeds)), random.normal(0.0, 1.0, (trials, num_seeds))
+    simulated = (stats.ttest_ind(first, second, axis=1).pvalue < alpha).mean()
+    assert seeds_power(gap, (1.0, 1.0), num_seeds, alpha) == pytest.approx(simulated, abs=0.013)
+
+
+@pytest.mark.parametrize(("gap", "std"), [(0.0083, 0.2), (-0.3, 1.0), (5.0, 1.0)])
+def test_the_users_needed_are_the_fewest_that_reach_the_power(gap: float, std: float) -> None:
+    count = users_needed(gap, std)
+    assert count is not None
+    assert paired_power(gap, std, count) >= 0.8 > paired_power(gap, std, count - 1)
+    normal = ((stats.norm.isf(0.005) + stats.norm.isf(0.2)) * std / gap) ** 2
+    assert normal < count < normal + 6  # the normal approximation, a little too hopeful for few users
+
+
+def test_the_seeds_needed_are_the_fewest_that_reach_the_power_and_unknown_from_one_seed() -> None:
+    count = seeds_needed(0.01, (0.005, 0.008))
+    assert count is not None
+    assert seeds_power(0.01, (0.005, 0.008), count) >= 0.8 > seeds_power(0.01, (0.005, 0.008), count - 1)
+    assert seeds_needed(0.01, (None, 0.008)) is None
+    assert seeds_needed(0.0, (0.005, 0.008)) is None
+    assert users_needed(0.0, 1.0) is None
+
+
+def test_the_standard_deviation_over_seeds_is_of_their_means_and_unknown_from_one() -> None:
+    assert std_over_seeds(np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])) == pytest.approx(0.5)
+    assert std_over_seeds(np.array([[1.0, 0.0]])) is None
