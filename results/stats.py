@@ -126,7 +126,7 @@ def effect(first_U: np.ndarray, second_U: np.ndarray) -> Effect:
 
 
 def paired_power(gap: float, std: float, num_users: int, alpha: float = ALPHA) -> float:
-    """The chance that a paired two-sided t-test over so many users is significant, if the true mean difference is `gap`.
+    """The chance that a paired two-sided t-test over so many users is significant if the true mean is `gap`.
 
     `std` is the standard deviation of the paired differences. Noncentral t, as for normal differences; with the many
     users of an evaluation, the central limit theorem makes it good for others.
