@@ -88,7 +88,7 @@ def make_plan(
     for seed in seeds:
         for name, ablation in variants:
             method = method_named(name)
-            config = ablation.change(configured(method, dataset.name, settings))
+            config = ablation.change(configured(method, dataset.original or dataset.name, settings))
             conditions = {"contract": settings.contract.model_dump(mode="json"), "precision": settings.precision}
             fit = stage_of(Need(name, config), dataset=dataset.fingerprint, seed=seed, conditions=conditions)
             cells.append(Cell(name, ablation, seed, config, settings.contract, settings.preset, settings.recipe, fit))

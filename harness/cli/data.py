@@ -16,6 +16,7 @@ from harness.cli.options import (
     ItemColumn,
     Json,
     Metadata,
+    Protocol,
     Repeats,
     ShortUsers,
     TimeColumn,
@@ -52,6 +53,7 @@ LABELS = {
     "items_without_text_share": "Items without text",
     "cold_items": "Cold items (never in training)",
     "train_samples": "Training samples",
+    "new_users": "New users (unseen in training)",
 }
 
 
@@ -64,6 +66,7 @@ def source_of(
     core: int | None,
     repeats: str | None,
     short_users: str | None,
+    protocol: Protocol = "leave-one-out",
 ) -> Source:
     """The data set that these options name."""
     from harness.data.formats import Columns
@@ -71,7 +74,7 @@ def source_of(
 
     changes = {"core": core, "repeats": repeats, "short_users": short_users}
     given = {field: value for field, value in changes.items() if value is not None}
-    return Source(name, format, metadata, Columns(*columns), given)
+    return Source(name, format, metadata, Columns(*columns), given, protocol)
 
 
 @app.command("list", epilog="Example: [bold]harness data list --json[/]")
@@ -123,6 +126,7 @@ def prepare(
     core: Core = None,
     repeats: Repeats = None,
     short_users: ShortUsers = None,
+    protocol: Protocol = "leave-one-out",
     json: Json = False,
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
@@ -135,6 +139,7 @@ def prepare(
         core=core,
         repeats=repeats,
         short_users=short_users,
+        protocol=protocol,
     )
     _prepare(source, cache_dir, json, again=True)
 
@@ -150,6 +155,7 @@ def describe(
     core: Core = None,
     repeats: Repeats = None,
     short_users: ShortUsers = None,
+    protocol: Protocol = "leave-one-out",
     json: Json = False,
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
@@ -162,6 +168,7 @@ def describe(
         core=core,
         repeats=repeats,
         short_users=short_users,
+        protocol=protocol,
     )
     _prepare(source, cache_dir, json, again=False)
 
@@ -195,7 +202,8 @@ def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> 
     console.print(Text(found["name"] + (" (synthetic)" if found["synthetic"] else ""), "bold"))
     grid = _grid("", "", heading=False)
     for key, label in LABELS.items():
-        grid.add_row(Text(label, "dim"), Text(_shown(key, found[key])))
+        if key in found:
+            grid.add_row(Text(label, "dim"), Text(_shown(key, found[key])))
     console.print(grid)
     print(f"prepared in {folder}", file=sys.stderr)
 

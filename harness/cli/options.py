@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -80,6 +80,13 @@ ShortUsers = Annotated[
         metavar="error|drop",
         help="Users with fewer than 3 interactions (default error).",
         rich_help_panel=FILES,
+    ),
+]
+
+Protocol = Annotated[
+    Literal["leave-one-out", "unseen-users"],
+    typer.Option(
+        "--protocol", help="unseen-users: nothing is learnt of the 5 % of users with the fewest interactions."
     ),
 ]
 

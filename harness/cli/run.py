@@ -17,6 +17,7 @@ from harness.cli.options import (
     ItemColumn,
     Json,
     Metadata,
+    Protocol,
     Repeats,
     RunsDir,
     ShortUsers,
@@ -40,6 +41,7 @@ def run(
     dataset: Annotated[
         str, typer.Option(help="A named data set (see harness data list), a file, or a folder.", metavar="NAME|PATH")
     ] = "demo",
+    protocol: Protocol = "leave-one-out",
     methods: Annotated[str, typer.Option(help="Names with commas between, or all.", metavar="LIST")] = "all",
     ablation: Annotated[
         str, typer.Option(help="none, all, or of sia, psa, sia+psa, at, ete.", metavar="LIST")
@@ -128,6 +130,7 @@ def run(
         core=core,
         repeats=repeats,
         short_users=short_users,
+        protocol=protocol,
     )
     tables = values.overlaid(
         values.config_file(config) if config else {},

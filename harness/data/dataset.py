@@ -103,6 +103,7 @@ class Dataset:
     valid_targets: np.ndarray  # (U,) int32: x(n-1)
     max_history: int = 50
     synthetic: bool = False
+    original: str | None = None  # the name of the data set that this one leaves users out of; None: it leaves out none
 
     @property
     def num_items(self) -> int:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness.config import digest, merged
 from harness.data.catalog import NAMED
 from harness.data.formats import Columns, SourceFiles, locate, read_files
-from harness.data.prepare import LAYOUT, PrepareConfig, prepare
+from harness.data.prepare import LAYOUT, META, PrepareConfig, prepare
+from harness.data.unseen_users import UnseenUsersConfig, derived_folder, prepare_unseen_users
 from harness.errors import DataError, UsageError, nearest
 from harness.stages import locked
 
 PREPARED = "prepared"  # the cache's folder of prepared data sets
-META = "meta.json"
+
+Protocol = Literal["leave-one-out", "unseen-users"]  # unseen-users: the same, but nothing is learnt of some users
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Source:
     metadata: Path | None = None
     columns: Columns = field(default_factory=Columns)
     changes: Mapping[str, Any] = field(default_factory=dict)  # fields of `PrepareConfig` that differ from the default
+    protocol: Protocol = "leave-one-out"
 
     @property
     def is_named(self) -> bool:
@@ -72,6 +75,19 @@ def open_dataset(source: Source, cache: Path, *, again: bool = False) -> Path:
     `DataError` and `UsageError` in one line for what cannot be read or prepared.
     """
     source.check()
+    original = _open_original(source, cache, again=again)
+    if source.protocol == "leave-one-out":
+        return original
+    config = UnseenUsersConfig()
+    folder = derived_folder(original, config, cache / PREPARED)
+    with _preparing(folder, folder.name):
+        if again or not (folder / META).exists():
+            prepare_unseen_users(original, config, folder)
+    return folder
+
+
+def _open_original(source: Source, cache: Path, *, again: bool) -> Path:
+    """The folder of the prepared data set with all its users."""
     if source.is_prepared:
         return Path(source.name)
     if source.is_named:

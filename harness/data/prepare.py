@@ -7,6 +7,9 @@ A prepared folder holds
     test.parquet        target (x_n), in a file of its own, which only `load_test` opens
     meta.json           name, fingerprint, config, counts, statistics, and the SHA-256 of each file
 
+Where the protocol keeps some users unseen (`harness.data.unseen_users`), `sequences.parquet` lacks them and two more
+files stand beside it, which only `load_test` opens too.
+
 Shape legend: T interactions, U users, N items. Everything is flat arrays: no Python per user or item.
 """
 
@@ -16,7 +19,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,7 +36,10 @@ from harness.data.formats import RawInteractions
 from harness.errors import DataError
 
 LAYOUT = 1  # raised when the files of a prepared folder change their form
-DATA_FILES = ("sequences.parquet", "items.parquet", "test.parquet")
+SEQUENCES, ITEMS, TEST, META = "sequences.parquet", "items.parquet", "test.parquet", "meta.json"
+DATA_FILES = (SEQUENCES, ITEMS, TEST)
+ALL_SEQUENCES = "all_sequences.parquet"  # where some users are unseen: the sequences of all
+NEW_USERS = "new_users.parquet"  # the unseen ones: row (among all), user, interactions
 
 
 class PrepareConfig(Config):
@@ -247,7 +253,7 @@ def prepare(
             f"the raw files are not the published ones"
         )
     folder = Path(folder)
-    with _replaced(folder) as unfinished:
+    with replaced(folder) as unfinished:
         _write_tables(content, unfinished)
         meta = {
             "layout": LAYOUT,
@@ -257,9 +263,8 @@ def prepare(
             "config": config.model_dump(mode="json"),
             "counts": asdict(counts),
             "statistics": numbers,
-            "sha256": {file: _sha256(unfinished / file) for file in DATA_FILES},
         }
-        (unfinished / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+        write_meta(unfinished, meta)
     return load_dataset(folder)
 
 
@@ -274,17 +279,24 @@ def _write_tables(content: Prepared, folder: Path) -> None:
     in_training = np.arange(len(flat)) < np.repeat(last - 1, sequences.lengths)
     training = flat.filter(pl.Series(in_training)).group_by("row", maintain_order=True).agg("item")["item"]
     pl.DataFrame({"user": content.user_keys, "items": training, "valid": sequences.items[last - 1]}).write_parquet(
-        folder / "sequences.parquet"
+        folder / SEQUENCES
     )
-    pl.DataFrame({"target": sequences.items[last]}).write_parquet(folder / "test.parquet")
+    pl.DataFrame({"target": sequences.items[last]}).write_parquet(folder / TEST)
     texts = pl.Series("text", content.texts or [None] * len(content.item_keys), dtype=pl.String)
-    pl.DataFrame({"key": content.item_keys, "text": texts}).write_parquet(folder / "items.parquet")
+    pl.DataFrame({"key": content.item_keys, "text": texts}).write_parquet(folder / ITEMS)
+
+
+def write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
+    """Writes meta.json for the tables that the folder holds, with their checksums."""
+    checksums = {path.name: sha256(path) for path in sorted(folder.glob("*.parquet"))}
+    content = json.dumps({**meta, "sha256": checksums}, indent=1)
+    (folder / META).write_text(content + "\n", encoding="utf-8")
 
 
 @contextmanager
-def _replaced(folder: Path) -> Iterator[Path]:
+def replaced(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its place when the block ends well, and goes when it does not."""
-    if folder.is_file() or (folder.is_dir() and not (folder / "meta.json").exists() and any(folder.iterdir())):
+    if folder.is_file() or (folder.is_dir() and not (folder / META).exists() and any(folder.iterdir())):
         raise DataError(f"{folder}: what is no prepared data set is not overwritten; name a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.tmp")
@@ -310,48 +322,62 @@ def load_dataset(folder: Path | str) -> Dataset:
     `DataError` in one line when the folder is missing, incomplete, damaged, or of another layout.
     """
     folder = Path(folder)
-    meta = _meta(folder)
-    sequences = _table(folder, "sequences.parquet", meta)
-    items = _table(folder, "items.parquet", meta)
-    lengths = sequences["items"].list.len().to_numpy()
+    meta = read_meta(folder)
+    train, valid_targets = split_columns(read_table(folder, SEQUENCES, meta))
+    items = read_table(folder, ITEMS, meta)
     texts = items["text"].to_list()
     return Dataset(
         name=meta["name"],
         fingerprint=meta["fingerprint"],
         catalog=Catalog(tuple(items["key"].to_list()), tuple(texts) if any(texts) else None),
-        train=Sequences(
-            sequences["items"].explode().to_numpy().astype(np.int32),
-            np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-        ),
-        valid_targets=sequences["valid"].to_numpy().astype(np.int32),
+        train=train,
+        valid_targets=valid_targets,
         max_history=meta["config"]["max_history"],
         synthetic=meta["synthetic"],
+        original=meta.get("original"),
     )
 
 
+def split_columns(table: pl.DataFrame) -> tuple[Sequences, np.ndarray]:
+    """Training sequences x1..x(n-2) and (U,) int32 validation targets x(n-1) of a table of sequences."""
+    lengths = table["items"].list.len().to_numpy()
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    items = table["items"].explode().to_numpy().astype(np.int32)
+    return Sequences(items, offsets), table["valid"].to_numpy().astype(np.int32)
+
+
 def load_test(folder: Path | str, dataset: Dataset) -> EvalCases:
-    """The test cases: histories x1..x(n-1), their last `max_history` items, and targets x_n. For the last step only."""
+    """The test cases: histories x1..x(n-1), their last `max_history` items, and targets x_n. For the last step only.
+
+    They are those of all users, the unseen ones too.
+    """
     folder = Path(folder)
-    meta = _meta(folder)
+    meta = read_meta(folder)
     if meta["fingerprint"] != dataset.fingerprint:
         raise DataError(
             f"{folder}: holds the data set {meta['fingerprint']}, but the test of {dataset.fingerprint} "
             f"('{dataset.name}') is asked for; name its own folder"
         )
-    targets = _table(folder, "test.parquet", meta)["target"].to_numpy().astype(np.int32)
-    histories = dataset.train.appended(dataset.valid_targets).last(dataset.max_history)
+    targets = read_table(folder, TEST, meta)["target"].to_numpy().astype(np.int32)
+    known, valid_targets, new_users = dataset.train, dataset.valid_targets, None
+    if NEW_USERS in meta["sha256"]:
+        known, valid_targets = split_columns(read_table(folder, ALL_SEQUENCES, meta))
+        new_users = np.zeros(len(known), dtype=bool)
+        new_users[read_table(folder, NEW_USERS, meta)["row"].to_numpy()] = True
+    histories = known.appended(valid_targets).last(dataset.max_history)
     assert len(histories) == len(targets)
-    return EvalCases(histories, targets)
+    return EvalCases(histories, targets, new_users)
 
 
 def describe(folder: Path | str) -> dict[str, Any]:
     """Name, fingerprint, synthetic flag and `statistics` of a prepared folder, read from meta.json alone."""
-    meta = _meta(Path(folder))
+    meta = read_meta(Path(folder))
     return {key: meta[key] for key in ("name", "fingerprint", "synthetic")} | meta["statistics"]
 
 
-def _meta(folder: Path) -> dict[str, Any]:
-    path = folder / "meta.json"
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What meta.json says; `DataError` when the folder holds none, or one that is damaged or of another layout."""
+    path = folder / META
     if not path.exists():
         raise DataError(f"{folder}: not a prepared data set (no meta.json); run `harness prepare` first")
     try:
@@ -364,15 +390,22 @@ def _meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def _table(folder: Path, file: str, meta: dict[str, Any]) -> pl.DataFrame:
+def whole_file(folder: Path, file: str, meta: Mapping[str, Any]) -> Path:
+    """The path of a file of the folder, whose content is what was written; else `DataError`."""
     path = folder / file
     if not path.exists():
         raise DataError(f"{path}: missing; prepare the data set again")
-    if _sha256(path) != meta["sha256"][file]:
+    if sha256(path) != meta["sha256"][file]:
         raise DataError(f"{path}: damaged, its content is not what was written; prepare the data set again")
-    return pl.read_parquet(path)
+    return path
 
 
-def _sha256(path: Path) -> str:
+def read_table(folder: Path, file: str, meta: Mapping[str, Any]) -> pl.DataFrame:
+    """A table of the folder; `DataError` if it is missing or damaged."""
+    return pl.read_parquet(whole_file(folder, file, meta))
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal digits of the file's checksum."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

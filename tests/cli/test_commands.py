@@ -166,3 +166,16 @@ def test_the_official_recipe_decodes_as_released_unless_told_otherwise(harness, 
     assert harness(*run, "--decoding", "trie").code == 0
     records = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("run.json")]
     assert sorted(record["contract"]["decoding"] for record in records) == ["released", "trie"]
+
+
+def test_a_run_with_unseen_users_has_a_data_set_of_its_own(harness, ratings):
+    run = ("run", "--dataset", str(ratings), "--methods", "popularity")
+    assert harness(*run).code == 0
+    ended = harness(*run, "--protocol", "unseen-users")
+    assert ended.code == 0
+    assert "Overall performance on tiny-unseen-users" in ended.out
+    described = ("data", "describe", str(ratings))
+    found = json.loads(harness(*described, "--protocol", "unseen-users", "--json").out)
+    assert (found["name"], found["users"], found["new_users"]) == ("tiny-unseen-users", 40, 2)
+    assert "New users" in harness(*described, "--protocol", "unseen-users").out
+    assert "New users" not in harness(*described).out
