@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from harness import __version__
-from harness.cli import bench, data, doctor, methods, run, tables
+from harness.cli import bench, data, doctor, methods, report, run, tables
 from harness.errors import DataError, HarnessError, UsageError
 from results.errors import ResultsError
 
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 app.command("run", epilog=run.EXAMPLES)(run.run)
 app.command("table", epilog=tables.TABLE_EXAMPLES)(tables.table)
+app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("ls", epilog=tables.LS_EXAMPLES)(tables.ls)
 app.command("show", epilog=tables.SHOW_EXAMPLES)(tables.show)
 app.add_typer(data.app, name="data")

@@ -28,6 +28,10 @@ SHOW_EXAMPLES = "Examples: [bold]harness show etegrec/wo-sia[/] · [bold]harness
 DatasetFilter = Annotated[str | None, typer.Option("--dataset", help="Name of the data set.", metavar="NAME")]
 ContractFilter = Annotated[str | None, typer.Option("--contract", help="Beginning of the contract's digest.")]
 PresetFilter = Annotated[str | None, typer.Option("--preset", help="lite or paper.")]
+ConfigFilter = Annotated[
+    list[str] | None,
+    typer.Option("--config", help="Beginning of a config's digest, where there are several. Repeatable."),
+]
 
 
 def table(
@@ -41,9 +45,7 @@ def table(
     ] = "rich",
     out: Annotated[Path | None, typer.Option(help="File to write instead of stdout.", metavar="FILE")] = None,
     published: Annotated[bool, typer.Option("--published", help="The paper's values, and ours minus those.")] = False,
-    config: Annotated[
-        list[str] | None, typer.Option(help="Beginning of a config's digest, where there are several. Repeatable.")
-    ] = None,
+    config: ConfigFilter = None,
     contract: ContractFilter = None,
     preset: PresetFilter = None,
     json: Json = False,
@@ -57,9 +59,9 @@ def table(
     if which == "datasets":
         made = datasets_table(_counts(cache_dir, dataset), published=published)
     elif which == "overall":
-        made = overall_table(runs_dir, dataset or _only_dataset(runs_dir), **filters)
+        made = overall_table(runs_dir, dataset or only_dataset(runs_dir), **filters)
     else:
-        made = ablation_table(runs_dir, dataset or _only_dataset(runs_dir), method=method, **filters)
+        made = ablation_table(runs_dir, dataset or only_dataset(runs_dir), method=method, **filters)
     _print(made, "json" if json else format, out)
 
 
@@ -128,7 +130,7 @@ def _counts(cache_dir: Path, dataset: str | None) -> dict[str, dict[str, Any]]:
     return {name: count for name, count in counts.items() if dataset in (None, name)}
 
 
-def _only_dataset(runs_dir: Path) -> str:
+def only_dataset(runs_dir: Path) -> str:
     """The data set that all runs are of; `UsageError` when there are several, or none."""
     from results.store import DONE
 

@@ -1,0 +1,127 @@
+"""`harness report`: everything that is stored of a data set, as one HTML page."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli import options
+from harness.cli.options import CacheDir, Json, RunsDir, print_json
+from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, only_dataset
+
+if TYPE_CHECKING:
+    from results.report import Material, Section
+
+EXAMPLES = (
+    "Examples: [bold]harness report --dataset demo[/] · [bold]harness report --dataset scientific --open[/] · "
+    "[bold]harness report --dataset demo --preset paper --out paper.html[/]"
+)
+
+
+def report(
+    dataset: DatasetFilter = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write (default: report-DATASET.html).", metavar="FILE")
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    paper_dataset: Annotated[
+        str | None,
+        typer.Option(help="The paper's data set to compare with (default: by name).", metavar="NAME"),
+    ] = None,
+    config: ConfigFilter = None,
+    contract: ContractFilter = None,
+    preset: PresetFilter = None,
+    json: Json = False,
+    runs_dir: RunsDir = options.RUNS,
+    cache_dir: CacheDir = options.CACHE,
+) -> None:
+    """Write one HTML page with a data set's tables, figures, costs and the commands that make them again."""
+    from results.report import Filters, gather, page_of
+    from results.report.blocks import anchor
+
+    dataset = dataset or only_dataset(runs_dir)
+    material = gather(runs_dir, dataset, Filters(tuple(config or ()), contract, preset), paper_dataset=paper_dataset)
+    page = page_of(
+        material,
+        counts=_counts(material, cache_dir),
+        reproduction=reproduction_section(material, cache_dir),
+    )
+    out = out or Path(f"report-{anchor(dataset)}.html")
+    temporary = out.with_name(out.name + ".tmp")
+    temporary.write_text(page.html(), encoding="utf-8")
+    os.replace(temporary, out)
+    if json:
+        print_json({"path": str(out), "sections": [section.title for section in page.sections]})
+    else:
+        print(f"wrote {out}", file=sys.stderr)
+    if open_:
+        webbrowser.open(out.resolve().as_uri())
+
+
+def reproduction_section(material: Material, cache_dir: Path) -> Section:
+    """The command, the config and its digest for each row, and the fewest commands for all of them."""
+    from harness.cli.reproduction import command_for, dataset_argument, together
+    from results.report import Section
+    from results.report.blocks import (
+        Block,
+        DataCell,
+        DataColumn,
+        DataRow,
+        DataTable,
+        Download,
+        Downloads,
+        Heading,
+        Listing,
+        Prose,
+    )
+    from results.report.material import full_label
+
+    record = material.groups[0].record
+    dataset = dataset_argument(record.dataset, record.dataset_fingerprint, cache_dir)
+    commands = [command_for(group, dataset) for group in material.groups]
+    blocks: list[Block] = [Prose("All rows:"), Listing("\n".join(command.text() for command in together(commands)))]
+    rows = [
+        DataRow(
+            full_label(group),
+            (
+                DataCell(group.record.config_digest, group.record.config_digest, is_code=True),
+                DataCell(", ".join(map(str, group.seeds)), ", ".join(map(str, group.seeds))),
+                DataCell(command.text(), command.text(), is_code=True),
+            ),
+        )
+        for group, command in zip(material.groups, commands, strict=True)
+    ]
+    columns = tuple(DataColumn(name, is_number=False) for name in ("Config", "Seeds", "Command"))
+    doubtful = [full_label(g) for g, c in zip(material.groups, commands, strict=True) if not c.is_exact]
+    notes = ["Each command was checked: the digest of the config that it gives is the row's."]
+    if doubtful:
+        notes = [
+            "Each command was checked, except those of the rows named next: the digest of the config that it gives "
+            "is the row's.",
+            f"Not to be had again by a command of this version: {', '.join(doubtful)}; their configs are below.",
+        ]
+    notes.append(f"The data are the same if their fingerprint is {record.dataset_fingerprint}.")
+    blocks.append(DataTable("commands", "Command of each row", "Row", columns, tuple(rows), notes=tuple(notes)))
+    files = tuple(
+        Download(
+            f"{group.record.method}-{group.record.variant}-{group.record.config_digest}.toml",
+            group.runs[0].config_text(),
+        )
+        for group in material.groups
+    )
+    blocks += [Heading("Configs"), Downloads("Every field of each row:", files)]
+    return Section("Reproduction", tuple(blocks))
+
+
+def _counts(material: Material, cache_dir: Path) -> dict[str, Any] | None:
+    """What is known of the prepared data; None where they are no longer in the cache."""
+    from harness.cli.reproduction import prepared_folder
+    from harness.data.prepare import describe
+
+    folder = prepared_folder(material.groups[0].record.dataset_fingerprint, cache_dir)
+    return None if folder is None else describe(folder)

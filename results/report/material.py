@@ -1,0 +1,156 @@
+"""What a report is made from: the runs of one data set, the tables of them, and each row's values per user.
+
+Shape legend: S seeds, U users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from results import published as paper
+from results.metrics import user_values
+from results.selection import Group, rank_matrix, select_runs
+from results.stats import Interval, bootstrap_interval
+from results.table import Table
+from results.tables import ablation_table, overall_table
+
+INTERVAL_SEED = 0  # of the bootstrap, so that the same runs always give the same page
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which runs count; as in `results.selection.select_runs`."""
+
+    configs: tuple[str, ...] = ()
+    contract: str | None = None
+    preset: str | None = None
+
+    def keywords(self, groups: Iterable[Group]) -> dict[str, Any]:
+        """The filters for a table of these groups alone, with the configs that are among them."""
+        digests = [group.record.config_digest for group in groups]
+        configs = [wanted for wanted in self.configs if any(digest.startswith(wanted) for digest in digests)]
+        return {"configs": configs, "contract": self.contract, "preset": self.preset}
+
+
+@dataclass(frozen=True)
+class Board:
+    """A leaderboard: the table, the same with the paper's values, and the runs of its rows."""
+
+    table: Table
+    against_paper: Table | None
+    groups: Mapping[str, Group]  # row label → runs
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that a report reads from the store."""
+
+    dataset: str
+    groups: tuple[Group, ...]
+    overall: Board | None
+    ablations: tuple[Board, ...]
+    paper_dataset: str | None  # the paper's data set that the numbers are held against
+
+    @cached_property
+    def runs(self) -> list[Any]:
+        """All runs, in the order of the boards."""
+        return [run for group in self.groups for run in group.runs]
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the data are made up."""
+        return self.groups[0].record.synthetic
+
+
+def gather(
+    runs_dir: Path, dataset: str, filters: Filters | None = None, *, paper_dataset: str | None = None
+) -> Material:
+    """The material of a data set's runs; `ResultsError` as in `select_runs`.
+
+    `paper_dataset` names the paper's data set to compare with; without it, it is the one whose name ours begins with.
+    """
+    filters = filters or Filters()
+    selected = select_runs(
+        runs_dir, dataset, configs=filters.configs, contract=filters.contract, preset=filters.preset
+    ).groups
+    reference = paper_dataset or _paper_namesake(dataset)
+    full = [group for group in selected if group.record.variant == "full"]
+    ablated = [method for method in _methods(selected) if len(_of_method(selected, method)) > 1]
+    overall = None
+    if full:
+        given = filters.keywords(full)
+        overall = Board(
+            overall_table(runs_dir, dataset, **given),
+            (reference and overall_table(runs_dir, dataset, **given, paper_dataset=reference)) or None,
+            {group.record.title: group for group in full},
+        )
+    boards = []
+    for method in ablated:
+        groups = _of_method(selected, method)
+        given = filters.keywords(groups) | {"method": method}
+        boards.append(
+            Board(
+                ablation_table(runs_dir, dataset, **given),
+                (reference and ablation_table(runs_dir, dataset, **given, paper_dataset=reference)) or None,
+                {row_label(group): group for group in groups},
+            )
+        )
+    return Material(dataset, _in_order(selected, overall, boards), overall, tuple(boards), reference)
+
+
+def row_label(group: Group) -> str:
+    """The row's label in an ablation table."""
+    record = group.record
+    return record.title if record.variant == "full" else record.variant_title
+
+
+def full_label(group: Group) -> str:
+    """The row's label where methods and variants stand together."""
+    record = group.record
+    return record.title if record.variant == "full" else f"{record.title} {record.variant_title}"
+
+
+def values_of(group: Group, metric: str, k: int) -> np.ndarray:
+    """(S, U) values of a metric, users ascending."""
+    return user_values(rank_matrix(group), metric, k, group.runs[0].list_length)
+
+
+def interval_of(group: Group, metric: str, k: int) -> Interval:
+    """Mean and 95 % bootstrap interval over users, and over seeds where there are several."""
+    return bootstrap_interval(values_of(group, metric, k), np.random.default_rng(INTERVAL_SEED))
+
+
+def metric_of(column: str) -> tuple[str, int]:
+    """Metric and k of a column's name: Recall@10."""
+    metric, _, k = column.partition("@")
+    return metric, int(k)
+
+
+def _paper_namesake(dataset: str) -> str | None:
+    found = [theirs for ours, theirs in paper.PAPER_DATASETS.items() if dataset.startswith(ours)]
+    return found[0] if found else None
+
+
+def _methods(groups: Iterable[Group]) -> list[str]:
+    return list(dict.fromkeys(group.record.method for group in groups))
+
+
+def _of_method(groups: Iterable[Group], method: str) -> list[Group]:
+    return [group for group in groups if group.record.method == method]
+
+
+def _in_order(selected: Collection[Group], overall: Board | None, ablations: Collection[Board]) -> tuple[Group, ...]:
+    """The groups as the boards list them, each once, then the others."""
+    listed = [
+        board.groups[row.label]
+        for board in ([overall] if overall else []) + list(ablations)
+        for row in board.table.rows
+        if row.label in board.groups
+    ]
+    return tuple({(g.record.method, g.record.variant): g for g in [*listed, *selected]}.values())
