@@ -4,7 +4,7 @@ import csv
 import html
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 from rich import box
@@ -18,6 +18,7 @@ from results.table import Cell, Row, Table, Unit, format_difference, format_valu
 UNKNOWN = "–"
 PAPER = "paper"
 DIFFERENCE = "ours - paper"
+INTERVAL = "95 % interval"
 
 
 def render(table: Table, format: str, *, width: int = 100) -> str:
@@ -33,17 +34,18 @@ def render(table: Table, format: str, *, width: int = 100) -> str:
 class RichTable:
     """A table for a rich console: best bold, second underlined, the paper's values dim below ours.
 
-    Columns move closer together where the console would cut them otherwise.
+    Columns move closer together, and intervals take two lines, where the console would cut them otherwise.
     """
 
     table: Table
     legend: bool = True  # says what bold and underlined mean
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        grid = _grid(self.table, padding=1)
         unbounded = options.update(max_width=10_000)
-        if console.measure(grid, options=unbounded).maximum > options.max_width:
-            grid = _grid(self.table, padding=0)
+        for padding, narrow in ((1, False), (0, False), (0, True)):
+            grid = _grid(self.table, padding, narrow)
+            if console.measure(grid, options=unbounded).maximum <= options.max_width:
+                break
         yield Text(self.table.caption, "bold")
         yield grid
         yield Text()
@@ -67,11 +69,13 @@ def to_text(table: Table, width: int) -> str:
 def to_markdown(table: Table) -> str:
     """A GitHub table: best in bold, second underlined by <u>, the paper's values in rows below ours."""
     lines = [[table.corner, *(column.name for column in table.columns)]]
-    for row in table.rows:
+    for row, opened in _with_sections(table):
+        if opened:
+            lines.append([f"**{opened}**", *[""] * len(table.columns)])
         units = _units(table, row)
         cells = [_marked(c, u, "**{}**", "<u>{}</u>", " ± ", r"\*") for c, u in zip(row.cells, units, strict=True)]
         lines.append([row.label, *cells])
-        lines.extend([f"*{label}*", *texts] for label, texts in _paper_lines(row, units))
+        lines.extend([f"*{label}*", *texts] for label, texts in _lines_below(row, units))
     lines = [[text.replace("|", r"\|") for text in line] for line in lines]
     widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
@@ -87,14 +91,16 @@ def to_markdown(table: Table) -> str:
 
 def to_latex(table: Table) -> str:
     """A floating table for the booktabs package: best \\textbf, second \\underline, notes below in small print."""
-    body = []
-    for row in table.rows:
+    body: list[str] = []
+    for row, opened in _with_sections(table):
         units = _units(table, row)
-        if row.apart:
+        if row.apart or (opened and body):
             body.append(r"\midrule")
+        if opened:
+            body.append(rf"\multicolumn{{{1 + len(table.columns)}}}{{l}}{{\textit{{{_latex(opened)}}}}} \\")
         cells = [_latex_cell(cell, unit) for cell, unit in zip(row.cells, units, strict=True)]
         body.append(" & ".join([_latex(row.label), *cells]) + r" \\")
-        for label, texts in _paper_lines(row, units):
+        for label, texts in _lines_below(row, units):
             body.append(" & ".join([rf"\quad\textit{{{_latex(label)}}}", *map(_latex_number, texts)]) + r" \\")
     heading = " & ".join(_latex(name) for name in [table.corner, *(column.name for column in table.columns)])
     notes = " \\\\\n".join(_latex(note) for note in _notes(table))
@@ -117,14 +123,15 @@ def to_latex(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """One line per value, full precision: row, column, unit and the cell's fields; an empty field is unknown."""
+    """One line per value, full precision: row, column, unit, the cell's fields, section; an empty field is unknown."""
     out = io.StringIO()
     fields = list(asdict(Cell(value=None)))
-    writer = csv.DictWriter(out, ["row", "column", "unit", *fields], lineterminator="\n")
+    writer = csv.DictWriter(out, ["row", "column", "unit", *fields, "section"], lineterminator="\n")
     writer.writeheader()
     for row in table.rows:
         for column, unit, cell in zip(table.columns, _units(table, row), row.cells, strict=True):
-            writer.writerow({"row": row.label, "column": column.name, "unit": unit.value, **asdict(cell)})
+            place = {"row": row.label, "column": column.name, "unit": unit.value, "section": row.section}
+            writer.writerow(place | asdict(cell))
     return out.getvalue()
 
 
@@ -141,12 +148,15 @@ def to_html(table: Table) -> str:
 def html_fragment(table: Table) -> str:
     """A <figure> with the table and its notes, to be put into a page that has a style of its own."""
     body = []
-    for row in table.rows:
+    for row, opened in _with_sections(table):
+        if opened:
+            span = 1 + len(table.columns)
+            body.append(f'<tr class="section"><th colspan="{span}" scope="rowgroup">{html.escape(opened)}</th></tr>')
         units = _units(table, row)
         apart = ' class="apart"' if row.apart else ""
         cells = "".join(_html_cell(cell, unit) for cell, unit in zip(row.cells, units, strict=True))
         body.append(f'<tr{apart}><th scope="row">{html.escape(row.label)}</th>{cells}</tr>')
-        for label, texts in _paper_lines(row, units):
+        for label, texts in _lines_below(row, units):
             cells = "".join(f"<td>{html.escape(text)}</td>" for text in texts)
             body.append(f'<tr class="paper"><th scope="row">{label}</th>{cells}</tr>')
     heading = "".join(f'<th scope="col">{html.escape(column.name)}</th>' for column in table.columns)
@@ -178,19 +188,21 @@ def _notes(table: Table) -> list[str]:
     return [note for note in (_legend(table), *table.notes) if note]
 
 
-def _grid(table: Table, padding: int) -> Grid:
+def _grid(table: Table, padding: int, narrow: bool) -> Grid:
     grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, padding), collapse_padding=True)
     grid.add_column(table.corner, no_wrap=True)
     for column in table.columns:
         # Metrics have one width, so they align on the left and leave their ± and * to hang on the right.
         grid.add_column(column.name, no_wrap=True, justify="left" if column.unit is Unit.METRIC else "right")
-    for row in table.rows:
-        if row.apart:
+    for row, opened in _with_sections(table):
+        if row.apart or opened:
             grid.add_section()
+        if opened:
+            grid.add_row(Text(opened, "italic"))
         units = _units(table, row)
         values = [_rich_cell(cell, unit) for cell, unit in zip(row.cells, units, strict=True)]
         grid.add_row(Text(row.label), *values)
-        for label, texts in _paper_lines(row, units):
+        for label, texts in _lines_below(row, units, narrow):
             grid.add_row(Text(f"  {label}", "dim"), *[Text(text, "dim") for text in texts])
     return grid
 
@@ -199,14 +211,37 @@ def _units(table: Table, row: Row) -> list[Unit]:
     return [row.unit or column.unit for column in table.columns]
 
 
-def _paper_lines(row: Row, units: list[Unit]) -> list[tuple[str, list[str]]]:
-    """The lines below a row: the paper's values, and ours minus the paper's; none where the paper has no value."""
-    if all(cell.published is None for cell in row.cells):
-        return []
+def _with_sections(table: Table) -> Iterator[tuple[Row, str]]:
+    """Each row with the section that it opens; empty where it stands in the one before."""
+    before = ""
+    for row in table.rows:
+        yield row, row.section if row.section != before else ""
+        before = row.section
+
+
+def _lines_below(row: Row, units: list[Unit], narrow: bool = False) -> list[tuple[str, list[str]]]:
+    """The lines below a row: its intervals, the paper's values, ours minus the paper's; each only where there are."""
     pairs = list(zip(row.cells, units, strict=True))
+    lines = []
+    if any(cell.low is not None for cell in row.cells):
+        ends = [_ends(cell, unit) for cell, unit in pairs]
+        if narrow:
+            lines += [(f"{INTERVAL}:", [low for low, _ in ends]), ("to", [high for _, high in ends])]
+        else:
+            lines.append((INTERVAL, [f"[{low}, {high}]" if low else "" for low, high in ends]))
+    if all(cell.published is None for cell in row.cells):
+        return lines
     printed = [UNKNOWN if c.published is None else format_value(c.published, u) for c, u in pairs]
     differences = [UNKNOWN if c.difference is None else format_difference(c.difference, u) for c, u in pairs]
-    return [(PAPER, printed), (DIFFERENCE, differences)]
+    return [*lines, (PAPER, printed), (DIFFERENCE, differences)]
+
+
+def _ends(cell: Cell, unit: Unit) -> tuple[str, str]:
+    """The ends of the interval, without the zeros before the point; empty where there is none."""
+    if cell.low is None or cell.high is None:
+        return "", ""
+    low, high = (format_value(end, unit).removeprefix("0") for end in (cell.low, cell.high))
+    return low, high
 
 
 def _marked(cell: Cell, unit: Unit, best: str, second: str, plus_minus: str, star: str) -> str:
@@ -293,6 +328,7 @@ th:first-child { text-align: left; font-weight: 500; }
 td { text-align: right; font-variant-numeric: tabular-nums; }
 td sup { display: inline-block; width: .6em; line-height: 0; }
 .std, .paper th, .paper td { color: var(--dim); font-size: .87em; }
+.section th, .section th:first-child { border-top: 1px solid var(--rule); font-style: italic; }
 .paper th:first-child { padding-left: 1.75rem; font-weight: 400; }
 .apart th, .apart td { border-top: 1px solid var(--rule); }
 ul { color: var(--dim); font-size: .87em; padding-left: 1.1rem; max-width: 60rem; }

@@ -23,6 +23,8 @@ class Cell:
     value: float | None  # None: not known
     std: float | None = None  # over seeds, ddof = 1; None for a single seed
     seeds: int = 0
+    low: float | None = None  # of the 95 % interval, where one was asked for
+    high: float | None = None
     best: bool = False
     second: bool = False
     significant: bool = False  # the table's notes say against what
@@ -41,12 +43,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A label and one cell per column; `unit` overrides the columns'. `apart`: set off by a line."""
+    """A label and one cell per column; `unit` overrides the columns'. `apart`: set off by a line.
+
+    Rows that follow each other with the same `section` stand under it as a heading.
+    """
 
     label: str
     cells: tuple[Cell, ...]
     unit: Unit | None = None
     apart: bool = False
+    section: str = ""
 
 
 @dataclass(frozen=True)

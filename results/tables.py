@@ -6,14 +6,17 @@ What a star means (paired two-sided t-test on per-user values, p < 0.01; seeds a
   baseline, for better or worse. One comparison a column, not corrected over columns, as in the paper.
 - ablation table: on a variant's value, that it differs from the full method, for better or worse; p-values are
   corrected by Holm's method over the variants of a column, since each is one of a family of questions.
+- sliced tables: the same questions within each slice, corrected by Holm's method over all of the table's. Slices of
+  few users are not tested: the t-test needs many. Where a method's own codes cut the slices, nothing is compared.
 
 Shape legend: S seeds, U users.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -22,7 +25,8 @@ from results import published as paper
 from results.errors import ResultsError
 from results.metrics import user_values
 from results.selection import Group, check_same_cases, rank_matrix, select_runs
-from results.stats import holm, mean_over_seeds, paired_t_test
+from results.slices import Slicing
+from results.stats import ALPHA, bootstrap_interval, holm, mean_over_seeds, paired_t_test, std_over_seeds
 from results.table import DECIMALS, Cell, Column, Row, Table, Unit
 
 MetricColumn = tuple[str, int]  # metric, k
@@ -31,7 +35,8 @@ PAPER_COLUMNS: tuple[MetricColumn, ...] = (("Recall", 5), ("Recall", 10), ("NDCG
 METHOD_ORDER = ("popularity", "markov", "sasrec", "tiger", "tiger-sas", "letter", "etegrec")
 VARIANT_ORDER = ("full", "wo-sia", "wo-psa", "wo-sia-psa", "wo-at", "wo-at-finetuned", "wo-ete")
 PROPOSED = "etegrec"
-ALPHA = 0.01
+MIN_TESTED = 30  # users of a slice that is tested
+INTERVAL_SEED = 0  # of the bootstrap, so that a table always shows the same intervals
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,32 @@ class Line:
 
     label: str
     group: Group
-    values: tuple[np.ndarray, ...]  # one (S, U) matrix per column
+    values: tuple[np.ndarray, ...]  # one (S, U) matrix per column; nan: the seed's codes put the user in another slice
+
+
+@dataclass(frozen=True)
+class Part:
+    """The lines that stand under one heading: all users, or those of a slice."""
+
+    heading: str
+    lines: tuple[Line, ...]
+
+    @property
+    def num_users(self) -> int:
+        """Users of a slice that is the same for all lines."""
+        return self.lines[0].values[0].shape[1]
+
+
+class Contest(NamedTuple):
+    """The question whether a line differs from another one of its part in a column."""
+
+    part: int
+    column: int
+    line: int
+    rival: int
+
+
+Answers = Mapping[Contest, float]  # p-values, corrected where the table corrects them
 
 
 def overall_table(
@@ -53,34 +83,52 @@ def overall_table(
     preset: str | None = None,
     published: bool = False,
     paper_dataset: str | None = None,
+    slicing: Slicing | None = None,
+    intervals: bool = False,
 ) -> Table:
     """Table 3: every unchanged method on one data set, in the paper's order, others after.
 
     `published` puts the paper's values beside ours where the data set is one of the paper's; `paper_dataset` names
-    the one to compare with instead. Errors as in `select_runs`.
+    the one to compare with instead. `slicing` shows each slice of the users under its own heading, `intervals` adds
+    bootstrap intervals. Errors as in `select_runs`, and for runs that kept no cases to slice by.
     """
     selection = select_runs(runs_dir, dataset, variant="full", configs=configs, contract=contract, preset=preset)
     lines = [_line(group, group.record.title, columns) for group in selection.groups]
     lines.sort(key=lambda line: _place(line.group.record.method, METHOD_ORDER))
     _check_one_population(lines)
-    rows = _mark(_rows(lines))
-    rows, comparisons = _star_best(rows, lines)
-    improvement = _improvement(lines)
+    parts, slice_notes = _parts(lines, slicing)
+    best, against_best = _best_contests(parts, slicing), _improvement_contests(parts, slicing)
+    answers = _answered(parts, [*best, *against_best], None if slicing is None else _whole_table)
     reference, reference_note = _reference(dataset, published, paper_dataset, "overall")
-    rows = [_with_published(row, columns, reference) for row in rows]
+    rows: list[Row] = []
+    for index, part in enumerate(parts):
+        made = _starred(_part_rows(part, slicing, intervals), [c for c in best if c.part == index], answers)
+        improvement = [c for c in against_best if c.part == index]
+        made += [_improvement_row(part, improvement, answers)] if improvement else []
+        rows.extend(_headed(_with_published(row, columns, reference), part, slicing) for row in made)
+    corrected = "" if slicing is None else ", Holm's correction over the table"
     notes = [
         *_reading_notes(lines),
-        *comparisons,
-        *([] if improvement is None else [improvement[1]]),
+        *_interval_notes(lines, slicing, intervals),
+        *(
+            [
+                f"*: the best differs from the best of the other rows, p < {ALPHA} (paired two-sided t-test over users"
+                f"{corrected})."
+            ]
+            if best
+            else []
+        ),
+        *_improvement_note(parts, against_best),
+        *slice_notes,
         *selection.notes,
         *reference_note,
         *_preset_note(lines, reference),
     ]
     return Table(
-        caption=f"Overall performance on {_dataset_label(lines[0])}",
+        caption=f"Overall performance on {_dataset_label(lines[0])}{_cut_by(slicing)}",
         corner="Method",
-        columns=_headings(columns),
-        rows=(*rows, *([] if improvement is None else [improvement[0]])),
+        columns=_headings(columns, slicing),
+        rows=tuple(rows),
         notes=tuple(notes),
     )
 
@@ -96,22 +144,32 @@ def ablation_table(
     preset: str | None = None,
     published: bool = False,
     paper_dataset: str | None = None,
+    slicing: Slicing | None = None,
+    intervals: bool = False,
 ) -> Table:
     """Table 4: a method and its variants on one data set, in the paper's order, others after; as `overall_table`."""
     selection = select_runs(runs_dir, dataset, method=method, configs=configs, contract=contract, preset=preset)
     lines = [_line(group, _variant_label(group), columns) for group in selection.groups]
     lines.sort(key=lambda line: _place(line.group.record.variant, VARIANT_ORDER))
     _check_one_population(lines)
-    rows, star_note = _star_variants(_mark(_rows(lines)), lines)
+    parts, slice_notes = _parts(lines, slicing)
+    contests = _variant_contests(parts, slicing)
+    answers = _answered(parts, contests, _column_of if slicing is None else _whole_table)
     reference, reference_note = _reference(dataset, published, paper_dataset, "ablation")
+    rows: list[Row] = []
+    for index, part in enumerate(parts):
+        made = _starred(_part_rows(part, slicing, intervals), [c for c in contests if c.part == index], answers)
+        rows.extend(_headed(_with_published(row, columns, reference), part, slicing) for row in made)
     return Table(
-        caption=f"Ablation study of {lines[0].group.record.title} on {_dataset_label(lines[0])}",
+        caption=f"Ablation study of {lines[0].group.record.title} on {_dataset_label(lines[0])}{_cut_by(slicing)}",
         corner="Variant",
-        columns=_headings(columns),
-        rows=tuple(_with_published(row, columns, reference) for row in rows),
+        columns=_headings(columns, slicing),
+        rows=tuple(rows),
         notes=(
             *_reading_notes(lines),
-            star_note,
+            *_interval_notes(lines, slicing, intervals),
+            *_variant_note(lines, contests, slicing),
+            *slice_notes,
             *selection.notes,
             *reference_note,
             *_preset_note(lines, reference),
@@ -182,19 +240,96 @@ def _dataset_label(line: Line) -> str:
     return f"{record.dataset} (synthetic)" if record.synthetic else record.dataset
 
 
-def _headings(columns: Sequence[MetricColumn]) -> tuple[Column, ...]:
-    return tuple(Column(f"{metric}@{k}") for metric, k in columns)
+def _headings(columns: Sequence[MetricColumn], slicing: Slicing | None) -> tuple[Column, ...]:
+    users = () if slicing is None else (Column("Users", Unit.COUNT),)
+    return (*users, *(Column(f"{metric}@{k}") for metric, k in columns))
 
 
-def _rows(lines: Sequence[Line]) -> list[Row]:
-    return [Row(line.label, tuple(_cell(values_SU) for values_SU in line.values)) for line in lines]
+def _cut_by(slicing: Slicing | None) -> str:
+    return "" if slicing is None else f", by {slicing.title}"
 
 
-def _cell(values_SU: np.ndarray) -> Cell:
-    """Mean over seeds and users, and the standard deviation of the seeds' means."""
-    means_S = values_SU.mean(axis=1)
-    std = float(means_S.std(ddof=1)) if len(means_S) > 1 else None
-    return Cell(value=float(means_S.mean()), std=std, seeds=len(means_S))
+def _parts(lines: Sequence[Line], slicing: Slicing | None) -> tuple[list[Part], list[str]]:
+    """The parts of a table, and what must be said of slices and lines that are left out."""
+    if slicing is None:
+        return [Part("", tuple(lines))], []
+    parts, notes = _code_parts(lines, slicing) if slicing.by_codes else _case_parts(lines, slicing)
+    empty = [heading for heading in slicing.headings if heading not in {part.heading for part in parts}]
+    notes += [f"Without users, and so left out: {', '.join(empty)}."] if empty else []
+    small = [part.heading for part in parts if not slicing.by_codes and part.num_users < MIN_TESTED]
+    notes += [f"Fewer than {MIN_TESTED} users, and so not tested: {', '.join(small)}."] if small else []
+    return parts, notes
+
+
+def _case_parts(lines: Sequence[Line], slicing: Slicing) -> tuple[list[Part], list[str]]:
+    """A part for each slice that has users; the cases of one run are those of all, since all have the same data."""
+    labels_U = slicing.labels(lines[0].group.runs[0].cases().sort("user")).to_numpy()
+    members = {heading: labels_U == heading for heading in slicing.headings}
+    parts = [
+        Part(heading, tuple(replace(line, values=tuple(v[:, member_U] for v in line.values)) for line in lines))
+        for heading, member_U in members.items()
+        if member_U.any()
+    ]
+    return parts, []
+
+
+def _code_parts(lines: Sequence[Line], slicing: Slicing) -> tuple[list[Part], list[str]]:
+    """A part for each slice that has users in some line's codes; lines without codes are left out."""
+    labels = [
+        np.stack([slicing.labels(run.cases().sort("user")).to_numpy() for run in line.group.runs]) for line in lines
+    ]
+    with_codes = [(line, labels_SU) for line, labels_SU in zip(lines, labels, strict=True) if _has_labels(labels_SU)]
+    if not with_codes:
+        raise ResultsError(
+            f"slice '{slicing.name}' needs a method with item codes, but none of the table's rows has any"
+        )
+    parts = []
+    for heading in slicing.headings:
+        members = [(line, labels_SU == heading) for line, labels_SU in with_codes]
+        if any(member_SU.any() for _, member_SU in members):
+            cut = [
+                replace(line, values=tuple(np.where(member_SU, v, np.nan) for v in line.values))
+                for line, member_SU in members
+            ]
+            parts.append(Part(heading, tuple(cut)))
+    without = [line.label for line, labels_SU in zip(lines, labels, strict=True) if not _has_labels(labels_SU)]
+    notes = ["Each method and seed has codes, and so users in a slice, of its own: no row is tested or marked."]
+    notes += [f"Without codes, and so left out: {', '.join(without)}."] if without else []
+    return parts, notes
+
+
+def _has_labels(labels_SU: np.ndarray) -> bool:
+    return any(label is not None for label in labels_SU.flat)
+
+
+def _part_rows(part: Part, slicing: Slicing | None, intervals: bool) -> list[Row]:
+    """A part's rows, the best and second marked where the lines have the same users."""
+    by_codes = slicing is not None and slicing.by_codes
+    rows = [Row(line.label, tuple(_cell(values_SU, intervals) for values_SU in line.values)) for line in part.lines]
+    return rows if by_codes else _mark(rows)
+
+
+def _headed(row: Row, part: Part, slicing: Slicing | None) -> Row:
+    """The row under its part's heading, in a sliced table with its number of users in front."""
+    if slicing is None:
+        return row
+    line = next((line for line in part.lines if line.label == row.label), None)
+    users = None if line is None else float((~np.isnan(line.values[0])).sum(axis=1).mean())
+    return replace(row, cells=(Cell(value=users), *row.cells), section=part.heading)
+
+
+def _cell(values_SU: np.ndarray, intervals: bool) -> Cell:
+    """Mean over seeds and users, the standard deviation of the seeds' means, and the interval if asked for."""
+    counted_SU = ~np.isnan(values_SU)
+    if not counted_SU.any(axis=1).all():
+        return Cell(value=None)
+    means_S = np.nanmean(values_SU, axis=1)
+    cell = Cell(value=float(means_S.mean()), std=std_over_seeds(means_S[:, None]), seeds=len(means_S))
+    users_U = counted_SU.all(axis=0)
+    if not intervals or not np.array_equal(users_U, counted_SU.any(axis=0)):
+        return cell
+    _, low, high = bootstrap_interval(values_SU[:, users_U], np.random.default_rng(INTERVAL_SEED))
+    return replace(cell, low=low, high=high)
 
 
 def _mark(rows: Sequence[Row]) -> list[Row]:
@@ -216,60 +351,145 @@ def _mark(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _star_best(rows: Sequence[Row], lines: Sequence[Line]) -> tuple[list[Row], list[str]]:
-    """The rows with a star on each column's best value where it differs from the best of the other rows."""
-    if len(lines) < 2:
-        return list(rows), []
+def _tested(parts: Sequence[Part], slicing: Slicing | None) -> list[tuple[int, tuple[Line, ...]]]:
+    """The parts in which lines may be tested against each other, with their index."""
+    if slicing is None:
+        return [(index, part.lines) for index, part in enumerate(parts)]
+    enough = [(index, part) for index, part in enumerate(parts) if not slicing.by_codes]
+    return [(index, part.lines) for index, part in enough if part.num_users >= MIN_TESTED]
+
+
+def _best_contests(parts: Sequence[Part], slicing: Slicing | None) -> list[Contest]:
+    """Each column's best line against the best of the others."""
+    contests = []
+    for index, lines in _tested(parts, slicing):
+        for column in range(len(lines[0].values) if len(lines) > 1 else 0):
+            first, second, *_ = np.argsort([-line.values[column].mean() for line in lines], kind="stable")
+            contests.append(Contest(index, column, int(first), int(second)))
+    return contests
+
+
+def _improvement_contests(parts: Sequence[Part], slicing: Slicing | None) -> list[Contest]:
+    """The proposed method against each column's best baseline; none without the two."""
+    contests = []
+    for index, lines in _tested(parts, slicing):
+        proposed = [place for place, line in enumerate(lines) if line.group.record.method == PROPOSED]
+        baselines = [place for place, line in enumerate(lines) if line.group.record.method != PROPOSED]
+        for column in range(len(lines[0].values) if proposed and baselines else 0):
+            best = max(baselines, key=lambda place: lines[place].values[column].mean())
+            contests.append(Contest(index, column, proposed[0], best))
+    return contests
+
+
+def _variant_contests(parts: Sequence[Part], slicing: Slicing | None) -> list[Contest]:
+    """Each variant against the full method, in each column; none without the two."""
+    contests = []
+    for index, lines in _tested(parts, slicing):
+        full = [place for place, line in enumerate(lines) if line.group.record.variant == "full"]
+        variants = [place for place, line in enumerate(lines) if line.group.record.variant != "full"]
+        columns = range(len(lines[0].values))
+        contests += [Contest(index, column, place, full[0]) for column in columns for place in variants if full]
+    return contests
+
+
+def _column_of(contest: Contest) -> Hashable:
+    """The family of an ablation table's contests: the variants of a column."""
+    return contest.part, contest.column
+
+
+def _whole_table(contest: Contest) -> Hashable:
+    """The family of a sliced table's contests: all of them."""
+    return None
+
+
+def _answered(
+    parts: Sequence[Part], contests: Sequence[Contest], family: Callable[[Contest], Hashable] | None
+) -> Answers:
+    """The contests' p-values, corrected by Holm's method within each family; None: not corrected.
+
+    A contest that is asked twice, from either side, is one question and counts once.
+    """
+    p_values: dict[Contest, float] = {}
+    for contest in contests:
+        lines = parts[contest.part].lines
+        first, second = (lines[place].values[contest.column] for place in (contest.line, contest.rival))
+        p_values[contest] = paired_t_test(mean_over_seeds(first), mean_over_seeds(second)).p_value
+    if family is None:
+        return p_values
+    families: dict[Hashable, dict[Contest, float]] = defaultdict(dict)
+    for contest, p_value in p_values.items():
+        families[family(contest)][_either_side(contest)] = p_value
+    corrected: dict[Contest, float] = {}
+    for asked in families.values():
+        corrected.update(zip(asked, map(float, holm(np.array(list(asked.values())))), strict=True))
+    return {contest: corrected[_either_side(contest)] for contest in p_values}
+
+
+def _either_side(contest: Contest) -> Contest:
+    """The same for a contest and for that of its rival against it."""
+    low, high = sorted((contest.line, contest.rival))
+    return contest._replace(line=low, rival=high)
+
+
+def _starred(rows: Sequence[Row], contests: Sequence[Contest], answers: Answers) -> list[Row]:
+    """The rows with p-values and stars where a contest's line stands."""
     cells = [list(row.cells) for row in rows]
-    for column in range(len(rows[0].cells)):
-        order = np.argsort([-line.values[column].mean() for line in lines], kind="stable")
-        winner, rival = lines[order[0]], lines[order[1]]
-        test = paired_t_test(mean_over_seeds(winner.values[column]), mean_over_seeds(rival.values[column]))
-        cells[order[0]][column] = replace(
-            cells[order[0]][column], p_value=test.p_value, significant=test.p_value < ALPHA
-        )
-    note = f"*: the best differs from the best of the other rows, p < {ALPHA} (paired two-sided t-test over users)."
-    return [replace(row, cells=tuple(made)) for row, made in zip(rows, cells, strict=True)], [note]
+    for contest in contests:
+        p_value = answers[contest]
+        cell = cells[contest.line][contest.column]
+        cells[contest.line][contest.column] = replace(cell, p_value=p_value, significant=p_value < ALPHA)
+    return [replace(row, cells=tuple(made)) for row, made in zip(rows, cells, strict=True)]
 
 
-def _improvement(lines: Sequence[Line]) -> tuple[Row, str] | None:
-    """The proposed method's change over the best baseline, in per cent, and its note; None without the two."""
-    proposed = [line for line in lines if line.group.record.method == PROPOSED]
-    baselines = [line for line in lines if line.group.record.method != PROPOSED]
-    if not proposed or not baselines:
-        return None
-    cells, names = [], []
-    for column, values_SU in enumerate(proposed[0].values):
-        best = max(baselines, key=lambda line: line.values[column].mean())
-        names.append(best.label)
-        base = float(best.values[column].mean())
-        test = paired_t_test(mean_over_seeds(values_SU), mean_over_seeds(best.values[column]))
-        change = 100.0 * (float(values_SU.mean()) - base) / base if base else None
-        cells.append(Cell(value=change, p_value=test.p_value, significant=test.p_value < ALPHA))
-    best_names = ", ".join(names) if len(set(names)) > 1 else names[0]
-    note = f"Improvement: {proposed[0].label} over the best baseline of each column ({best_names}), * as above."
-    return Row("Improvement", tuple(cells), Unit.CHANGE, apart=True), note
+def _improvement_row(part: Part, contests: Sequence[Contest], answers: Answers) -> Row:
+    """The proposed method's change over the best baseline of each column, in per cent."""
+    cells = []
+    for contest in contests:
+        ours, base = (float(part.lines[p].values[contest.column].mean()) for p in (contest.line, contest.rival))
+        change = 100.0 * (ours - base) / base if base else None
+        cells.append(Cell(value=change, p_value=answers[contest], significant=answers[contest] < ALPHA))
+    return Row("Improvement", tuple(cells), Unit.CHANGE, apart=True)
 
 
-def _star_variants(rows: Sequence[Row], lines: Sequence[Line]) -> tuple[list[Row], str]:
-    """The rows with a star on each variant's value that differs from the full method's."""
+def _improvement_note(parts: Sequence[Part], contests: Sequence[Contest]) -> list[str]:
+    """Over whom the improvement is."""
+    if not contests:
+        return []
+    lines = parts[0].lines
+    names = [lines[contest.rival].label for contest in contests]
+    best = ", ".join(names) if len(set(names)) > 1 else names[0]
+    over = (
+        f"the best baseline of each column ({best})" if len(parts) == 1 else "the slice's best baseline of each column"
+    )
+    return [f"Improvement: {lines[contests[0].line].label} over {over}, * as above."]
+
+
+def _variant_note(lines: Sequence[Line], contests: Sequence[Contest], slicing: Slicing | None) -> list[str]:
+    """What the stars of an ablation table say, or why there are none."""
     full = [line for line in lines if line.group.record.variant == "full"]
     if not full or len(lines) == 1:
         missing = "the full method" if not full else "a variant"
-        return list(rows), f"No test against the full method: {missing} has no finished run."
-    variants = [index for index, line in enumerate(lines) if line.group.record.variant != "full"]
-    cells = [list(row.cells) for row in rows]
-    for column, values_SU in enumerate(full[0].values):
-        reference_U = mean_over_seeds(values_SU)
-        tests = [paired_t_test(mean_over_seeds(lines[index].values[column]), reference_U) for index in variants]
-        for index, p_value in zip(variants, holm(np.array([test.p_value for test in tests])), strict=True):
-            cell = cells[index][column]
-            cells[index][column] = replace(cell, p_value=float(p_value), significant=bool(p_value < ALPHA))
-    note = (
+        return [f"No test against the full method: {missing} has no finished run."]
+    if not contests:
+        return []
+    over = "the variants of a column" if slicing is None else "the table"
+    return [
         f"*: differs from {full[0].label}, p < {ALPHA} (paired two-sided t-test over users, "
-        "Holm's correction over the variants of a column)."
-    )
-    return [replace(row, cells=tuple(made)) for row, made in zip(rows, cells, strict=True)], note
+        f"Holm's correction over {over})."
+    ]
+
+
+def _interval_notes(lines: Sequence[Line], slicing: Slicing | None, intervals: bool) -> list[str]:
+    """What the intervals hold, and what they do not."""
+    if not intervals:
+        return []
+    most = max(len(line.group.seeds) for line in lines)
+    notes = [f"[low, high]: 95 %, bootstrap over users{' and seeds' * (most > 1)}, not of a difference between rows."]
+    if most > 1:
+        notes.append("Intervals of few seeds are too narrow for what seeds vary: they never leave the seeds' range.")
+    if most > 1 and slicing is not None and slicing.by_codes:
+        notes.append("No interval where a slice's users differ between seeds.")
+    return notes
 
 
 def _reading_notes(lines: Sequence[Line]) -> list[str]:

@@ -20,13 +20,18 @@ if TYPE_CHECKING:
 
 TABLE_EXAMPLES = (
     "Examples: [bold]harness table overall[/] · [bold]harness table ablation --dataset scientific --published[/] · "
-    "[bold]harness table overall --format latex --out table3.tex[/]"
+    "[bold]harness table overall --format latex --out table3.tex[/] · "
+    "[bold]harness table overall --slice item-popularity --ci[/]"
 )
 LS_EXAMPLES = "Examples: [bold]harness ls[/] · [bold]harness ls --dataset demo --method etegrec --seed 0[/]"
 SHOW_EXAMPLES = "Examples: [bold]harness show etegrec/wo-sia[/] · [bold]harness show 3f2a91 --json[/]"
 
 DatasetFilter = Annotated[str | None, typer.Option("--dataset", help="Name of the data set.", metavar="NAME")]
 ContractFilter = Annotated[str | None, typer.Option("--contract", help="Beginning of the contract's digest.")]
+SliceBy = Annotated[
+    Literal["item-popularity", "user-length", "unseen-item", "collision", "new-user"] | None,
+    typer.Option("--slice", help="Cut the users by what is known of their case, and show each slice on its own."),
+]
 PresetFilter = Annotated[str | None, typer.Option("--preset", help="lite or paper.")]
 ConfigFilter = Annotated[
     list[str] | None,
@@ -48,14 +53,29 @@ def table(
     config: ConfigFilter = None,
     contract: ContractFilter = None,
     preset: PresetFilter = None,
+    slice: SliceBy = None,
+    ci: Annotated[
+        bool, typer.Option("--ci", help="95 % bootstrap intervals over users and seeds; csv and json always have them.")
+    ] = False,
     json: Json = False,
     runs_dir: RunsDir = options.RUNS,
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
     """Print a table of the paper, made from stored runs."""
+    from results.slices import slicing_named
     from results.tables import ablation_table, datasets_table, overall_table
 
-    filters: dict[str, Any] = {"configs": config or [], "contract": contract, "preset": preset, "published": published}
+    if slice is not None and (published or which == "datasets"):
+        other = "--published" if published else "the table of data sets"
+        raise UsageError(f"--slice must not meet {other}, whose numbers are of all users; leave one of them out")
+    filters: dict[str, Any] = {
+        "configs": config or [],
+        "contract": contract,
+        "preset": preset,
+        "published": published,
+        "slicing": None if slice is None else slicing_named(slice),
+        "intervals": ci or json or format in ("csv", "json"),
+    }
     if which == "datasets":
         made = datasets_table(_counts(cache_dir, dataset), published=published)
     elif which == "overall":
