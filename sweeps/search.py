@@ -1,0 +1,374 @@
+"""The search itself: one coordinator, whose threads take trials from the study and run them as jobs in processes.
+
+A trial is the method's config with some fields changed. Its missing stages are computed and its fitted recommender is
+scored on the validation targets; the test split is never read. The coordinator alone talks to the study.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from harness.config import merged
+from harness.data.prepare import load_dataset
+from harness.errors import HarnessError
+from harness.evaluation import validation_scores
+from harness.experiment import Place, fit_context, stage_jobs
+from harness.methods import method_named, stage_of
+from harness.planning import Cell
+from harness.protocols import Need, Progress
+from harness.stages import RESUME_FOLDER, Stage, StageStore, read_json
+from harness.workers import Interrupted, Job, Observer, Outcome, Send, run_jobs
+from sweeps import study as studies
+from sweeps.samplers import pruner_named, sampler_named
+from sweeps.spaces import nested
+from sweeps.study import Sweep, one_line_storage, quiet
+from sweeps.trials import (
+    CACHED,
+    COORDINATOR,
+    COST,
+    ERROR,
+    INTERRUPTED,
+    KILLED,
+    REASON,
+    RECALL,
+    WITHDRAWN,
+    counting,
+    has_place,
+    is_ended,
+    owed,
+    retry,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+POLL_SECONDS = 1.0  # between looks at the study while all places are taken
+SCORE, SECOND_SCORE = "NDCG@10", "Recall@10"
+
+
+class Watch(NamedTuple):
+    """What is told to whoever watches a search."""
+
+    observer_of: Callable[[int, Cell], Observer]  # trial's number and cell → who hears of its jobs
+    ended: Callable[[FrozenTrial, FrozenTrial | None], None]  # a trial that ended, and the best so far
+
+
+class _NotCounted(Exception):
+    """The trial ends without a result and without using up the budget."""
+
+
+class _Failed(Exception):
+    """The trial ends with an error of its own."""
+
+
+def search(
+    sweep: Sweep, cell: Cell, name: str, trials: int, place: Place, storage: studies.Place, watch: Watch
+) -> None:
+    """Runs the study until `trials` trials have ended, together with whoever else runs it.
+
+    `cell` holds the config before a trial changes it. Raises `KeyboardInterrupt` when interrupted: its running trials
+    are then queued again. `UsageError` and `StudyError` as in `sweeps.study.join`.
+    """
+    with quiet(), one_line_storage(storage.url or str(storage.folder)):
+        study = studies.join(sweep, name, trials, storage)
+        study.sampler = sampler_named(sweep.sampler, sweep.seed)
+        study.pruner = pruner_named(sweep.pruner)
+        with presence(storage, name) as me:
+            Coordinator(study, sweep, cell, place, storage, watch, me).run()
+
+
+@contextmanager
+def presence(storage: studies.Place, study_name: str) -> Iterator[str]:
+    """This coordinator's id. Beside a journal a lock is held while the block lasts, which tells that it is alive."""
+    me = uuid.uuid4().hex[:12]
+    if storage.url:
+        yield me
+        return
+    path = lock_path(storage, study_name, me)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path):
+        yield me
+    path.unlink(missing_ok=True)
+
+
+def lock_path(storage: studies.Place, study_name: str, coordinator: str) -> Path:
+    """The lock that a coordinator holds while it is alive."""
+    return storage.folder / f"{study_name}.coordinators" / f"{coordinator}.lock"
+
+
+def is_free(path: Path) -> bool:
+    """Whether nobody holds the lock; a free lock's file is removed."""
+    if not path.exists():
+        return True
+    try:
+        with FileLock(path, timeout=0):
+            pass
+    except Timeout:
+        return False
+    path.unlink(missing_ok=True)
+    return True
+
+
+@dataclass
+class Coordinator:
+    """Takes trials from the study, one per thread, and runs each one's jobs in processes."""
+
+    study: optuna.Study
+    sweep: Sweep
+    cell: Cell
+    place: Place
+    storage: studies.Place
+    watch: Watch
+    me: str
+    claims: threading.Lock = field(default_factory=threading.Lock)  # one thread at a time looks and takes
+    unclaimed_since: dict[int, float] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Works until the study is complete."""
+        reader, writer = Pipe(duplex=False)
+        with reader, writer, ThreadPoolExecutor(self.place.jobs) as pool:
+            futures = [pool.submit(self._work, reader) for _ in range(self.place.jobs)]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:  # also where a thread failed: the others stop as if interrupted
+                if not all(future.done() and future.exception() is None for future in futures):
+                    writer.send(None)
+                    wait(futures)
+            for future in futures:
+                future.result()
+
+    def _work(self, interrupt: Connection) -> None:
+        """One thread: trial after trial, waiting where others have taken all places."""
+        while not interrupt.poll():
+            with ExitStack() as claim:
+                claim.enter_context(self.claims)
+                trials = self._revived()
+                budget = self._budget()
+                if sum(map(is_ended, trials)) >= budget:
+                    return
+                if any(trial.state == TrialState.WAITING for trial in trials) or len(counting(trials)) < budget:
+                    self._take(claim, interrupt)
+                    continue
+            interrupt.poll(POLL_SECONDS)
+
+    def _take(self, claim: ExitStack, interrupt: Connection) -> None:
+        """One trial, from the asking to the telling; the claim ends as soon as the trial is this coordinator's."""
+        taken: list[int] = []
+
+        def objective(trial: optuna.Trial) -> float:
+            taken.append(trial.number)
+            budget = self._budget()
+            if not has_place(self.study.get_trials(deepcopy=False), trial.number, budget):
+                trial.set_user_attr(WITHDRAWN, True)
+                raise _NotCounted
+            trial.set_user_attr(COORDINATOR, self.me)
+            claim.close()
+            return self._score(trial, interrupt)
+
+        try:
+            self.study.optimize(objective, n_trials=1, catch=(_NotCounted, _Failed))
+        except (UpdateFinishedTrialError, ValueError):
+            # Another coordinator took this one for dead, so the trial is in other hands.
+            if not taken or not self.study.trials[taken[0]].state.is_finished():
+                raise
+            return
+        ended = self.study.trials[taken[0]]
+        if not ended.user_attrs.get(WITHDRAWN):
+            complete = [trial for trial in self.study.trials if trial.state == TrialState.COMPLETE]
+            best = max(complete, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
+            self.watch.ended(ended, best)
+
+    def _budget(self) -> int:
+        """The trials that the study is to have; another command may have raised the number."""
+        return int(self.study.user_attrs[studies.TRIALS])
+
+    def _score(self, trial: optuna.Trial, interrupt: Connection) -> float:
+        """Validation NDCG@10 of the trial's config. `TrialPruned`, `_NotCounted` or `_Failed` if it does not come to it."""
+        started = time.monotonic()
+        meter = Meter()
+        try:
+            params = self.sweep.space.suggest(trial)
+            known = self._known(params)
+            scores = known or self._computed(trial, params, meter, interrupt)
+            if known or not meter.has_fitted:
+                trial.set_user_attr(CACHED, True)
+        except Interrupted:
+            trial.set_user_attr(REASON, INTERRUPTED)
+            raise _NotCounted from None
+        except HarnessError as error:
+            trial.set_user_attr(ERROR, str(error))
+            raise _Failed from None
+        finally:
+            trial.set_user_attr(COST, meter.cost(time.monotonic() - started))
+        trial.set_user_attr(RECALL, scores[SECOND_SCORE])
+        return scores[SCORE]
+
+    def _known(self, params: Mapping[str, Any]) -> dict[str, float] | None:
+        """The scores of a complete trial with the same values."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            if trial.params == params and trial.value is not None:
+                return {SCORE: trial.value, SECOND_SCORE: trial.user_attrs[RECALL]}
+        return None
+
+    def _computed(
+        self, trial: optuna.Trial, params: Mapping[str, Any], meter: Meter, interrupt: Connection
+    ) -> dict[str, float]:
+        """The scores of the fitted config; missing stages are computed, then the recommender is asked."""
+        cell = changed(self.cell, params)
+        jobs = stage_jobs(cell.fit, self.place)
+        meter.has_fitted = cell.fit.key in jobs
+        needs = (cell.fit.key,) if meter.has_fitted else ()
+        key = validation_key(cell)
+        jobs[key] = Job(key, partial(validate, cell, self.place), needs)
+        shown = self.watch.observer_of(trial.number, cell)
+        pruning = Pruning(trial, cell.fit, self.place.store, meter)
+
+        def message(key: str, epoch: Progress) -> None:
+            shown.message(key, epoch)
+            if key == cell.fit.key:
+                pruning.heard(epoch)
+
+        try:
+            outcomes = run_jobs(
+                jobs,
+                processes=1,
+                threads=self.place.threads,
+                logs=self.place.cache / "logs",
+                observer=shown._replace(message=message),
+                interrupt=interrupt,
+            )
+        except (optuna.TrialPruned, Interrupted):
+            shown.ended(cell.fit.key, Outcome("failed"))
+            raise
+        outcome = outcomes[key]
+        if outcome.killed:
+            trial.set_user_attr(REASON, KILLED)
+            raise _NotCounted
+        if outcome.status != "done":
+            trial.set_user_attr(ERROR, outcome.error)
+            raise _Failed
+        if meter.has_fitted:
+            meter.peak_memory_mb = max(meter.peak_memory_mb, self.place.store.record(cell.fit)["peak_memory_mb"])
+        return dict(outcome.value)
+
+    def _revived(self) -> list[FrozenTrial]:
+        """All trials, after those of dead coordinators were failed and queued again."""
+        if self.storage.url:
+            optuna.storages.fail_stale_trials(self.study)
+        trials = self.study.get_trials(deepcopy=False)
+        stale = [trial for trial in trials if trial.state == TrialState.RUNNING and self._is_abandoned(trial)]
+        for trial in stale:
+            self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        if stale:
+            trials = self.study.get_trials(deepcopy=False)
+        unpaid = owed(trials)
+        for trial in unpaid:
+            retry(self.study, trial)
+        return self.study.get_trials(deepcopy=False) if unpaid else trials
+
+    def _is_abandoned(self, trial: FrozenTrial) -> bool:
+        """Whether a running trial's coordinator is gone. A database's heartbeats tell of all but the unclaimed."""
+        owner = trial.user_attrs.get(COORDINATOR)
+        if owner is None:  # died between asking and claiming, unless it is about to claim it
+            since = self.unclaimed_since.setdefault(trial.number, time.monotonic())
+            return time.monotonic() - since > self.storage.grace_seconds
+        return self.storage.url is None and is_free(lock_path(self.storage, self.study.study_name, owner))
+
+
+@dataclass
+class Meter:
+    """What a trial has taken so far."""
+
+    has_fitted: bool = False  # it had to fit the method, at least in part
+    peak_memory_mb: float = 0.0  # of the fit's process
+    first: dict[str, int] = field(default_factory=dict)  # training → the epoch that it began with
+    last: dict[str, int] = field(default_factory=dict)
+
+    def note(self, epoch: Progress) -> None:
+        """Counts an epoch of the fit."""
+        self.first.setdefault(epoch.stage, epoch.epoch)
+        self.last[epoch.stage] = epoch.epoch
+        self.peak_memory_mb = max(self.peak_memory_mb, epoch.peak_memory_mb)
+
+    def cost(self, seconds: float) -> dict[str, float]:
+        """As it is recorded with the trial."""
+        epochs = sum(self.last[stage] - self.first[stage] + 1 for stage in self.last)
+        return {"epochs": epochs, "seconds": round(seconds, 3), "peak_memory_mb": round(self.peak_memory_mb, 1)}
+
+
+@dataclass
+class Pruning:
+    """Reports a fit's validation scores to the study, and gives the trial up when the pruner says so."""
+
+    trial: optuna.Trial
+    fit: Stage
+    store: StageStore
+    meter: Meter
+    step: int = 0  # scored evaluations so far
+
+    def heard(self, epoch: Progress) -> None:
+        """Takes a message of the fit; `TrialPruned` when the trial is to be given up."""
+        if not self.meter.last:  # what an interrupted fit goes on from was scored too
+            for score in scores_before(self.store, self.fit, epoch):
+                self._report(score)
+        self.meter.note(epoch)
+        if epoch.score is not None:
+            self._report(epoch.score)
+            if self.trial.should_prune():
+                raise optuna.TrialPruned
+
+    def _report(self, score: float) -> None:
+        self.step += 1
+        self.trial.report(score, self.step)
+
+
+def scores_before(store: StageStore, fit: Stage, epoch: Progress) -> list[float]:
+    """The validation scores in a fit's checkpoints that lie before the epoch, in the order in which they were made."""
+    folder = store.folder(fit)
+    files = (folder.with_name(f"{folder.name}.partial") / RESUME_FOLDER).glob("*.json")
+    rows = [
+        row for path in sorted(files, key=lambda path: path.stat().st_mtime_ns) for row in read_json(path)["history"]
+    ]
+    return [
+        row["score"]
+        for row in rows
+        if row["score"] is not None and (row["stage"] != epoch.stage or row["epoch"] < epoch.epoch)
+    ]
+
+
+def changed(cell: Cell, params: Mapping[str, Any]) -> Cell:
+    """The cell with some fields of its config set; `UsageError` where they break a rule together."""
+    config = merged(cell.config, nested(params), prefix=f"{cell.method}.")
+    need = Need(cell.method, config)
+    fit = stage_of(need, dataset=cell.fit.dataset, seed=cell.seed, conditions=cell.fit.conditions)
+    return replace(cell, config=config, fit=fit)
+
+
+def validation_key(cell: Cell) -> str:
+    """The key of the job that scores a cell."""
+    return f"validation-{cell.fit.key}"
+
+
+def validate(cell: Cell, place: Place, send: Send) -> dict[str, float]:
+    """NDCG@10 and Recall@10 of the fitted cell on all users' validation targets, in this process."""
+    dataset = load_dataset(place.dataset)
+    folder = place.store.folder(cell.fit)
+    context = fit_context(cell.fit, place, folder, send)
+    recommender = method_named(cell.method).load(folder, cell.config, dataset, context)
+    return validation_scores(recommender, dataset)
