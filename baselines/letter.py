@@ -97,6 +97,7 @@ METHOD = Method(
     title="LETTER",
     config=LETTERConfig,
     fit=fit,
+    is_distributed=True,
     load=load,
     needs=needs,
     presets={

@@ -37,6 +37,7 @@ METHOD = Method(
     title="SASRec",
     config=SASRecConfig,
     fit=fit,
+    is_distributed=True,
     load=load_sasrec,
     presets={"paper": PAPER, "lite": LITE},
     recipes={"official": original_form},

@@ -20,6 +20,7 @@ from harness.artifacts import CODES_FILE
 from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset, Sequences
 from harness.data.text import load_vectors
+from harness.distributed import ALONE, Group
 from harness.evaluation import validation_score
 from harness.generator import (
     Batch,
@@ -27,6 +28,7 @@ from harness.generator import (
     adamw,
     fit_generator,
     new_generator,
+    own_share,
     prefix_batches,
     token_loss,
 )
@@ -61,11 +63,12 @@ def fit(config: ETEGRecConfig, dataset: Dataset, artifacts: Artifacts, context: 
     train(training.first_stage(), context)
     if config.finetuning.epochs:
         train(training.finetuning_stage(), context)
-    save_tensors(context.folder / "tokenizer.safetensors", model.tokenizer.state_dict())
-    save_tensors(
-        context.folder / "adapters.safetensors",
-        nn.ModuleDict({"sia": model.sia_adapter, "psa": model.psa_adapter}).state_dict(),
-    )
+    if context.group.is_main:
+        save_tensors(context.folder / "tokenizer.safetensors", model.tokenizer.state_dict())
+        save_tensors(
+            context.folder / "adapters.safetensors",
+            nn.ModuleDict({"sia": model.sia_adapter, "psa": model.psa_adapter}).state_dict(),
+        )
     return training.recommender()
 
 
@@ -173,13 +176,14 @@ class ETEGRecTraining:
         """Tokenises all items anew; the share of items whose code tuple changed."""
         return {"codes_changed": self.model.refresh_codes()}
 
-    # Losses, by chunks whose samples are each other's negatives (C.5 #10); chunks count by their size.
+    # Losses, by chunks whose samples are each other's negatives (C.5 #10); chunks count by their size. Several
+    # processes share a batch by whole chunks, and by samples where there are no negatives.
 
-    def chunks(self, batch: Batch) -> Iterator[tuple[Batch, Tensor, float]]:
-        """Each chunk of a batch, its targets on the device, and its share of the batch."""
+    def chunks(self, batch: Batch, group: Group = ALONE) -> Iterator[tuple[Batch, Tensor, float]]:
+        """Each chunk of a batch (of a group: this process's), its targets on the device, and its share of the batch."""
         size = self.config.chunk_size
         total = len(batch.targets)
-        for start in range(0, total, size):
+        for start in range(0, total, size)[group.own]:
             rows = range(start, min(start + size, total))
             chunk = batch if len(rows) == total else batch.rows(rows)
             yield chunk, torch.from_numpy(chunk.targets).to(self.context.device), len(rows) / total
@@ -191,20 +195,21 @@ class ETEGRecTraining:
 
     def generation_losses(self, batch: Batch) -> Iterator[Losses]:
         """L_REC alone."""
-        for chunk, targets_B, share in self.chunks(batch):
+        own, own_part = own_share(batch, self.context.group)
+        for chunk, targets_B, share in self.chunks(own):
             output, codes_BL = self.generate(chunk.histories, targets_B)
-            yield {"total": share * token_loss(output.logits, codes_BL)}
+            yield {"total": own_part * share * token_loss(output.logits, codes_BL)}
 
     def recommender_losses(self, batch: Batch) -> Iterator[Losses]:
         """L_GR = L_REC + mu L_SIA + lambda L_PSA."""
-        for chunk, targets_B, share in self.chunks(batch):
+        for chunk, targets_B, share in self.chunks(batch, self.context.group):
             output, codes_BL = self.generate(chunk.histories, targets_B)
             losses = {"rec": token_loss(output.logits, codes_BL), **self.model.alignments(output, targets_B)}
             yield self.weighted(losses, share)
 
     def tokenizer_losses(self, batch: Batch, *, aligned: bool) -> Iterator[Losses]:
         """L_IT = L_SQ + mu L_SIA + lambda L_PSA, where R only runs forward."""
-        for chunk, targets_B, share in self.chunks(batch):
+        for chunk, targets_B, share in self.chunks(batch, self.context.group):
             losses = {"sq": self.model.quantisation(targets_B)}
             if aligned and (self.config.mu or self.config.lambda_):
                 with torch.no_grad():
@@ -216,7 +221,8 @@ class ETEGRecTraining:
         """L_REC + L_SQ + mu L_SIA + lambda L_PSA, by default on codes made anew for the step (D.1)."""
         if self.config.joint_refresh == "step":
             self.model.refresh_codes()
-        for chunk, targets_B, share in self.chunks(batch):
+            self.context.group.copy_from_main([self.model.codes_NL])
+        for chunk, targets_B, share in self.chunks(batch, self.context.group):
             output, codes_BL = self.generate(chunk.histories, targets_B)
             losses = {"rec": token_loss(output.logits, codes_BL), "sq": self.model.quantisation(targets_B)}
             if aligned:

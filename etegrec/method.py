@@ -83,6 +83,7 @@ METHOD = Method(
     title="ETEGRec",
     config=ETEGRecConfig,
     fit=fit,
+    is_distributed=True,
     load=load,
     needs=needs,
     presets={"paper": PAPER, "lite": LITE},

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
-import torch
 
 from harness.config import to_toml
 from harness.data.dataset import PADDING, Dataset, EvalCases
 from harness.data.prepare import load_dataset, load_test
+from harness.distributed import ALONE, Group, World
+from harness.errors import StageError
 from harness.evaluation import evaluate
 from harness.methods import method_named, methods
 from harness.planning import Cell, Plan
@@ -32,7 +34,11 @@ from results.store import CASES, DONE, run_folder, write_run
 
 @dataclass(frozen=True)
 class Place:
-    """Where an experiment reads and writes, and on what it computes; nothing here decides a number but threads."""
+    """Where an experiment reads and writes, and on what it computes; nothing here decides a number but threads.
+
+    The processes of `world` each run the same plan; those that a stage has in its conditions train it together, and
+    the main one computes the other stages alone while the rest wait. All see the same folders; only it writes.
+    """
 
     dataset: Path  # the prepared data set's folder
     cache: Path
@@ -40,6 +46,7 @@ class Place:
     device: str = "cpu"
     threads: int = 1
     jobs: int = 1
+    world: World = field(default_factory=World)
 
     @property
     def store(self) -> StageStore:
@@ -70,15 +77,15 @@ def run_plan(plan: Plan, place: Place, observer: Observer) -> list[CellResult]:
     folders = {cell.fit.key: cell_folder(cell, dataset_name, place.runs) for cell in plan.cells}
     open_cells = [cell for cell in plan.cells if is_open(cell, folders[cell.fit.key], place.store)]
     with ExitStack() as locks:
-        for cell in open_cells:
+        for cell in open_cells if place.world.is_main else ():
             lock = folders[cell.fit.key] / ".lock"
             locks.enter_context(locked(lock, f"the run '{cell.label}'", wait_seconds=0))
         outcomes = run_jobs(
-            jobs_of(open_cells, folders, place),
+            same_jobs(plan, jobs_of(open_cells, folders, place), folders, place),
             processes=place.jobs,
             threads=place.threads,
             logs=place.cache / "logs",
-            observer=observer,
+            observer=observer if place.world.size == 1 else ending_at_a_failure(observer, plan),
         )
     done = Outcome("done")
     return [CellResult(cell, folders[cell.fit.key], outcomes.get(run_key(cell), done)) for cell in plan.cells]
@@ -100,12 +107,43 @@ def jobs_of(cells: Sequence[Cell], folders: dict[str, Path], place: Place) -> di
     """A job for each unfinished stage and each cell, needs first."""
     jobs: dict[str, Job] = {}
     for cell in cells:
-        for stage in missing_stages(cell.fit, place.store):
-            needs = tuple(child.key for child in stage.inputs.values() if not place.store.is_done(child))
-            jobs[stage.key] = Job(stage.key, partial(compute_stage, stage, place), needs)
+        jobs |= stage_jobs(cell.fit, place)
         run = partial(evaluate_cell, cell, folders[cell.fit.key], place)
         needs = () if place.store.is_done(cell.fit) else (cell.fit.key,)
         jobs[run_key(cell)] = Job(run_key(cell), run, needs)
+    return jobs
+
+
+def same_jobs(plan: Plan, jobs: dict[str, Job], folders: dict[str, Path], place: Place) -> dict[str, Job]:
+    """The main process's jobs, in each process: what is missing may change while they look."""
+    if place.world.is_main:
+        place.world.tell("jobs", json.dumps({key: job.needs for key, job in jobs.items()}))
+        return jobs
+    runs = {stage.key: partial(compute_stage, stage, place) for stage in plan.stages}
+    for cell in plan.cells:
+        runs[run_key(cell)] = partial(evaluate_cell, cell, folders[cell.fit.key], place)
+    agreed = json.loads(place.world.hear("jobs"))
+    return {key: Job(key, runs[key], tuple(needs)) for key, needs in agreed.items()}
+
+
+def ending_at_a_failure(observer: Observer, plan: Plan) -> Observer:
+    """The observer, but a job that fails in one of several processes is a `StageError`: the others cannot go on."""
+    labels = {stage.key: stage.kind for stage in plan.stages} | {run_key(cell): cell.label for cell in plan.cells}
+
+    def ended(key: str, outcome: Outcome) -> None:
+        if outcome.status != "done":
+            raise StageError(f"{labels[key]}: {outcome.error}")
+        observer.ended(key, outcome)
+
+    return observer._replace(ended=ended)
+
+
+def stage_jobs(stage: Stage, place: Place) -> dict[str, Job]:
+    """A job for each stage that must still be computed for this one, needs first."""
+    jobs = {}
+    for missing in missing_stages(stage, place.store):
+        needs = tuple(child.key for child in missing.inputs.values() if not place.store.is_done(child))
+        jobs[missing.key] = Job(missing.key, partial(compute_stage, missing, place), needs)
     return jobs
 
 
@@ -118,13 +156,22 @@ def missing_stages(stage: Stage, store: StageStore) -> Iterator[Stage]:
 
 
 def compute_stage(stage: Stage, place: Place, send: Send) -> None:
-    """Computes one stage in this process; its progress goes to `send`."""
+    """Computes one stage in this process, or this process's part of it; its progress goes to `send`."""
+    world, part, done = place.world, f"{stage.key}/part", f"{stage.key}/done"
+
+    def build_part(folder: Path) -> Dataset:
+        dataset = load_dataset(place.dataset)
+        inputs = {name: place.store.folder(child) for name, child in stage.inputs.items()}
+        with group_of(stage, stage.key, place) as group:
+            stage.build(stage.config, dataset, inputs, fit_context(stage, place, folder, send, group))
+            group.barrier()  # all have read the checkpoints, which go when the stage is done
+        return dataset
 
     def build(folder: Path) -> dict[str, Any]:
         started = time.perf_counter()
-        dataset = load_dataset(place.dataset)
-        inputs = {name: place.store.folder(child) for name, child in stage.inputs.items()}
-        stage.build(stage.config, dataset, inputs, fit_context(stage, place, folder, send))
+        if is_shared(stage):
+            world.tell(part, str(folder))
+        dataset = build_part(folder)
         return {
             "seconds": seconds_so_far(folder, time.perf_counter() - started),
             "peak_memory_mb": peak_memory_mb(),
@@ -135,7 +182,23 @@ def compute_stage(stage: Stage, place: Place, send: Send) -> None:
             "environment": environment(),
         }
 
-    place.store.compute(stage, build)
+    if world.is_main:
+        place.store.compute(stage, build)
+        world.tell(done)
+    else:
+        if world.hear_first(part, done) == part:
+            build_part(Path(world.hear(part)))
+        world.hear(done)
+
+
+def is_shared(stage: Stage) -> bool:
+    """Whether several processes compute the stage together."""
+    return "processes" in stage.conditions
+
+
+def group_of(stage: Stage, job: str, place: Place) -> AbstractContextManager[Group]:
+    """The processes that compute the stage, or evaluate what it made, while the block lasts."""
+    return place.world.joined(job, place.world.device(place.device)) if is_shared(stage) else nullcontext(ALONE)
 
 
 def seconds_so_far(folder: Path, seconds: float) -> float:
@@ -144,7 +207,7 @@ def seconds_so_far(folder: Path, seconds: float) -> float:
     return max(seconds, trained)
 
 
-def fit_context(stage: Stage, place: Place, folder: Path, send: Send) -> FitContext:
+def fit_context(stage: Stage, place: Place, folder: Path, send: Send, group: Group = ALONE) -> FitContext:
     """What the stage's fit gets besides config and data."""
     conditions = stage.conditions
     contract = Contract.model_validate(conditions.get("contract", {}))
@@ -155,9 +218,10 @@ def fit_context(stage: Stage, place: Place, folder: Path, send: Send) -> FitCont
         folder=folder,
         contract=contract,
         is_constrained=(released if contract.decoding == "released" else contract.decoding) == "trie",
-        device=torch.device(place.device),
+        device=place.world.device(place.device),
         precision=precision,
         report=send,
+        group=group,
     )
 
 
@@ -170,13 +234,18 @@ def histories(folder: Path) -> list[dict[str, Any]]:
 def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
     """Reads the test split, ranks every user's target, and writes the run. The only caller of `load_test`."""
     started = time.perf_counter()
+    if not place.world.is_main and not is_shared(cell.fit):
+        return
     method = method_named(cell.method)
     dataset = load_dataset(place.dataset)
     fitted = place.store.folder(cell.fit)
-    context = fit_context(cell.fit, place, fitted, send)
-    recommender = method.load(fitted, cell.config, dataset, context)
     cases = load_test(place.dataset, dataset)
-    result = evaluate(recommender, cases, cell.contract.top_k)
+    with group_of(cell.fit, run_key(cell), place) as group:
+        context = fit_context(cell.fit, place, fitted, send, group)
+        recommender = method.load(fitted, cell.config, dataset, context)
+        result = evaluate(recommender, cases, cell.contract.top_k)
+    if not place.world.is_main:
+        return
     health = recommender.health()
     health["invalid_share"] = float(result.invalid.sum() / result.items.size)
     *ancestors, _ = cell.fit.with_ancestors()

@@ -21,6 +21,7 @@ from harness.data.batches import PrefixSamples, shuffled_batches
 from harness.data.dataset import Dataset, Sequences
 from harness.decoding.beam import recommend_by_codes
 from harness.decoding.trie import Trie
+from harness.distributed import Group
 from harness.evaluation import validation_score
 from harness.nn.code_seq2seq import CodeSeq2Seq
 from harness.nn.t5 import T5Config
@@ -69,6 +70,14 @@ class Batch(NamedTuple):
         return Batch(self.histories.take(np.asarray(rows)), self.targets[rows.start : rows.stop])
 
 
+def own_share(batch: Batch, group: Group) -> tuple[Batch, float]:
+    """This process's samples of a batch, with histories as long as the other processes', and their share of it."""
+    if group.size == 1:
+        return batch, 1.0
+    rows = np.argsort(batch.histories.lengths, kind="stable")[group.own]
+    return Batch(batch.histories.take(rows), batch.targets[rows]), len(rows) / len(batch.targets)
+
+
 def prefix_batches(samples: PrefixSamples, batch_size: int, stream: np.random.Generator) -> Iterator[Batch]:
     """One epoch of shuffled training batches; every sample once."""
     for indices in shuffled_batches(len(samples), batch_size, stream):
@@ -105,9 +114,12 @@ def fit_generator(
     steps_per_epoch = -(-len(samples) // config.batch_size)
 
     def losses(batch: Batch) -> Iterator[Losses]:
-        target_codes_BL = codes_NL[torch.from_numpy(batch.targets).to(codes_NL.device)]
-        output = model(batch.histories, target_codes_BL, codes_NL)
-        yield {"total": token_loss(output.logits, target_codes_BL, config.temperature)}
+        own, share = own_share(batch, context.group)
+        if not share:
+            return
+        target_codes_BL = codes_NL[torch.from_numpy(own.targets).to(codes_NL.device)]
+        output = model(own.histories, target_codes_BL, codes_NL)
+        yield {"total": share * token_loss(output.logits, target_codes_BL, config.temperature)}
 
     learner = Learner(
         adamw(model.parameters(), config.learning_rate, config.weight_decay),
@@ -149,6 +161,7 @@ class CodeRecommender:
         self.trie = Trie.of(self.codes.codes[1:], codes.sizes)
         self.num_beams = context.contract.num_beams
         self.is_constrained = context.is_constrained
+        self.group = context.group
         self.item_keys = item_keys
         self.has_dedup_level = has_dedup_level
 
@@ -162,6 +175,7 @@ class CodeRecommender:
             num_beams=self.num_beams,
             k=k,
             constrained=self.is_constrained,
+            group=self.group,
         )
         return Recommendations(items, scores)
 

@@ -36,6 +36,9 @@ BUILDERS: dict[str, Callable[..., None]] = {
 # Made without drawing a random number that matters, so one serves all seeds.
 SEEDLESS = {"text-vectors"}
 
+# Shared among the processes of a run that has several; the main process makes the others alone.
+DISTRIBUTED = {"sasrec-vectors"}
+
 # In the order of the tables' rows.
 BUILT_IN = (
     baselines.popularity.METHOD,
@@ -77,18 +80,21 @@ def method_named(name: str) -> Method:
 
 def build_fit(config: Any, dataset: Dataset, inputs: Artifacts, context: FitContext, *, name: str) -> None:
     """Fits the named method and writes the recommender: the `build` of a method's stage."""
-    method_named(name).fit(config, dataset, inputs, context).save(context.folder)
+    recommender = method_named(name).fit(config, dataset, inputs, context)
+    if context.group.is_main:
+        recommender.save(context.folder)
 
 
 def stage_of(need: Need, *, dataset: str, seed: int, conditions: Mapping[str, Any]) -> Stage:
     """The stage that answers a need, with all stages below it.
 
     A need whose kind is a method's name asks for that method, fitted. The contract decides only how methods are
-    selected, so `conditions` (contract and precision) name fitted methods apart; other artifacts only by precision.
+    selected, so `conditions` (contract, precision, several processes) name fitted methods apart; other artifacts only
+    by precision, and by processes where these share the work.
     """
     if need.kind in BUILDERS:
         build, needs, version = BUILDERS[need.kind], need.inputs, 1
-        conditions_here = {"precision": conditions["precision"]}
+        named = {"precision", "processes"} if need.kind in DISTRIBUTED else {"precision"}
     else:
         method = method_named(need.kind)
         build, needs, version = (
@@ -96,7 +102,7 @@ def stage_of(need: Need, *, dataset: str, seed: int, conditions: Mapping[str, An
             method.needs(need.config),
             method.version,
         )
-        conditions_here = dict(conditions)
+        named = set(conditions) if method.is_distributed else set(conditions) - {"processes"}
     return Stage(
         kind=need.kind,
         config=need.config,
@@ -106,6 +112,6 @@ def stage_of(need: Need, *, dataset: str, seed: int, conditions: Mapping[str, An
         inputs={
             name: stage_of(child, dataset=dataset, seed=seed, conditions=conditions) for name, child in needs.items()
         },
-        conditions=conditions_here,
+        conditions={name: condition for name, condition in conditions.items() if name in named},
         version=version,
     )

@@ -31,6 +31,7 @@ class Settings:
     recipe: str = "default"
     contract: Contract = field(default_factory=Contract)
     precision: Literal["fp32", "bf16"] = "fp32"
+    processes: int = 1  # that train each model together
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # method → a TOML table of its fields
     assignments: Sequence[tuple[str, str, Any]] = ()  # (method, dotted field, value), after the tables
     text_encoder: str | None = None  # for every method that reads text
@@ -89,7 +90,12 @@ def make_plan(
         for name, ablation in variants:
             method = method_named(name)
             config = ablation.change(configured(method, dataset.original or dataset.name, settings))
-            conditions = {"contract": settings.contract.model_dump(mode="json"), "precision": settings.precision}
+            conditions: dict[str, Any] = {
+                "contract": settings.contract.model_dump(mode="json"),
+                "precision": settings.precision,
+            }
+            if settings.processes > 1:
+                conditions["processes"] = settings.processes
             fit = stage_of(Need(name, config), dataset=dataset.fingerprint, seed=seed, conditions=conditions)
             cells.append(Cell(name, ablation, seed, config, settings.contract, settings.preset, settings.recipe, fit))
     stages = {stage.key: stage for cell in cells for stage in cell.fit.with_ancestors()}

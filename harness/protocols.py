@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from harness.config import Config
 from harness.data.dataset import Dataset, Sequences
+from harness.distributed import ALONE, Group
 
 
 class Contract(Config):
@@ -93,6 +94,7 @@ class FitContext:
     is_constrained: bool = True  # generate existing items only: what the contract's `decoding` says of this method
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: Literal["fp32", "bf16"] = "fp32"
+    group: Group = ALONE  # the processes that do this fit together; the main one alone writes into `folder`
     report: Callable[[Progress], None] = lambda progress: None
 
 
@@ -124,6 +126,7 @@ class Method:
     for_dataset: Callable[[Any, str], Config] = lambda config, dataset: config  # published per-data-set values
     released_decoding: Literal["trie", "free"] = "free"  # how the authors' own code generates (METHODS C.6)
     assumptions: Callable[[Any], list[str]] = lambda config: []
+    is_distributed: bool = False  # `fit` and its recommender share their work among the processes of `context.group`
     version: int = 1  # raised when the code of `fit` changes its result
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.data.dataset import EvalCases, Sequences
+from harness.distributed import ALONE, Group
 from harness.protocols import Recommendations
 
 Scores = Iterator[tuple[np.ndarray, Tensor]]  # a chunk's rows among the histories (B,), scores_BN
@@ -56,24 +57,29 @@ def target_places(scores_BN: Tensor, targets_B: Tensor) -> Tensor:
     return ahead_B + 1
 
 
-def ranked(scorer: Scorer, histories: Sequences, k: int) -> Recommendations:
-    """The k best items of each history."""
+def ranked(scorer: Scorer, histories: Sequences, k: int, group: Group = ALONE) -> Recommendations:
+    """The k best items of each history; each process of a group scores its own chunks."""
     items_UK = np.empty((len(histories), k), dtype=np.int64)
     scores_UK = np.empty((len(histories), k), dtype=np.float32)
+    own_rows = [np.empty(0, dtype=np.int64)]
     for rows, scores_BN in scorer(histories):
+        own_rows.append(rows)
         items_BK, scores_BK = best_items(scores_BN, k)
         items_UK[rows] = items_BK.cpu().numpy()
         scores_UK[rows] = scores_BK.cpu().numpy()
-    return Recommendations(items_UK, scores_UK)
+    own = np.concatenate(own_rows)
+    return Recommendations(group.gather_rows(own, items_UK), group.gather_rows(own, scores_UK))
 
 
-def all_ranks(scorer: Scorer, cases: EvalCases) -> np.ndarray:
+def all_ranks(scorer: Scorer, cases: EvalCases, group: Group = ALONE) -> np.ndarray:
     """(U,) int32 1-based rank of each case's target: what `harness.evaluation.evaluate` finds, for lists of any length.
 
     It needs no sorting, only counting, and so it is the cheap way to a validation score.
     """
     ranks_U = np.empty(len(cases), dtype=np.int32)
+    own_rows = [np.empty(0, dtype=np.int64)]
     for rows, scores_BN in scorer(cases.histories):
+        own_rows.append(rows)
         targets_B = torch.from_numpy(cases.targets[rows].astype(np.int64)).to(scores_BN.device)
         ranks_U[rows] = target_places(scores_BN, targets_B).cpu().numpy()
-    return ranks_U
+    return group.gather_rows(np.concatenate(own_rows), ranks_U)

@@ -23,6 +23,7 @@ from harness.config import Config, digest
 from harness.data.dataset import Catalog, Dataset, Sequences
 from harness.data.sequence_batches import TrainingRows, UnseenItems
 from harness.data.text import save_vectors
+from harness.distributed import ALONE, Group
 from harness.errors import StageError
 from harness.evaluation import SELECTION_K
 from harness.nn.sasrec import PackedRows, SASRec, Style, pack
@@ -108,6 +109,7 @@ class Piece(NamedTuple):
     states_M: Tensor  # int64 place of each target's state on the flat axis
     targets_M: Tensor  # int64 item ids
     negatives_M: Tensor | None  # int64 item ids outside the user's history (original form)
+    batch_targets: int  # targets of the whole batch, other pieces and other processes included
 
 
 @dataclass(frozen=True)
@@ -120,16 +122,17 @@ class Batches:
     size: int  # recbole: targets; original: users
     device: torch.device
     unseen: UnseenItems | None  # where negatives come from (original form)
+    group: Group = ALONE  # each process takes its own rows of every piece
 
     @classmethod
-    def of(cls, dataset: Dataset, config: SASRecConfig, device: torch.device) -> Batches:
+    def of(cls, dataset: Dataset, config: SASRecConfig, device: torch.device, group: Group = ALONE) -> Batches:
         """All training rows of the data set, in the form that the config's style learns from."""
         if config.style == "recbole":
             rows, unseen = TrainingRows.of_all_prefixes(dataset), None
         else:
             rows = TrainingRows.of_latest_items(dataset)
             unseen = UnseenItems.of(dataset.train, dataset.num_items)
-        return cls(rows, dataset.max_history, config.style, config.batch_size, device, unseen)
+        return cls(rows, dataset.max_history, config.style, config.batch_size, device, unseen, group)
 
     def __call__(self, stream: np.random.Generator) -> Iterator[list[Piece]]:
         """One epoch, in as many batches as separate prefix samples would fill, or one fewer."""
@@ -137,7 +140,9 @@ class Batches:
         weights = self.rows.targets[order] if self.style == "recbole" else np.ones(len(order), dtype=np.int64)
         batch_of = (np.cumsum(weights) - weights) // self.size
         for batch in np.split(order, np.flatnonzero(np.diff(batch_of)) + 1):
-            yield [self._piece(rows, stream) for rows in self._by_length(batch)]
+            count = int(self.rows.targets[batch].sum())
+            pieces = (self._piece(rows, count, stream) for rows in self._by_length(batch))
+            yield [piece for piece in pieces if piece is not None]
 
     def _by_length(self, batch: np.ndarray) -> list[np.ndarray]:
         """The batch's rows in runs of like lengths and about `PIECE_TOKENS` tokens at most."""
@@ -145,14 +150,24 @@ class Batches:
         piece_of = (np.cumsum(self.rows.lengths[batch]) - 1) // PIECE_TOKENS
         return np.split(batch, np.flatnonzero(np.diff(piece_of)) + 1)
 
-    def _piece(self, rows: np.ndarray, stream: np.random.Generator) -> Piece:
+    def _piece(self, rows: np.ndarray, batch_targets: int, stream: np.random.Generator) -> Piece | None:
+        """This process's rows of a piece, None where it has none; negatives are drawn for the whole piece."""
         row_M, back_M, targets_M = self.rows.next_items(rows)
+        negatives_M = self.unseen.draw(self.rows.users[rows][row_M], stream) if self.unseen else None
+        if self.group.size > 1:
+            is_own_M = row_M % self.group.size == self.group.rank
+            rows = rows[self.group.own]
+            row_M, back_M, targets_M = row_M[is_own_M] // self.group.size, back_M[is_own_M], targets_M[is_own_M]
+            negatives_M = None if negatives_M is None else negatives_M[is_own_M]
+        if not len(rows):
+            return None
         packed = pack(self.rows.histories(rows), self.max_history, self.style, self.device)
         return Piece(
             packed,
             packed.ends_B[self._tensor(row_M)] - self._tensor(back_M),
             self._tensor(targets_M),
-            self._tensor(self.unseen.draw(self.rows.users[rows][row_M], stream)) if self.unseen else None,
+            None if negatives_M is None else self._tensor(negatives_M),
+            batch_targets,
         )
 
     def _tensor(self, values: np.ndarray) -> Tensor:
@@ -161,14 +176,13 @@ class Batches:
 
 def batch_losses(network: SASRec, pieces: list[Piece]) -> Iterator[Losses]:
     """The mean loss per target, in pieces whose gradients add up to the batch's."""
-    count = sum(len(piece.targets_M) for piece in pieces)
     for piece in pieces:
         states_MD = network(piece.rows).index_select(0, piece.states_M)
         if piece.negatives_M is None:
             total = network.next_item_loss(states_MD, piece.targets_M)
         else:
             total = network.sampled_loss(states_MD, piece.targets_M, piece.negatives_M)
-        yield {"total": total / count}
+        yield {"total": total / piece.batch_targets}
 
 
 def build_network(config: SASRecConfig, dataset: Dataset, context: FitContext) -> SASRec:
@@ -192,20 +206,24 @@ def build_network(config: SASRecConfig, dataset: Dataset, context: FitContext) -
 class SASRecRecommender:
     """A fitted SASRec."""
 
-    def __init__(self, network: SASRec, catalog: Catalog):
+    def __init__(self, network: SASRec, catalog: Catalog, group: Group = ALONE):
         self.network = network
         self.catalog = catalog
+        self.group = group
 
     @torch.inference_mode()
     def scores(self, histories: Sequences) -> Scores:
-        """Scores of all items for each history's next item, a chunk of users at a time (users by history length)."""
+        """Scores of all items for each history's next item, a chunk of users at a time (users by history length).
+
+        A process of a group serves its own users, in the same chunks as one process would make.
+        """
         self.network.eval()
         histories = histories.last(self.network.max_history)
         table_ND = self.network.item_vectors_ND
         size = max(1, SCORE_ELEMENTS // len(table_ND))
         by_length = np.argsort(histories.lengths, kind="stable")
         buffer_BN = table_ND.new_empty(min(size, len(by_length)), len(table_ND))
-        for start in range(0, len(by_length), ENCODE_USERS):
+        for start in range(0, len(by_length), ENCODE_USERS)[self.group.own]:
             users = by_length[start : start + ENCODE_USERS]
             packed = pack(histories.take(users), self.network.max_history, self.network.style, table_ND.device)
             states_BD = self.network(packed).index_select(0, packed.ends_B)
@@ -216,7 +234,7 @@ class SASRecRecommender:
 
     def recommend(self, histories: Sequences, k: int) -> Recommendations:
         """The k items with the highest scores; equal scores by item id."""
-        return ranked(self.scores, histories, k)
+        return ranked(self.scores, histories, k, self.group)
 
     def save(self, folder: Path) -> None:
         """Writes `sasrec.safetensors`, and `sasrec.json` with what the table's rows stand for."""
@@ -248,13 +266,13 @@ def load_sasrec(folder: Path, config: SASRecConfig, dataset: Dataset, context: F
         )
     network = build_network(config, dataset, context)
     network.load_state_dict(load_tensors(folder / "sasrec.safetensors"))
-    return SASRecRecommender(network, dataset.catalog)
+    return SASRecRecommender(network, dataset.catalog, context.group)
 
 
 def fit_sasrec(config: SASRecConfig, dataset: Dataset, context: FitContext) -> SASRecRecommender:
     """A trained recommender, selected by validation NDCG@10 (the last epoch's where `patience` is none)."""
     network = build_network(config, dataset, context)
-    recommender = SASRecRecommender(network, dataset.catalog)
+    recommender = SASRecRecommender(network, dataset.catalog, context.group)
     optimizer = torch.optim.Adam(
         network.parameters(),
         lr=config.learning_rate,
@@ -267,7 +285,7 @@ def fit_sasrec(config: SASRecConfig, dataset: Dataset, context: FitContext) -> S
         network.train()
 
     def score() -> float:
-        return float(ndcg(all_ranks(recommender.scores, dataset.validation()), SELECTION_K).mean())
+        return float(ndcg(all_ranks(recommender.scores, dataset.validation(), context.group), SELECTION_K).mean())
 
     phase = Phase("train", (STAGE,), partial(batch_losses, network), begin)
     selects = config.patience is not None
@@ -277,7 +295,7 @@ def fit_sasrec(config: SASRecConfig, dataset: Dataset, context: FitContext) -> S
             model=network,
             learners={STAGE: Learner(optimizer)},
             phase_of=lambda epoch: phase,
-            batches=Batches.of(dataset, config, context.device),
+            batches=Batches.of(dataset, config, context.device, context.group),
             epochs=config.epochs,
             score=score if selects else None,
             score_every=config.evaluate_every,
@@ -299,5 +317,6 @@ def build_sasrec_vectors(
     Items without training interactions have rows too: what the softmax made of them.
     """
     recommender = fit_sasrec(config, dataset, context)
-    vectors_ND = recommender.network.item_vectors_ND.detach().cpu().numpy()
-    save_vectors(context.folder, dataset.catalog.keys, vectors_ND)
+    if context.group.is_main:
+        vectors_ND = recommender.network.item_vectors_ND.detach().cpu().numpy()
+        save_vectors(context.folder, dataset.catalog.keys, vectors_ND)

@@ -1,6 +1,8 @@
 """The training loop: batch, loss, backward, clip, step, schedule, record; epochs, selection, checkpoints.
 
-Methods differ by the losses and the phases that they pass to `train`. Random numbers inside an epoch come from torch's
+Methods differ by the losses and the phases that they pass to `train`. Where several processes train together
+(`context.group`), each goes through all batches and makes the losses of its own part of each; the gradients are added
+up before the clip, so all processes take the same steps. Random numbers inside an epoch come from torch's
 default generator, seeded anew for each epoch, so a run that goes on from a checkpoint makes the same numbers.
 """
 
@@ -72,8 +74,9 @@ def never(history: tuple[dict[str, Any], ...]) -> bool:
 class Phase(NamedTuple):
     """What an epoch does: whose parameters move, and by which losses.
 
-    `losses(batch)` yields the step's losses in one piece or several, whose gradients add up; a piece's graph is freed
-    before the next is built. `begin` freezes and thaws; `end` returns measures for the history.
+    `losses(batch)` yields the step's losses in one piece or several, whose gradients add up, over the processes of a
+    group too; a piece's graph is freed before the next is built. `begin` freezes and thaws; `end` returns measures for
+    the history.
     """
 
     name: str
@@ -117,18 +120,23 @@ def train(plan: TrainingPlan, context: FitContext) -> list[dict[str, Any]]:
     Goes on from the last checkpoint in `context.folder`, if there is one. A finished training is not repeated.
     Raises `StageError` when a loss is not finite or a checkpoint is cut short.
     """
-    files = Checkpoint(context.folder / RESUME_FOLDER, plan.name)
-    state = files.load(plan) if files.exists() else State()
+    files, group = Checkpoint(context.folder / RESUME_FOLDER, plan.name), context.group
+    group.copy_from_main(plan.model.state_dict().values())
+    state = files.load(plan) if group.from_main(files.exists()) else State()
     while state.epoch < plan.epochs and not _exhausted(plan, state):
         state = _epoch(plan, state, context)
+        if not group.is_main:
+            continue
         is_scored = state.history[-1]["score"] is not None
         if plan.score is None or (is_scored and state.best_epoch == state.epoch):
             files.save_best(plan.model)
         if is_scored or state.epoch % plan.checkpoint_every == 0 or state.epoch == plan.epochs:
             files.save(plan, state)
+    group.barrier()  # the best weights are written
     if state.epoch:
         files.load_best(plan.model)
-    write_json(context.folder / f"history-{plan.name}.json", list(state.history))
+    if group.is_main:
+        write_json(context.folder / f"history-{plan.name}.json", list(state.history))
     return list(state.history)
 
 
@@ -140,16 +148,19 @@ def _epoch(plan: TrainingPlan, state: State, context: FitContext) -> State:
     """One pass over the batches, then the score where it is due."""
     started = time.perf_counter()
     epoch = state.epoch
-    torch.manual_seed(derive_seed(context.seed, plan.name, "epoch", epoch))
+    group = context.group
+    of_rank = () if group.is_main else ("rank", group.rank)  # dropout masks of its own for each process
+    torch.manual_seed(derive_seed(context.seed, plan.name, "epoch", epoch, *of_rank))
     phase = plan.phase_of(epoch)
     phase.begin()
     means = _steps(plan, phase, epoch, context)
-    measures = phase.end()
+    measures = group.from_main(phase.end())
+    group.copy_from_main(plan.model.buffers())  # codes that were made anew, the same in all processes
     trained = time.perf_counter()
     done = epoch + 1
     score = None
     if plan.score is not None and (done % plan.score_every == 0 or done == plan.epochs):
-        score = plan.score()
+        score = group.from_main(plan.score())
     row = {
         "stage": plan.name,
         "phase": phase.name,
@@ -173,6 +184,7 @@ def _epoch(plan: TrainingPlan, state: State, context: FitContext) -> State:
 
 def _steps(plan: TrainingPlan, phase: Phase, epoch: int, context: FitContext) -> dict[str, float]:
     """Mean of each loss over the epoch's steps."""
+    group = context.group
     bf16 = context.precision == "bf16"
     autocast = torch.autocast(context.device.type, torch.bfloat16) if bf16 else nullcontext()
     sums: dict[str, float] = {}
@@ -202,15 +214,17 @@ def _steps(plan: TrainingPlan, phase: Phase, epoch: int, context: FitContext) ->
                 for name, value in piece.items():
                     value = value.detach()
                     step_losses[name] = step_losses[name] + value if name in step_losses else value
+        group.all_reduce_gradients(p for name in phase.learners for p in plan.learners[name].parameters())
         for name in phase.learners:
             plan.learners[name].step()
-        waiting.append(step_losses)
         steps += 1
+        if step_losses:  # a process that has no part of a small batch has no losses
+            waiting.append(step_losses)
         if len(waiting) == interval:
             look()
     if waiting:
         look()
-    return {name: value / steps for name, value in sums.items()}
+    return {name: value / steps for name, value in group.sum_by_name(sums).items()}
 
 
 @dataclass(frozen=True)

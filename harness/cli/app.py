@@ -73,12 +73,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        else:
+        elif _is_teller():
             print(f"error: {told(error)}", file=sys.stderr)
         sys.exit(exit_code(error))
-    if code == INTERRUPTED:
+    if code == INTERRUPTED and _is_teller():
         print("interrupted; everything computed stays, give the same command again to go on", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else OK)
+
+
+def _is_teller() -> bool:
+    """Whether this process tells of a failure: of several that torchrun started, the first one that failed."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return True
+    from harness.distributed import World
+
+    return World.of_environment().is_first_to_fail()
 
 
 def exit_code(error: Exception) -> int:

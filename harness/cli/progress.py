@@ -21,6 +21,9 @@ from results.panels import duration
 WIDE = 110  # columns of a terminal that has room for bars
 
 
+SILENT = Observer(started=lambda key: None, message=lambda key, epoch: None, ended=lambda key, outcome: None)
+
+
 def job_labels(plan: Plan) -> dict[str, str]:
     """What each job does, by its key: a cell's fit and its test bear the cell's name, shared stages their kind's."""
     labels = {stage.key: f"{stage.kind}, seed {stage.seed}" for stage in plan.stages}

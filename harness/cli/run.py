@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -120,8 +121,16 @@ def run(
     from harness.cli import estimate, progress, summary
     from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
+    from harness.distributed import World, end_when_others_end
     from harness.experiment import Place, run_plan
 
+    world = World.of_environment()
+    if world.size > 1:
+        end_when_others_end()
+        if jobs not in (None, 1):
+            raise UsageError(
+                f"processes that torchrun started work on one job at a time, but got --jobs {jobs}; leave it out"
+            )
     source = source_of(
         dataset,
         format=format,
@@ -137,12 +146,12 @@ def run(
         {"contract": _given(decoding=decoding, num_beams=beams, top_k=top_k)},
     )
     tables = values.overlaid(tables, values.assignments_of(set_ or []))
-    settings = _settings(tables, preset or source.preset, recipe, precision, text)
+    settings = replace(_settings(tables, preset or source.preset, recipe, precision, text), processes=world.size)
     method_names, ablation_names = _cells(methods, ablation)
     seed_numbers = values.seeds_of(seeds)
     chosen_device = _device(device)
 
-    with progress.working(f"reading {dataset}"):
+    with world.main_first("data set"), progress.working(f"reading {dataset}"):
         folder = open_dataset(source, cache_dir)
     plan = _plan(folder, method_names, ablation_names, seed_numbers, settings)
     place = Place(
@@ -151,9 +160,14 @@ def run(
         runs=runs_dir,
         device=chosen_device,
         threads=threads,
-        jobs=jobs or (max(1, cores() // threads) if chosen_device == "cpu" else 1),
+        jobs=jobs or (max(1, cores() // threads) if chosen_device == "cpu" and world.size == 1 else 1),
+        world=world,
     )
     name = load_dataset(folder).name
+    if not world.is_main:
+        if not dry_run:
+            run_plan(plan, place, progress.SILENT)
+        return 0
     if dry_run:
         estimate.show(estimate.estimated(plan, place, name), as_json=json)
         return 0

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from harness.data.dataset import Sequences
 from harness.decoding.trie import Trie
+from harness.distributed import ALONE, Group
 from harness.errors import UsageError
 from harness.nn.code_seq2seq import CodeSeq2Seq, length_groups, padding_bias
 from harness.nn.t5 import Past
@@ -108,24 +109,28 @@ def recommend_by_codes(
     k: int,
     constrained: bool = True,
     max_tokens: int = CHUNK_TOKENS,
+    group: Group = ALONE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The top `k` items (B, k) int64 and scores (B, k) float32 of each history, as in `rank_items`.
 
     `codes_NL` is (N + 1, L) with row 0 for padding. Users are served in chunks of like history length. With
     `constrained`, the trie keeps the search to sequences that name an item; without, it only looks them up.
+    Each process of a group serves its own chunks, the same as one process would make, so results are the same.
     Raises `UsageError` where the beam is narrower than the list.
     """
     if num_beams < k:
         raise UsageError(f"num_beams >= top_k must hold, but got num_beams={num_beams}, top_k={k}; raise num_beams")
     items = np.zeros((len(histories), k), dtype=np.int64)
     scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
+    chunks = list(length_groups(histories.lengths * model.num_levels + num_beams, max_tokens))[group.own]
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        for rows in length_groups(histories.lengths * model.num_levels + num_beams, max_tokens):
+        for rows in chunks:
             encoded = model.encode(model.padded(histories.take(rows)), codes_NL)
             beams = beam_search(model, *encoded, num_beams=num_beams, trie=trie if constrained else None)
             items_BR, scores_BR = rank_items(beams, trie, k)
             items[rows], scores[rows] = items_BR.cpu().numpy(), scores_BR.cpu().numpy()
     model.train(was_training)
-    return items, scores
+    own = np.concatenate([np.empty(0, dtype=np.int64), *chunks])
+    return group.gather_rows(own, items), group.gather_rows(own, scores)
