@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from harness.errors import HarnessError
 
@@ -54,6 +54,30 @@ class Observer(NamedTuple):
     ended: Callable[[str, Outcome], None]
 
 
+class Event(NamedTuple):
+    """What is heard of a running job."""
+
+    key: str
+    kind: str  # "message", or how it ended: "done", "failed" or "killed"
+    content: Any  # the message, what `run` returned, or the error in one line
+
+
+class Pool(Protocol):
+    """Where jobs run."""
+
+    def start(self, job: Job) -> None:
+        """Starts a job, or puts it in a queue that will."""
+        ...
+
+    def hear(self) -> list[Event]:
+        """What has happened since it was last asked, in order; waits until something has."""
+        ...
+
+    def stop(self) -> None:
+        """Ends the jobs that still run."""
+        ...
+
+
 def run_jobs(
     jobs: Mapping[str, Job],
     *,
@@ -63,19 +87,24 @@ def run_jobs(
     observer: Observer,
     interrupt: Connection | None = None,
 ) -> dict[str, Outcome]:
+    """Every job's outcome, each job in a process on this machine. A failed job stops only those that need it.
+
+    When this process is interrupted, the running jobs are stopped at once; when it is killed, they stop by themselves.
+    A caller that runs jobs in a thread interrupts them by writing to the other end of `interrupt`: `Interrupted`.
+    """
+    return run_in(ProcessPool(threads, logs, interrupt), jobs, at_once=processes, observer=observer)
+
+
+def run_in(pool: Pool, jobs: Mapping[str, Job], *, at_once: int, observer: Observer) -> dict[str, Outcome]:
     """Every job's outcome. A failed job stops only those that need it.
 
-    Jobs on the longest chains go first, so that no process is idle while one long chain remains. When this process is
-    interrupted the running jobs are stopped at once, and when it is killed they stop by themselves. A caller that runs
-    jobs in a thread interrupts them by writing to the other end of `interrupt`: `Interrupted` is raised.
+    Jobs on the longest chains go first, so that no place is idle while one long chain remains.
     """
-    context = _context()
     heights = _heights(jobs)
     outcomes: dict[str, Outcome] = {}
-    running: dict[Any, tuple[str, BaseProcess]] = {}
+    running: set[str] = set()
     try:
         while len(outcomes) < len(jobs):
-            busy = {key for key, _ in running.values()}
             for key, job in jobs.items():
                 bad = [outcomes[need] for need in job.needs if need in outcomes and outcomes[need].status != "done"]
                 if bad and key not in outcomes:
@@ -84,27 +113,17 @@ def run_jobs(
             ready = [
                 key
                 for key, job in jobs.items()
-                if key not in outcomes and key not in busy and all(need in outcomes for need in job.needs)
+                if key not in outcomes and key not in running and all(need in outcomes for need in job.needs)
             ]
-            for key in sorted(ready, key=lambda key: -heights[key])[: processes - len(running)]:
-                receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(jobs[key].run, sender, threads, logs / f"{key}.log"))
-                process.start()
-                sender.close()
-                running[receiver] = (key, process)
+            for key in sorted(ready, key=lambda key: -heights[key])[: at_once - len(running)]:
+                pool.start(jobs[key])
+                running.add(key)
                 observer.started(key)
-            ends = [interrupt] if interrupt is not None else []
-            heard: list[Any] = wait([*running, *ends]) if running else []  # an empty wait would never end
-            if interrupt in heard:
-                raise Interrupted
-            for receiver in heard:
-                key, process = running[receiver]
-                kind, content = _receive(receiver, process)
+            for key, kind, content in pool.hear() if running else []:
                 if kind == "message":
                     observer.message(key, content)
                 else:
-                    del running[receiver]
-                    process.join()
+                    running.remove(key)
                     outcomes[key] = (
                         Outcome("done", value=content)
                         if kind == "done"
@@ -112,11 +131,50 @@ def run_jobs(
                     )
                     observer.ended(key, outcomes[key])
     finally:
-        for _, process in running.values():
-            process.kill()
-        for _, process in running.values():
-            process.join()
+        pool.stop()
     return outcomes
+
+
+class ProcessPool:
+    """A fresh process on this machine for each job."""
+
+    def __init__(self, threads: int, logs: Path, interrupt: Connection | None = None):
+        self.threads = threads
+        self.logs = logs
+        self.interrupt = interrupt  # when it can be read, all is to end
+        self.context = _context()
+        self.running: dict[Any, tuple[str, BaseProcess]] = {}  # by the connection on which it is heard
+
+    def start(self, job: Job) -> None:
+        """Starts the job's process."""
+        receiver, sender = self.context.Pipe(duplex=False)
+        log = self.logs / f"{job.key}.log"
+        process = self.context.Process(target=_work, args=(job.run, sender, self.threads, log))
+        process.start()
+        sender.close()
+        self.running[receiver] = (job.key, process)
+
+    def hear(self) -> list[Event]:
+        """One event of each process that has something to say. `Interrupted` when all is to end."""
+        heard: list[Any] = wait([*self.running, *([self.interrupt] if self.interrupt else [])])
+        if self.interrupt in heard:
+            raise Interrupted
+        return [self._hear(receiver) for receiver in heard]
+
+    def _hear(self, receiver: Connection) -> Event:
+        key, process = self.running[receiver]
+        kind, content = _receive(receiver, process)
+        if kind != "message":
+            del self.running[receiver]
+            process.join()
+        return Event(key, kind, content)
+
+    def stop(self) -> None:
+        """Kills the processes."""
+        for _, process in self.running.values():
+            process.kill()
+        for _, process in self.running.values():
+            process.join()
 
 
 def _context() -> Any:
@@ -154,15 +212,23 @@ def _work(run: Callable[[Send], Any], sender: Connection, threads: int, log: Pat
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use_threads(threads)
+    sender.send(outcome_of(run, lambda content: sender.send(("message", content)), log))
+
+
+def outcome_of(run: Callable[[Send], Any], send: Send, log: Path) -> tuple[str, Any]:
+    """How the function ends: "done" and its value, or "failed" and one line.
+
+    An error that is no user's, a fault of ours, leaves its traceback in the file `log`.
+    """
     try:
-        sender.send(("done", run(lambda content: sender.send(("message", content)))))
+        return "done", run(send)
     except HarnessError as error:
-        sender.send(("failed", str(error)))
-    except Exception as error:  # a fault of ours: its traceback goes to a file, one line to the user
+        return "failed", str(error)
+    except Exception as error:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(traceback.format_exc())
         summary = (str(error).splitlines() or [""])[0]
-        sender.send(("failed", f"{type(error).__name__}: {summary} (an error of the harness; traceback in {log})"))
+        return "failed", f"{type(error).__name__}: {summary} (an error of the harness; traceback in {log})"
 
 
 def _end_with_parent() -> None:
