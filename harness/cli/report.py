@@ -49,7 +49,7 @@ def report(
     page = page_of(
         material,
         counts=_counts(material, cache_dir),
-        reproduction=reproduction_section(material, cache_dir),
+        reproduction=reproduction_section(material),
     )
     out = out or Path(f"report-{anchor(dataset)}.html")
     temporary = out.with_name(out.name + ".tmp")
@@ -63,7 +63,7 @@ def report(
         webbrowser.open(out.resolve().as_uri())
 
 
-def reproduction_section(material: Material, cache_dir: Path) -> Section:
+def reproduction_section(material: Material) -> Section:
     """The command, the config and its digest for each row, and the fewest commands for all of them."""
     from harness.cli.reproduction import command_for, dataset_argument, together
     from results.report import Section
@@ -82,7 +82,7 @@ def reproduction_section(material: Material, cache_dir: Path) -> Section:
     from results.report.material import full_label
 
     record = material.groups[0].record
-    dataset = dataset_argument(record.dataset, record.dataset_fingerprint, cache_dir)
+    dataset = dataset_argument(record.dataset)
     commands = [command_for(group, dataset) for group in material.groups]
     blocks: list[Block] = [Prose("All rows:"), Listing("\n".join(command.text() for command in together(commands)))]
     rows = [
@@ -91,7 +91,7 @@ def reproduction_section(material: Material, cache_dir: Path) -> Section:
             (
                 DataCell(group.record.config_digest, group.record.config_digest, is_code=True),
                 DataCell(", ".join(map(str, group.seeds)), ", ".join(map(str, group.seeds))),
-                DataCell(command.text(), command.text(), is_code=True),
+                DataCell(command.text(), command.text(), is_code=True, is_long=True),
             ),
         )
         for group, command in zip(material.groups, commands, strict=True)
@@ -105,6 +105,8 @@ def reproduction_section(material: Material, cache_dir: Path) -> Section:
             "is the row's.",
             f"Not to be had again by a command of this version: {', '.join(doubtful)}; their configs are below.",
         ]
+    if dataset != record.dataset:
+        notes.append(f"{dataset}: the file or folder that the data were read from, with the same options for reading.")
     notes.append(f"The data are the same if their fingerprint is {record.dataset_fingerprint}.")
     blocks.append(DataTable("commands", "Command of each row", "Row", columns, tuple(rows), notes=tuple(notes)))
     files = tuple(

@@ -110,14 +110,11 @@ def _union(first: Command, second: Command) -> Command:
     )
 
 
-def dataset_argument(name: str, fingerprint: str, cache_dir: Path) -> str:
-    """What names the data set again: its name, or the folder where it lies prepared, or a place to fill in."""
+def dataset_argument(name: str) -> str:
+    """What names the data set again; a place to fill in for a path, since a page names no folder of its maker's."""
     from harness.data.catalog import NAMED
 
-    if name in NAMED:
-        return name
-    folder = prepared_folder(fingerprint, cache_dir)
-    return str(folder) if folder is not None else f"PATH-OF-{name}"
+    return name if name in NAMED else f"PATH/TO/{name}"
 
 
 def prepared_folder(fingerprint: str, cache_dir: Path) -> Path | None:

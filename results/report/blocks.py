@@ -113,6 +113,7 @@ class DataCell:
     is_second: bool = False
     is_starred: bool = False
     is_code: bool = False
+    is_long: bool = False  # wrapped
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,7 @@ def _small_line(label: str, texts: Sequence[str]) -> Html:
 
 
 def _table_cell(cell: DataCell) -> Html:
-    is_text = isinstance(cell.value, str)
+    kind = "long" if cell.is_long else None if isinstance(cell.value, str) else "number"
     text: str | Html = element("code", cell.text) if cell.is_code else cell.text
     text = element("strong", text) if cell.is_best else element("u", text) if cell.is_second else text
     parts = [text]
@@ -279,7 +280,7 @@ def _table_cell(cell: DataCell) -> Html:
     return element(
         "td",
         *parts,
-        class_=None if is_text else "number",
+        class_=kind,
         title=cell.hint,
         data_value=None if cell.value is None else _csv_value(cell),
     )

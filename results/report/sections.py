@@ -44,13 +44,20 @@ RECIPES = {
     "official": "where the paper and the authors' code differ, the code is followed (recipe official)",
 }
 
+PRESET_TUNING = "What was tried for the presets' own values is told in the harness's docs/decisions.md."
+# METHODS E.4: what others found with the authors' code.
+REPRODUCTIONS = {
+    "Scientific": "Independent reproductions with the released code report Recall@10 from 0.0433 to 0.0440 and NDCG@10 "
+    "from 0.0229 to 0.0232 on Scientific, below the paper's own 0.0455 and 0.0241."
+}
+
 
 def summary_section(material: Material) -> Section:
     """Who leads and by how much, whether gaps are real, and what speaks against the paper."""
     contrary = against_paper(material)
     blocks: list[Block] = [Bullets(tuple(summary(material)))]
     if contrary:
-        blocks += [Heading("Against the paper"), Bullets(tuple(contrary))]
+        blocks += [Heading("What goes against the paper"), Bullets(tuple(contrary))]
     return Section("Summary", tuple(blocks))
 
 
@@ -105,14 +112,21 @@ def curves_section(material: Material) -> Section | None:
     columns = (
         DataColumn("Seed"),
         DataColumn("Stage", is_number=False),
+        DataColumn("Trained", is_number=False),
         DataColumn("Epochs"),
         DataColumn("First loss"),
         DataColumn("Last loss"),
-        DataColumn("Best validation NDCG@10"),
+        DataColumn("Best score"),
         DataColumn("At epoch"),
     )
     table = DataTable(
-        "training", "Losses and validation scores by stage", "Run", columns, tuple(rows), csv=_history_csv(material)
+        "training",
+        "Losses and validation scores by stage",
+        "Run",
+        columns,
+        tuple(rows),
+        notes=("Score: NDCG@10 on the validation items. Losses of different methods and stages are not comparable.",),
+        csv=_history_csv(material),
     )
     return Section("Training curves", (table,))
 
@@ -174,7 +188,9 @@ def published_section(material: Material) -> Section | None:
         assert board.against_paper is not None
         if any(cell.published is not None for row in board.against_paper.rows for cell in row.cells):
             kind = "overall" if board is material.overall else "ablation"
-            blocks.append(_published_table(board.against_paper, f"published-{kind}"))
+            blocks.append(_published_table(board.against_paper, kind, material.paper_dataset))
+    if blocks and material.paper_dataset in REPRODUCTIONS:
+        blocks.append(Prose(REPRODUCTIONS[material.paper_dataset]))
     return Section("Published numbers", tuple(blocks)) if blocks else None
 
 
@@ -202,10 +218,10 @@ def trials_section(material: Material) -> Section:
     """How many hyper-parameter trials preceded each run."""
     trials = {full_label(group): max(run.record.trials for run in group.runs) for group in material.groups}
     if not any(trials.values()):
-        return Section("Tuning", (Prose("No run was preceded by hyper-parameter trials of this harness."),))
+        return Section("Tuning", (Prose(f"No run was preceded by a sweep's trials. {PRESET_TUNING}"),))
     rows = tuple(DataRow(label, (DataCell(f"{number:,}", number),)) for label, number in trials.items())
     table = DataTable("trials", "Hyper-parameter trials that preceded each row", "Row", (DataColumn("Trials"),), rows)
-    return Section("Tuning", (table,))
+    return Section("Tuning", (table, Prose(PRESET_TUNING)))
 
 
 def assumptions_section(material: Material) -> Section:
@@ -313,7 +329,8 @@ def _is_full(board: Board, row: Row) -> bool:
     return row.label in board.groups and board.groups[row.label].record.variant == "full"
 
 
-def _published_table(table: Table, name: str) -> DataTable:
+def _published_table(table: Table, kind: str, paper_dataset: str | None) -> DataTable:
+    number = {"overall": 3, "ablation": 4}[kind]
     rows = []
     for row in table.rows:
         if row.unit is not None or all(cell.published is None for cell in row.cells):
@@ -334,8 +351,8 @@ def _published_table(table: Table, name: str) -> DataTable:
                 known = (cell.value, cell.published, cell.difference)
                 lines.append([row.label, column.name, *(repr(value) for value in known)])
     return DataTable(
-        name,
-        table.caption,
+        f"published-{kind}",
+        f"{table.caption}, beside the paper's Table {number} on {paper_dataset}",
         table.corner,
         tuple(DataColumn(column.name) for column in table.columns),
         tuple(rows),
@@ -345,23 +362,23 @@ def _published_table(table: Table, name: str) -> DataTable:
 
 
 def _stage_rows(group: Group, run: Run) -> list[DataRow]:
-    """A row for each stage of training in the run's history."""
-    history = run.history()
+    """A row for each stage of training, and for each phase where a stage alternates between several."""
     rows = []
-    for stage in history["stage"].unique(maintain_order=True):
-        of_stage = history.filter(pl.col("stage") == stage)
-        losses = of_stage.filter(pl.col("quantity") == "loss/total")["value"]
-        scores = of_stage.filter(pl.col("quantity") == "score")
-        cells = [
+    for (stage, phase), part in run.history().group_by(["stage", "phase"], maintain_order=True):
+        losses = part.filter(pl.col("quantity") == "loss/total")["value"]
+        scores = part.filter(pl.col("quantity") == "score")
+        best = scores.row(scores["value"].arg_max() or 0, named=True) if len(scores) else {}
+        cells = (
             _count(run.record.seed),
-            DataCell(stage, stage),
-            _count(_epochs(of_stage)),
+            DataCell(str(stage), str(stage)),
+            DataCell(str(phase), str(phase)),
+            _count(_epochs(part)),
             _metric(losses[0] if len(losses) else None),
             _metric(losses[-1] if len(losses) else None),
-        ]
-        best = scores.row(scores["value"].arg_max() or 0, named=True) if len(scores) else {}
-        cells += [_metric(best.get("value")), _count(best.get("epoch"))]
-        rows.append(DataRow(full_label(group), tuple(cells)))
+            _metric(best.get("value")),
+            _count(best.get("epoch")),
+        )
+        rows.append(DataRow(full_label(group), cells))
     return rows
 
 
@@ -468,7 +485,7 @@ def _sentence(text: str) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
 
 
 def _count(value: int | None) -> DataCell:

@@ -14,9 +14,9 @@ import numpy as np
 from results import published as paper
 from results.report.material import INTERVAL_SEED, Board, Material, values_of
 from results.selection import Group
-from results.stats import Interval, bootstrap_interval, holm, mean_over_seeds, paired_t_test
+from results.stats import ALPHA, Interval, bootstrap_interval, holm, mean_over_seeds, paired_t_test
 from results.table import DECIMALS
-from results.tables import ALPHA, PROPOSED
+from results.tables import PROPOSED
 
 MAIN = ("NDCG", 10)
 SECOND = ("Recall", 10)
@@ -41,11 +41,9 @@ class Contest:
     @property
     def verdict(self) -> str:
         """What the test says."""
-        return (
-            f"beyond chance among users ({told_p(self.p_value)})"
-            if self.is_real
-            else (f"within what chance among users gives ({told_p(self.p_value)})")
-        )
+        if self.is_real:
+            return f"beyond chance among users ({told_p(self.p_value)})"
+        return f"not beyond chance among users ({told_p(self.p_value)}, where p < {ALPHA} is asked for)"
 
 
 def told_p(p_value: float) -> str:
@@ -71,7 +69,8 @@ def summary(material: Material) -> list[str]:
         lines += _proposed(material.overall.groups)
     for board in material.ablations:
         lines += _ablation(board)
-    return [*lines, _seeds(material.groups), *_data(material)]
+    method = f"Beyond chance among users means p < {ALPHA} in a paired two-sided t-test over users."
+    return [*lines, *([method] if len(material.groups) > 1 else []), _seeds(material.groups), *_data(material)]
 
 
 def against_paper(material: Material) -> list[str]:
@@ -178,7 +177,7 @@ def _reversed_orders(groups: Mapping[str, Group]) -> list[str]:
         real = [one.second for one in contests if one.first == winner and one.is_real]
         chance = [one.second for one in contests if one.first == winner and not one.is_real]
         parts = [f"{_listed(real)} beyond chance among users"] * bool(real)
-        parts += [f"{_listed(chance)} within chance"] * bool(chance)
+        parts += [f"{_listed(chance)} not beyond chance"] * bool(chance)
         lines.append(f"{winner} is above {', and '.join(parts)}; in the paper it is below on all three data sets.")
     return lines
 
