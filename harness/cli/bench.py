@@ -42,7 +42,7 @@ def bench(
     from harness.bench.measure import measure
     from harness.bench.workload import QUICK, Setup, Sizes
     from harness.cli import progress
-    from harness.cli.run import cores
+    from harness.cli.settings import cores
     from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
 

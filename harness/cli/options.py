@@ -10,6 +10,71 @@ import typer
 
 MACHINE = "Machine and folders"
 FILES = "Reading and filtering a path"
+CONTRACT = "How all methods are judged"
+
+DatasetName = Annotated[
+    str,
+    typer.Option(
+        "--dataset", help="A named data set (see harness data list), a file, or a folder.", metavar="NAME|PATH"
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="Sizes and schedules: lite or paper (default: paper for the paper's data sets, else lite).",
+    ),
+]
+Recipe = Annotated[
+    Literal["default", "paper", "official"],
+    typer.Option("--recipe", help="Where the paper and the released code differ: our choice, the paper's, the code's."),
+]
+Text = Annotated[
+    str | None,
+    typer.Option(
+        "--text",
+        help="Text encoder of all methods that read text: tfidf-svd, minilm, a model, file:PATH.npy.",
+        metavar="ENCODER",
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any field: etegrec.mu=3e-4, contract.num_beams=50. Repeatable.", metavar="M.F=V"),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file: a table per method, and one for the contract.", metavar="FILE"),
+]
+Decoding = Annotated[
+    str | None,
+    typer.Option(
+        "--decoding",
+        help="trie: beams over existing items (default); free: over all codes; released: as each authors' code.",
+        metavar="HOW",
+        rich_help_panel=CONTRACT,
+    ),
+]
+Beams = Annotated[int | None, typer.Option("--beams", help="Beam width (default 20).", rich_help_panel=CONTRACT)]
+TopK = Annotated[
+    int | None, typer.Option("--top-k", help="Length of the ranked lists (default 10).", rich_help_panel=CONTRACT)
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        min=1,
+        help="Processes side by side (default: cores / threads); changes no number.",
+        rich_help_panel=MACHINE,
+    ),
+]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of each process.", rich_help_panel=MACHINE)]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"],
+    typer.Option("--device", help="Where to compute.", rich_help_panel=MACHINE),
+]
+Precision = Annotated[
+    Literal["fp32", "bf16"], typer.Option("--precision", help="Of the forward passes.", rich_help_panel=MACHINE)
+]
 
 RunsDir = Annotated[
     Path,

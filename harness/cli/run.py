@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli import options, values
+from harness.cli import options, settings, values
 from harness.cli.data import source_of
 from harness.cli.options import (
+    Beams,
     CacheDir,
+    ConfigFile,
     Core,
+    DatasetName,
+    Decoding,
+    Device,
     Format,
     ItemColumn,
+    Jobs,
     Json,
     Metadata,
+    Precision,
+    Preset,
     Protocol,
+    Recipe,
     Repeats,
     RunsDir,
+    Set,
     ShortUsers,
+    Text,
+    Threads,
     TimeColumn,
+    TopK,
     UserColumn,
 )
 from harness.errors import UsageError
@@ -35,13 +47,9 @@ EXAMPLES = (
     "--methods markov,sasrec,etegrec --seeds 3 --jobs 2[/] · [bold]harness run --set etegrec.mu=1e-3 --dry-run[/]"
 )
 
-CONTRACT = "How all methods are judged"
-
 
 def run(
-    dataset: Annotated[
-        str, typer.Option(help="A named data set (see harness data list), a file, or a folder.", metavar="NAME|PATH")
-    ] = "demo",
+    dataset: DatasetName = "demo",
     protocol: Protocol = "leave-one-out",
     methods: Annotated[str, typer.Option(help="Names with commas between, or all.", metavar="LIST")] = "all",
     ablation: Annotated[
@@ -50,55 +58,18 @@ def run(
     seeds: Annotated[
         str, typer.Option(help="3 means 0,1,2; with commas the seeds themselves (7, is seed 7 alone).", metavar="LIST")
     ] = "0",
-    preset: Annotated[
-        str | None,
-        typer.Option(help="Sizes and schedules: lite or paper (default: paper for the paper's data sets, else lite)."),
-    ] = None,
-    recipe: Annotated[
-        Literal["default", "paper", "official"],
-        typer.Option(help="Where the paper and the released code differ: our choice, the paper's, the code's."),
-    ] = "default",
-    text: Annotated[
-        str | None,
-        typer.Option(
-            help="Text encoder of all methods that read text: tfidf-svd, minilm, a model, file:PATH.npy.",
-            metavar="ENCODER",
-        ),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any field: etegrec.mu=3e-4, contract.num_beams=50. Repeatable.", metavar="M.F=V"),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file: a table per method, and one for the contract.", metavar="FILE")
-    ] = None,
-    decoding: Annotated[
-        str | None,
-        typer.Option(
-            help="trie: beams over existing items (default); free: over all codes; released: as each authors' code.",
-            metavar="HOW",
-            rich_help_panel=CONTRACT,
-        ),
-    ] = None,
-    beams: Annotated[int | None, typer.Option(help="Beam width (default 20).", rich_help_panel=CONTRACT)] = None,
-    top_k: Annotated[
-        int | None, typer.Option(help="Length of the ranked lists (default 10).", rich_help_panel=CONTRACT)
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Processes side by side (default: cores / threads); changes no number.",
-            rich_help_panel=options.MACHINE,
-        ),
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of each process.", rich_help_panel=options.MACHINE)] = 1,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.", rich_help_panel=options.MACHINE)
-    ] = "auto",
-    precision: Annotated[
-        Literal["fp32", "bf16"], typer.Option(help="Of the forward passes.", rich_help_panel=options.MACHINE)
-    ] = "fp32",
+    preset: Preset = None,
+    recipe: Recipe = "default",
+    text: Text = None,
+    set_: Set = None,
+    config: ConfigFile = None,
+    decoding: Decoding = None,
+    beams: Beams = None,
+    top_k: TopK = None,
+    jobs: Jobs = None,
+    threads: Threads = 1,
+    device: Device = "auto",
+    precision: Precision = "fp32",
     runs_dir: RunsDir = options.RUNS,
     cache_dir: CacheDir = options.CACHE,
     format: Format = None,
@@ -141,26 +112,22 @@ def run(
         short_users=short_users,
         protocol=protocol,
     )
-    tables = values.overlaid(
-        values.config_file(config) if config else {},
-        {"contract": _given(decoding=decoding, num_beams=beams, top_k=top_k)},
-    )
-    tables = values.overlaid(tables, values.assignments_of(set_ or []))
-    settings = replace(_settings(tables, preset or source.preset, recipe, precision, text), processes=world.size)
+    tables = settings.tables_of(config, set_, decoding=decoding, beams=beams, top_k=top_k)
+    chosen = settings.settings_of(tables, preset or source.preset, recipe, precision, text)
     method_names, ablation_names = _cells(methods, ablation)
     seed_numbers = values.seeds_of(seeds)
-    chosen_device = _device(device)
+    chosen_device = settings.device_named(device)
 
     with world.main_first("data set"), progress.working(f"reading {dataset}"):
         folder = open_dataset(source, cache_dir)
-    plan = _plan(folder, method_names, ablation_names, seed_numbers, settings)
+    plan = _plan(folder, method_names, ablation_names, seed_numbers, replace(chosen, processes=world.size))
     place = Place(
         dataset=folder,
         cache=cache_dir,
         runs=runs_dir,
         device=chosen_device,
         threads=threads,
-        jobs=jobs or (max(1, cores() // threads) if chosen_device == "cpu" and world.size == 1 else 1),
+        jobs=jobs or (settings.jobs_at_once(threads, chosen_device) if world.size == 1 else 1),
         world=world,
     )
     name = load_dataset(folder).name
@@ -177,36 +144,6 @@ def run(
     return summary.show(name, results, place, ablation=bool(ablation_names), as_json=json)
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _given(**fields: object) -> dict[str, object]:
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _settings(
-    tables: dict[str, values.Table],
-    preset: str,
-    recipe: str,
-    precision: Literal["fp32", "bf16"],
-    text: str | None,
-) -> Settings:
-    """What decides numbers; the contract's table becomes the contract, the others stay with their methods."""
-    from harness.config import merged
-    from harness.planning import Settings
-    from harness.protocols import Contract
-
-    # The official recipe decodes as each authors' code does, unless told otherwise (METHODS C.6).
-    basis = Contract(decoding="released") if recipe == "official" else Contract()
-    contract = merged(basis, tables.pop("contract"), prefix="contract.")
-    assert isinstance(contract, Contract)
-    return Settings(
-        preset=preset, recipe=recipe, contract=contract, precision=precision, tables=tables, text_encoder=text
-    )
-
-
 def _cells(method_texts: str, ablation_texts: str) -> tuple[list[str], list[str]]:
     """Names of the methods and of the ablations."""
     from harness.methods import method_named, methods
@@ -217,9 +154,7 @@ def _cells(method_texts: str, ablation_texts: str) -> tuple[list[str], list[str]
     return values.with_ablated(method_names, ablation_names, ABLATED), ablation_names
 
 
-def _plan(
-    folder: Path, method_names: list[str], ablation_names: list[str], seeds: list[int], settings: Settings
-) -> Plan:
+def _plan(folder: Path, method_names: list[str], ablation_names: list[str], seeds: list[int], chosen: Settings) -> Plan:
     from harness.data.prepare import load_dataset
     from harness.planning import make_plan
 
@@ -228,18 +163,5 @@ def _plan(
         method_names=method_names,
         ablation_names=ablation_names,
         seeds=seeds,
-        settings=settings,
+        settings=chosen,
     )
-
-
-def _device(name: str) -> str:
-    """The device to compute on; `UsageError` where the machine has none of that kind."""
-    import torch
-
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return "cuda" if present["cuda"] else "cpu"
-    if not present[name]:
-        usable = ", ".join(kind for kind, is_there in present.items() if is_there)
-        raise UsageError(f"--device {name} must be present, but torch sees none; usable here: {usable}")
-    return name

@@ -1,0 +1,74 @@
+"""What options decide: the settings of an experiment, the device, and how many jobs run at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from harness.cli import values
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.planning import Settings
+
+
+def tables_of(
+    config: Path | None,
+    assignments: Sequence[str] | None,
+    *,
+    decoding: str | None,
+    beams: int | None,
+    top_k: int | None,
+) -> dict[str, values.Table]:
+    """A table per method, and the contract's: the file's values, over them the options', over them the assignments."""
+    contract = {"decoding": decoding, "num_beams": beams, "top_k": top_k}
+    given = {name: value for name, value in contract.items() if value is not None}
+    tables = values.overlaid(values.config_file(config) if config else {}, {"contract": given})
+    return values.overlaid(tables, values.assignments_of(assignments or []))
+
+
+def settings_of(
+    tables: dict[str, values.Table],
+    preset: str,
+    recipe: str,
+    precision: Literal["fp32", "bf16"],
+    text: str | None,
+) -> Settings:
+    """What decides numbers; the contract's table becomes the contract, the others stay with their methods."""
+    from harness.config import merged
+    from harness.planning import Settings
+    from harness.protocols import Contract
+
+    # The official recipe decodes as each authors' code does, unless told otherwise (METHODS C.6).
+    basis = Contract(decoding="released") if recipe == "official" else Contract()
+    contract = merged(basis, tables.get("contract", {}), prefix="contract.")
+    assert isinstance(contract, Contract)
+    of_methods = {name: table for name, table in tables.items() if name != "contract"}
+    return Settings(
+        preset=preset, recipe=recipe, contract=contract, precision=precision, tables=of_methods, text_encoder=text
+    )
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def jobs_at_once(threads: int, device: str) -> int:
+    """Jobs that fit side by side: as many as have cores on the CPU, one on another device."""
+    return max(1, cores() // threads) if device == "cpu" else 1
+
+
+def device_named(name: str) -> str:
+    """The device to compute on; `UsageError` where the machine has none of that kind."""
+    import torch
+
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return "cuda" if present["cuda"] else "cpu"
+    if not present[name]:
+        usable = ", ".join(kind for kind, is_there in present.items() if is_there)
+        raise UsageError(f"--device {name} must be present, but torch sees none; usable here: {usable}")
+    return name
