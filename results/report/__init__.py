@@ -16,6 +16,7 @@ from results.report.sections import (
     leaderboard_section,
     published_section,
     setting_section,
+    slices_section,
     summary_section,
     trials_section,
 )
@@ -36,6 +37,7 @@ def page_of(
         setting_section(material, counts),
         leaderboard_section(material),
         ablation_section(material),
+        slices_section(material),
         curves_section(material),
         health_section(material),
         *sweeps,

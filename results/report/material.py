@@ -16,11 +16,12 @@ import numpy as np
 from results import published as paper
 from results.metrics import user_values
 from results.selection import Group, rank_matrix, select_runs
-from results.stats import Interval, bootstrap_interval
+from results.slices import SLICINGS, Slicing
+from results.store import CASES, Run, find_unfinished
 from results.table import Table
 from results.tables import ablation_table, overall_table
 
-INTERVAL_SEED = 0  # of the bootstrap, so that the same runs always give the same page
+SLICED_COLUMNS = (("Recall", 10), ("NDCG", 10))
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Filters:
 
 @dataclass(frozen=True)
 class Board:
-    """A leaderboard: the table, the same with the paper's values, and the runs of its rows."""
+    """A leaderboard: the table with intervals, the same with the paper's values, and the runs of its rows."""
 
     table: Table
     against_paper: Table | None
@@ -55,10 +56,12 @@ class Material:
     groups: tuple[Group, ...]
     overall: Board | None
     ablations: tuple[Board, ...]
+    slices: tuple[Table, ...]  # the overall table, cut in several ways
+    num_unfinished: int  # runs that are not counted
     paper_dataset: str | None  # the paper's data set that the numbers are held against
 
     @cached_property
-    def runs(self) -> list[Any]:
+    def runs(self) -> list[Run]:
         """All runs, in the order of the boards."""
         return [run for group in self.groups for run in group.runs]
 
@@ -82,26 +85,36 @@ def gather(
     reference = paper_dataset or _paper_namesake(dataset)
     full = [group for group in selected if group.record.variant == "full"]
     ablated = [method for method in _methods(selected) if len(_of_method(selected, method)) > 1]
-    overall = None
+    overall, slices = None, []
     if full:
         given = filters.keywords(full)
         overall = Board(
-            overall_table(runs_dir, dataset, **given),
+            overall_table(runs_dir, dataset, **given, intervals=True),
             (reference and overall_table(runs_dir, dataset, **given, paper_dataset=reference)) or None,
             {group.record.title: group for group in full},
         )
+        cuts = [slicing for slicing in SLICINGS.values() if _cuts(slicing, full)]
+        slices = [overall_table(runs_dir, dataset, **given, columns=SLICED_COLUMNS, slicing=cut) for cut in cuts]
     boards = []
     for method in ablated:
         groups = _of_method(selected, method)
         given = filters.keywords(groups) | {"method": method}
         boards.append(
             Board(
-                ablation_table(runs_dir, dataset, **given),
+                ablation_table(runs_dir, dataset, **given, intervals=True),
                 (reference and ablation_table(runs_dir, dataset, **given, paper_dataset=reference)) or None,
                 {row_label(group): group for group in groups},
             )
         )
-    return Material(dataset, _in_order(selected, overall, boards), overall, tuple(boards), reference)
+    return Material(
+        dataset=dataset,
+        groups=_in_order(selected, overall, boards),
+        overall=overall,
+        ablations=tuple(boards),
+        slices=tuple(slices),
+        num_unfinished=len(find_unfinished(runs_dir, dataset=dataset)),
+        paper_dataset=reference,
+    )
 
 
 def row_label(group: Group) -> str:
@@ -121,15 +134,13 @@ def values_of(group: Group, metric: str, k: int) -> np.ndarray:
     return user_values(rank_matrix(group), metric, k, group.runs[0].list_length)
 
 
-def interval_of(group: Group, metric: str, k: int) -> Interval:
-    """Mean and 95 % bootstrap interval over users, and over seeds where there are several."""
-    return bootstrap_interval(values_of(group, metric, k), np.random.default_rng(INTERVAL_SEED))
-
-
-def metric_of(column: str) -> tuple[str, int]:
-    """Metric and k of a column's name: Recall@10."""
-    metric, _, k = column.partition("@")
-    return metric, int(k)
+def _cuts(slicing: Slicing, groups: Iterable[Group]) -> bool:
+    """Whether the slicing parts the users at all; not where a run was made before runs kept what it needs."""
+    runs = [run for group in groups for run in group.runs]
+    if not all((run.folder / CASES).exists() for run in runs):
+        return False
+    headings = {label for run in runs for label in slicing.labels(run.cases()) if label is not None}
+    return len(headings) > 1
 
 
 def _paper_namesake(dataset: str) -> str | None:

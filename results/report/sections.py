@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from results.panels import duration
-from results.render import DIFFERENCE, PAPER, UNKNOWN
+from results.render import DIFFERENCE, PAPER, UNKNOWN, to_csv
 from results.report.blocks import (
     Block,
     Bullets,
@@ -21,7 +21,7 @@ from results.report.blocks import (
     Prose,
     as_csv,
 )
-from results.report.material import Board, Material, full_label, interval_of, metric_of
+from results.report.material import Board, Material, full_label
 from results.report.page import Section
 from results.report.verdicts import against_paper, summary
 from results.selection import Group
@@ -75,7 +75,8 @@ def setting_section(material: Material, counts: Mapping[str, Any] | None) -> Sec
     runs = [run.record for run in material.runs]
     facts += [
         ("contract", f"{contract} (digest {record.contract_digest})"),
-        ("rows", f"{len(material.groups)}, {len(runs)} runs"),
+        ("rows", f"{len(material.groups)}, {len(runs)} finished runs"),
+        *([("unfinished", f"{material.num_unfinished} runs, not counted here")] if material.num_unfinished else []),
         ("seeds", _distinct(", ".join(map(str, group.seeds)) for group in material.groups)),
         ("preset", _distinct(one.preset for one in runs)),
         ("recipe", _distinct(one.recipe for one in runs)),
@@ -102,6 +103,12 @@ def ablation_section(material: Material) -> Section | None:
         blocks.append(board_table(board, f"ablation-{method}", board.table))
         blocks += _delta_tables(board, f"ablation-deltas-{method}")
     return Section("Ablations", tuple(blocks)) if blocks else None
+
+
+def slices_section(material: Material) -> Section | None:
+    """The overall table for parts of the users; None where runs kept nothing to cut them by."""
+    tables = tuple(_slices_table(table, f"slices-{place}") for place, table in enumerate(material.slices, 1))
+    return Section("Slices of the users", tables) if tables else None
 
 
 def curves_section(material: Material) -> Section | None:
@@ -242,10 +249,10 @@ def board_table(board: Board, name: str, table: Table) -> DataTable:
     foot: list[DataRow] = []
     for row in table.rows:
         group = board.groups.get(row.label)
-        made = DataRow(row.label, tuple(_board_cell(table, row, place, group) for place in range(len(row.cells))))
+        units = [row.unit or column.unit for column in table.columns]
+        made = DataRow(row.label, tuple(map(_board_cell, row.cells, units)))
         (rows if group is not None else foot).append(made)
     legend = ("Bold: best; underlined: second best.",) if any(c.is_best for row in rows for c in row.cells) else ()
-    intervals = "In brackets: 95 % bootstrap interval over users, and over seeds where there are several."
     return DataTable(
         name,
         table.caption,
@@ -253,25 +260,20 @@ def board_table(board: Board, name: str, table: Table) -> DataTable:
         tuple(DataColumn(column.name) for column in table.columns),
         tuple(rows),
         tuple(foot),
-        (*legend, intervals, *table.notes),
-        csv=_board_csv(board, table),
+        (*legend, *table.notes),
+        csv=to_csv(table),
     )
 
 
-def _board_cell(table: Table, row: Row, place: int, group: Group | None) -> DataCell:
-    cell, column = row.cells[place], table.columns[place]
-    unit = row.unit or column.unit
+def _board_cell(cell: Cell, unit: Unit) -> DataCell:
     if cell.value is None:
         return DataCell(UNKNOWN)
-    below = ""
-    if group is not None:
-        _, low, high = interval_of(group, *metric_of(column.name))
-        below = f"[{low:.{DECIMALS}f}, {high:.{DECIMALS}f}]"
+    has_interval = cell.low is not None and cell.high is not None
     return DataCell(
         format_value(cell.value, unit),
         cell.value,
         aside=_spread(cell, unit),
-        below=below,
+        below=f"[{cell.low:.{DECIMALS}f}, {cell.high:.{DECIMALS}f}]" if has_interval else "",
         hint=None if cell.p_value is None else f"p = {cell.p_value:.2g}",
         is_best=cell.best,
         is_second=cell.second,
@@ -283,15 +285,25 @@ def _spread(cell: Cell, unit: Unit) -> str:
     return "" if cell.std is None else f" ± {format_value(cell.std, unit)}"
 
 
-def _board_csv(board: Board, table: Table) -> str:
-    lines = [["row", "column", "value", "std", "low", "high", "seeds", "p_value"]]
-    for row in table.rows:
-        group = board.groups.get(row.label)
-        for column, cell in zip(table.columns, row.cells, strict=True):
-            low, high = (None, None) if group is None else interval_of(group, *metric_of(column.name))[1:]
-            known = (cell.value, cell.std, low, high, cell.seeds or None, cell.p_value)
-            lines.append([row.label, column.name, *("" if value is None else repr(value) for value in known)])
-    return as_csv(lines)
+def _slices_table(table: Table, name: str) -> DataTable:
+    """A sliced table; the slices' headings become a column, so that it can be sorted."""
+    rows = tuple(
+        DataRow(
+            row.label,
+            (
+                DataCell(row.section, row.section),
+                *map(_board_cell, row.cells, [column.unit for column in table.columns]),
+            ),
+        )
+        for row in table.rows
+        if row.unit is None
+    )
+    columns = (DataColumn("Slice", is_number=False), *[DataColumn(column.name) for column in table.columns])
+    marked = any(cell.best for row in table.rows for cell in row.cells)
+    legend = ("Bold: best of a slice; underlined: second best.",) if marked else ()
+    told_elsewhere = ("Assumption:", "Improvement:")
+    notes = (*legend, *[note for note in table.notes if not note.startswith(told_elsewhere)])
+    return DataTable(name, table.caption, table.corner, columns, rows, notes=notes, csv=to_csv(table))
 
 
 def _delta_tables(board: Board, name: str) -> list[Block]:

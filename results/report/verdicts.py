@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from results import published as paper
-from results.report.material import INTERVAL_SEED, Board, Material, values_of
+from results.report.material import Board, Material, values_of
 from results.selection import Group
 from results.stats import ALPHA, Interval, bootstrap_interval, holm, mean_over_seeds, paired_t_test
 from results.table import DECIMALS
-from results.tables import PROPOSED
+from results.tables import INTERVAL_SEED, PROPOSED
 
 MAIN = ("NDCG", 10)
 SECOND = ("Recall", 10)

@@ -17,6 +17,7 @@ from results.report.blocks import DataCell, DataColumn, DataRow, DataTable, Pict
 from results.report.html import element
 from results.report.page import Page, Section
 from results.report.verdicts import against_paper, contest, summary
+from results.schema import cases_frame
 from results.stats import paired_t_test
 from results.tables import ablation_table, overall_table
 
@@ -151,7 +152,7 @@ def test_the_summary_names_the_leader_its_lead_and_the_p_value(tmp_path):
     by_hand = {}
     for title, run in ((title, group.runs[0]) for title, group in groups.items()):
         ranks = run.ranks()["rank"].to_numpy().astype(float)
-        by_hand[title] = np.where(ranks > 0, 1 / np.log2(ranks + 1), 0.0)
+        by_hand[title] = np.where(ranks > 0, 1 / np.log2(np.maximum(ranks, 1) + 1), 0.0)
     gap = by_hand["SASRec"].mean() - by_hand["ETEGRec"].mean()
     first = summary(material)[0]
     assert first.startswith(f"SASRec leads on NDCG@10: {by_hand['SASRec'].mean():.4f}, {gap:.4f} ")
@@ -224,6 +225,21 @@ def test_costs_are_means_over_seeds(tmp_path):
     (line,) = csv.DictReader(io.StringIO(Parsed(page_text(tmp_path)).download("cost.csv")))
     assert (line["fit"], line["test"], line["Total"]) == ("200.0", "1.0", "201.0")
     assert float(line["Epochs"]) == made_up_history()["epoch"].n_unique()
+
+
+def test_slices_stand_beside_each_other_where_runs_kept_what_users_are_cut_by(tmp_path):
+    cases = cases_frame(np.arange(NUM_USERS) % 12 + 1, np.full(NUM_USERS, 3))
+    for method, title, share in (("markov", "Markov", 0.5), ("sasrec", "SASRec", 0.3)):
+        ranks = made_up_ranks(NUM_USERS, share, 1)
+        write_made_up_run(tmp_path, ranks, cases, method=method, title=title, variant_title=title)
+    material = gather(tmp_path, "demo")
+    assert [table.caption for table in material.slices] == ["Overall performance on demo, by length of the history"]
+    page = Parsed(page_of(material).html())
+    lines = list(csv.DictReader(io.StringIO(page.download("slices-1.csv"))))
+    short = [one for one in lines if one["section"] == "History: 1–5 items" and one["column"] == "Recall@10"]
+    is_short = np.arange(NUM_USERS) % 12 < 5
+    expected = (made_up_ranks(NUM_USERS, 0.5, 1)[is_short] > 0).mean()
+    assert float({one["row"]: one["value"] for one in short}["Markov"]) == pytest.approx(expected)
 
 
 def test_the_csv_of_a_curve_holds_the_history(tmp_path):
