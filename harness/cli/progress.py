@@ -51,9 +51,9 @@ def observed(plan: Plan, total: int) -> Iterator[Observer]:
     console = Console(stderr=True, highlight=False)
     jobs = Jobs(job_labels(plan), total, frozenset(cell.fit.key for cell in plan.cells))
     if not console.is_terminal:
-        yield Observer(jobs.started, jobs.message, lambda key, outcome: _print(console, jobs.ended(key, outcome)))
+        yield Observer(jobs.started, jobs.message, lambda key, outcome: print_line(console, jobs.ended(key, outcome)))
         return
-    bars = _bars(console)
+    bars = bars_on(console)
     watcher = Bars(jobs, bars)
     with bars:
         yield Observer(watcher.started, watcher.message, watcher.ended)
@@ -129,12 +129,16 @@ class Bars:
 
     def ended(self, key: str, outcome: Outcome) -> None:
         """Replaces a bar by a line above the others."""
+        self.removed(key)
+        print_line(self.bars.console, self.jobs.ended(key, outcome))
+
+    def removed(self, key: str) -> None:
+        """Takes a bar away."""
         if key in self.tasks:
             self.bars.remove_task(self.tasks.pop(key))
-        _print(self.bars.console, self.jobs.ended(key, outcome))
 
 
-def _print(console: Console, line: str) -> None:
+def print_line(console: Console, line: str) -> None:
     console.print(Text(line), soft_wrap=True)
 
 
@@ -158,7 +162,7 @@ class EpochsDone(ProgressColumn):
         return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}", "green")
 
 
-def _bars(console: Console) -> Progress:
+def bars_on(console: Console) -> Progress:
     wide = console.width >= WIDE
     return Progress(
         TextColumn("{task.description}"),
