@@ -1,8 +1,8 @@
 """Which values a trial tries, and when it is given up: Optuna's samplers and pruners, seeded by the trial's number.
 
-A trial's draws depend on the seed, its number and the trials before it, not on which coordinator makes it or on what that
-coordinator did before. So a sweep that was interrupted goes on as if it had not been, and two machines that begin with
-the same seed do not draw the same values.
+A trial's draws depend on the seed, its number and the trials before it, not on which coordinator makes it or on what
+that one did before. So a sweep that was interrupted goes on as if it had not been, and two machines that begin with the
+same seed do not draw the same values.
 """
 
 from __future__ import annotations

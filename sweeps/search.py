@@ -199,7 +199,7 @@ class Coordinator:
         return int(self.study.user_attrs[studies.TRIALS])
 
     def _score(self, trial: optuna.Trial, interrupt: Connection) -> float:
-        """Validation NDCG@10 of the trial's config. `TrialPruned`, `_NotCounted` or `_Failed` if it does not come to it."""
+        """Validation NDCG@10 of the trial's config; `TrialPruned`, `_NotCounted` or `_Failed` where none is had."""
         started = time.monotonic()
         meter = Meter()
         try:
