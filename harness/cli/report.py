@@ -84,7 +84,10 @@ def reproduction_section(material: Material) -> Section:
     record = material.groups[0].record
     dataset = dataset_argument(record.dataset)
     commands = [command_for(group, dataset) for group in material.groups]
-    blocks: list[Block] = [Prose("All rows:"), Listing("\n".join(command.text() for command in together(commands)))]
+    blocks: list[Block] = [
+        Prose("All rows:"),
+        Listing("\n".join(command.text() for command in together(material.groups, commands))),
+    ]
     rows = [
         DataRow(
             full_label(group),

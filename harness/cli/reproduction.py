@@ -6,7 +6,7 @@ import json
 import shlex
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -51,63 +51,92 @@ class Command:
 
 def command_for(group: Group, dataset: str) -> Command:
     """The command for the runs of a row; `dataset` is what stands after `--dataset`."""
-    from harness.methods import methods
-    from harness.planning import FULL
-
     record = group.record
-    method = methods().get(record.method)
-    ablations = {} if method is None else method.ablations
-    found = [(name, one) for name, one in ablations.items() if one.variant == record.variant]
-    ablation = found[0][1] if found else FULL
-    changes, precision = None, None
-    if method is not None and (found or record.variant == FULL.variant):
-        changes = _changes(method, ablation, record, group.runs[0].config_text())
-        precision = None if changes is None else _precision(method, ablation, record, changes)
-    return Command(
+    method, ablation, name = _made_by(record)
+    changes = None if method is None else _changes(method, ablation, record, group.runs[0].config_text())
+    command = Command(
         dataset=dataset,
         methods=(record.method,),
-        ablations=tuple(name for name, _ in found),
+        ablations=(name,) if name else (),
         seeds=group.seeds,
         preset=record.preset,
         recipe=record.recipe,
         changes=(*_contract_changes(record), *(changes or ())),
-        precision=precision or "fp32",
+        precision="fp32",
         threads=record.threads,
         device=record.device,
-        is_exact=precision is not None,
+        is_exact=False,
     )
+    if changes is None:
+        return command
+    tried = [replace(command, precision=precision) for precision in get_args(Precision)]
+    return next((replace(one, is_exact=True) for one in tried if makes(one, record)), command)
 
 
-def together(commands: Sequence[Command]) -> list[Command]:
-    """As few commands as make the same runs: those that differ in methods, ablations and their fields alone."""
-    merged: dict[tuple[Any, ...], Command] = {}
-    for command in commands:
+def together(groups: Sequence[Group], commands: Sequence[Command]) -> list[Command]:
+    """As few commands as make the same rows, those left out that no command makes: each was checked as one row's."""
+    merged: list[tuple[Command, list[RunRecord]]] = []
+    for group, command in zip(groups, commands, strict=True):
         if not command.is_exact:
             continue
-        same = (command.dataset, command.seeds, command.preset, command.recipe, command.precision, command.threads)
-        key: tuple[Any, ...] = (*same, command.device, _of("contract", command.changes))
-        # An ablation runs under its method's fields: rows of one method share a command only if they share them.
-        key += tuple(
-            _of(name, command.changes)
-            for name in command.methods
-            if any(
-                _of(name, old.changes) != _of(name, command.changes) for old in merged.values() if name in old.methods
-            )
+        for place, (old, records) in enumerate(merged):
+            union = _union(old, command)
+            if union is not None and all(makes(union, record) for record in [*records, group.record]):
+                merged[place] = union, [*records, group.record]
+                break
+        else:
+            merged.append((command, [group.record]))
+    return [command for command, _ in merged]
+
+
+def makes(command: Command, record: RunRecord) -> bool:
+    """Whether the command's config for the record's row has the record's digest."""
+    from harness.cli.values import assignments_of
+    from harness.planning import Cell, Settings, configured, stage_of
+    from harness.protocols import Need
+
+    method, ablation, _ = _made_by(record)
+    if method is None:
+        return False
+    try:
+        tables = assignments_of(command.changes)
+        contract = _contract(record.recipe, tables.pop("contract", {}))
+        config = ablation.change(
+            configured(method, record.dataset, Settings(record.preset, record.recipe, tables=tables))
         )
-        old = merged.get(key)
-        merged[key] = command if old is None else _union(old, command)
-    return list(merged.values())
-
-
-def _union(first: Command, second: Command) -> Command:
-    return Command(
-        **{
-            **first.__dict__,
-            "methods": _unique([*first.methods, *second.methods]),
-            "ablations": _unique([*first.ablations, *second.ablations]),
-            "changes": _unique([*first.changes, *second.changes]),
-        }
+    except HarnessError:
+        return False
+    conditions = {"contract": contract.model_dump(mode="json"), "precision": command.precision}
+    fit = stage_of(
+        Need(record.method, config), dataset=record.dataset_fingerprint, seed=record.seed, conditions=conditions
     )
+    cell = Cell(record.method, ablation, record.seed, config, contract, record.preset, record.recipe, fit)
+    return cell.config_digest == record.config_digest
+
+
+def _made_by(record: RunRecord) -> tuple[Method | None, Ablation, str]:
+    """The method, the ablation and its name on the command line, empty for the full method; None: not known here."""
+    from harness.methods import methods
+    from harness.planning import FULL
+
+    method = methods().get(record.method)
+    if method is None or record.variant == FULL.variant:
+        return method, FULL, ""
+    found = [(name, one) for name, one in method.ablations.items() if one.variant == record.variant]
+    return (method, found[0][1], found[0][0]) if found else (None, FULL, "")
+
+
+def _union(first: Command, second: Command) -> Command | None:
+    """One command for what both make; None where they differ in more than methods, ablations and changes."""
+    joined = replace(
+        first,
+        methods=_unique([*first.methods, *second.methods]),
+        ablations=_unique([*first.ablations, *second.ablations]),
+        changes=_unique([*first.changes, *second.changes]),
+    )
+    rest = replace(second, methods=joined.methods, ablations=joined.ablations, changes=joined.changes)
+    fields = [change.partition("=")[0] for change in joined.changes]
+    return joined if joined == rest and len(fields) == len(set(fields)) else None
 
 
 def dataset_argument(name: str) -> str:
@@ -149,46 +178,21 @@ def _changes(method: Method, ablation: Ablation, record: RunRecord, config_toml:
     )
 
 
-def _precision(method: Method, ablation: Ablation, record: RunRecord, changes: Sequence[str]) -> Precision | None:
-    """The precision under which these settings have the run's digest; None if none does."""
-    from harness.cli.values import assignments_of
-    from harness.planning import Cell, Settings, configured, stage_of
-    from harness.protocols import Need
-
-    try:
-        tables = assignments_of(changes)
-        config = ablation.change(
-            configured(method, record.dataset, Settings(record.preset, record.recipe, tables=tables))
-        )
-        contract = _contract(record.contract)
-    except HarnessError:
-        return None
-    for precision in get_args(Precision):
-        conditions = {"contract": contract.model_dump(mode="json"), "precision": precision}
-        fit = stage_of(
-            Need(record.method, config), dataset=record.dataset_fingerprint, seed=record.seed, conditions=conditions
-        )
-        cell = Cell(record.method, ablation, record.seed, config, contract, record.preset, record.recipe, fit)
-        if cell.config_digest == record.config_digest:
-            return precision
-    return None
-
-
 def _contract_changes(record: RunRecord) -> tuple[str, ...]:
     """The parts of the contract that `harness run` would not take by itself under the run's recipe."""
-    from harness.protocols import Contract
-
-    basis = (Contract(decoding="released") if record.recipe == "official" else Contract()).model_dump(mode="json")
+    basis = _contract(record.recipe, {}).model_dump(mode="json")
     return tuple(
         f"contract.{name}={_spelled(value)}" for name, value in record.contract.items() if basis.get(name) != value
     )
 
 
-def _contract(stored: Mapping[str, Any]) -> Contract:
+def _contract(recipe: str, changes: Mapping[str, Any]) -> Contract:
+    """The contract of `harness run`: the official recipe decodes as each method's authors do."""
     from harness.config import merged
     from harness.protocols import Contract
 
-    contract = merged(Contract(), stored, prefix="contract.")
+    basis = Contract(decoding="released") if recipe == "official" else Contract()
+    contract = merged(basis, changes, prefix="contract.")
     assert isinstance(contract, Contract)
     return contract
 
@@ -207,10 +211,6 @@ def _spelled(value: Any) -> str:
     if value is None:
         return "none"
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-
-def _of(name: str, changes: Iterable[str]) -> tuple[str, ...]:
-    return tuple(change for change in changes if change.startswith(f"{name}."))
 
 
 def _unique(values: Iterable[str]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ COMMANDS = [
     ["ls"],
     ["show"],
     ["methods"],
+    ["report"],
     ["bench"],
     ["doctor"],
     *(["data", name] for name in ("list", "fetch", "prepare", "describe")),
