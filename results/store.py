@@ -7,7 +7,7 @@ that was interrupted, and a file that was cut short later, are both seen.
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,19 @@ def write_run(
     _write_parquet(folder / METRICS, metrics_frame(record, ranks))
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
     _write_text(folder / DONE, json.dumps(sizes, indent=1) + "\n")
+    return Run(folder, record)
+
+
+def raise_trials(folder: Path, trials: int) -> Run:
+    """The finished run, after its record says that at least so many hyper-parameter trials preceded it."""
+    run = read_run(folder)
+    if run.record.trials >= trials:
+        return run
+    record = replace(run.record, trials=trials)
+    sizes = _read_json(folder / DONE)
+    (folder / DONE).unlink()
+    _write_text(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
+    _write_text(folder / DONE, json.dumps(sizes | {RECORD: (folder / RECORD).stat().st_size}, indent=1) + "\n")
     return Run(folder, record)
 
 

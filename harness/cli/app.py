@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from harness import __version__
-from harness.cli import bench, data, doctor, methods, report, run, tables
+from harness.cli import bench, data, doctor, methods, report, run, sweep, tables
 from harness.errors import DataError, HarnessError, UsageError
 from results.errors import ResultsError
 
@@ -31,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", epilog=run.EXAMPLES)(run.run)
+app.add_typer(sweep.app, name="sweep", help=sweep.sweep.__doc__, epilog=sweep.EXAMPLES)
 app.command("table", epilog=tables.TABLE_EXAMPLES)(tables.table)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("ls", epilog=tables.LS_EXAMPLES)(tables.ls)

@@ -72,6 +72,7 @@ def _cell(result: CellResult) -> dict[str, Any]:
         "seed": cell.seed,
         "config": cell.config_digest,
         "folder": str(result.folder),
+        "trials": cell.trials,
         "status": result.outcome.status,
         "error": result.outcome.error,
     }

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def watched(budget: int) -> Iterator[Watch]:
-    """What hears of a search of `budget` trials and shows it while the block lasts."""
+def watched() -> Iterator[Watch]:
+    """What hears of a search and shows it while the block lasts."""
     console = Console(stderr=True, highlight=False)
     jobs = Jobs({}, 0, frozenset())
     live = bars_on(console) if console.is_terminal else None

@@ -1,0 +1,110 @@
+"""What `harness sweep` prints of stored studies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from harness.cli.data import plain_grid
+from harness.cli.sweep_progress import shown
+from harness.methods import method_named
+from results.panels import duration
+from sweeps.study import MIN_FOR_IMPORTANCE, StudySummary, cost_of, importances, note_of, state_of
+from sweeps.trials import RECALL
+
+
+def described(study: StudySummary) -> dict[str, Any]:
+    """A study as plain JSON."""
+    best = study.best
+    return {
+        "name": study.name,
+        "method": study.sweep.method,
+        "dataset": study.sweep.dataset,
+        "trials": study.budget,
+        "ended": study.ended,
+        "counts": study.counts,
+        "epochs": study.epochs,
+        "seconds": study.seconds,
+        "peak_memory_mb": study.peak_memory_mb,
+        "best": best
+        and {
+            "number": best.number,
+            "NDCG@10": best.value,
+            "Recall@10": best.user_attrs.get(RECALL),
+            "params": best.params,
+        },
+    }
+
+
+def studies_table(studies: Sequence[StudySummary]) -> RenderableType:
+    """A row per study: what its trials came to, what they cost, and the best of them."""
+    grid = plain_grid("Study", "Method", "Trials", "Complete", "Pruned", "Failed", "Epochs", "Time", "Memory", "Best")
+    for study in studies:
+        counts, best = study.counts, study.best
+        grid.add_row(
+            study.name,
+            method_named(study.sweep.method).title,
+            f"{study.ended}/{study.budget}",
+            *(str(counts[state]) for state in ("complete", "pruned", "failed")),
+            f"{study.epochs:,}",
+            duration(study.seconds),
+            f"{study.peak_memory_mb:,.0f} MiB",
+            "" if best is None else f"{best.value:.4f}",
+        )
+    note = Text("Best: validation NDCG@10. Time: of all trials' processes. The test split was not read.", "dim")
+    return Group(grid, note)
+
+
+def study_panel(study: StudySummary) -> RenderableType:
+    """A study's head, its trials, importances and cost."""
+    sweep = study.sweep
+    head = (
+        f"{study.name}\n{method_named(sweep.method).title} on {sweep.dataset}, preset {sweep.preset}, recipe "
+        f"{sweep.recipe}, seed {sweep.seed}; sampler {sweep.sampler}, pruner {sweep.pruner}; "
+        f"{study.ended} of {study.budget} trials ended\n"
+    )
+    return Group(Text(head), trials_table(study), Text(), _importances(study), _cost(study))
+
+
+def trials_table(study: StudySummary) -> RenderableType:
+    """A row per trial; the best one is bold, and what a pruned one reached last is shown too."""
+    fields = list(study.sweep.space.fields)
+    grid = plain_grid("#", "State", "NDCG@10", *fields, "Epochs", "Time", "Note")
+    for trial in study.trials:
+        is_best = study.best is not None and trial.number == study.best.number
+        cost = cost_of(trial)
+        cells = [
+            str(trial.number),
+            state_of(trial),
+            "" if trial.value is None else f"{trial.value:.4f}",
+            *(shown(trial.params[name]) if name in trial.params else "" for name in fields),
+            str(int(cost["epochs"])),
+            duration(cost["seconds"]),
+            note_of(trial),
+        ]
+        style = "bold" if is_best else "" if state_of(trial) == "complete" else "dim"
+        grid.add_row(*[Text(cell, style) for cell in cells])
+    return grid
+
+
+def _importances(study: StudySummary) -> Text:
+    found = importances(study)
+    if not found:
+        return Text(
+            f"Importance of the fields: not told; it takes {MIN_FOR_IMPORTANCE} complete trials or more that differ.",
+            "dim",
+        )
+    listed = ", ".join(f"{name} {share:.0%}" for name, share in found.items())
+    few = f" From {study.counts['complete']} complete trials, so take it as a hint." if study.ended < 30 else ""
+    return Text(f"Importance of the fields: {listed} (PED-ANOVA).{few}")
+
+
+def _cost(study: StudySummary) -> Text:
+    counts = ", ".join(f"{number} {state}" for state, number in study.counts.items() if number)
+    return Text(
+        f"Cost: {counts or 'no trial'}; {study.epochs:,} epochs, {duration(study.seconds)} of processes, peak memory "
+        f"{study.peak_memory_mb:,.0f} MiB."
+    )
