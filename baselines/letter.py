@@ -98,6 +98,7 @@ METHOD = Method(
     config=LETTERConfig,
     fit=fit,
     is_distributed=True,
+    version=2,
     load=load,
     needs=needs,
     presets={

@@ -84,6 +84,7 @@ METHOD = Method(
     config=ETEGRecConfig,
     fit=fit,
     is_distributed=True,
+    version=2,
     load=load,
     needs=needs,
     presets={"paper": PAPER, "lite": LITE},

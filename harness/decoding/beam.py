@@ -127,8 +127,8 @@ def recommend_by_codes(
     model.eval()
     with torch.inference_mode():
         for rows in chunks:
-            encoded = model.encode(model.padded(histories.take(rows)), codes_NL)
-            beams = beam_search(model, *encoded, num_beams=num_beams, trie=trie if constrained else None)
+            encoded = model.encode(histories.take(rows), codes_NL)
+            beams = beam_search(model, *encoded.padded(), num_beams=num_beams, trie=trie if constrained else None)
             items_BR, scores_BR = rank_items(beams, trie, k)
             items[rows], scores[rows] = items_BR.cpu().numpy(), scores_BR.cpu().numpy()
     model.train(was_training)

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from harness.data.dataset import Sequences
+from harness.nn.ragged import Ragged
 from harness.nn.t5 import Decoder, Encoder, T5Config
 
-GROUP_TOKENS = 2048  # encoder tokens run at once: temporaries of this size stay in a CPU's cache
+CHUNK_TOKENS = 2048  # encoder tokens run at once: temporaries of this size stay in a CPU's cache
 
 
 class GeneratorOutput(NamedTuple):
@@ -31,14 +32,22 @@ class GeneratorOutput(NamedTuple):
 class EncodedHistories(NamedTuple):
     """Histories as the decoder reads them."""
 
-    states_BSD: Tensor  # S counts tokens here, L an item
-    mask_BS: Tensor  # bool, True at tokens
+    states_ND: Tensor  # N tokens of all histories
+    rows: Ragged
+
+    def padded(self) -> tuple[Tensor, Tensor]:
+        """States (B, S, D), S being the tokens of the longest history, and a mask (B, S), True at tokens."""
+        lengths_B = torch.from_numpy(self.rows.lengths).to(self.states_ND.device)
+        mask_BS = torch.arange(self.rows.longest, device=lengths_B.device) < lengths_B[:, None]
+        states_BSD = self.states_ND.new_zeros(*mask_BS.shape, self.states_ND.shape[1])
+        states_BSD[mask_BS] = self.states_ND
+        return states_BSD, mask_BS
 
 
 def length_groups(lengths: np.ndarray, max_tokens: int) -> Iterator[np.ndarray]:
     """Row numbers of each group: rows of like length, together at most `max_tokens` padded tokens (or one row).
 
-    Longest rows first; every row is in one group. A ragged batch run group by group is hardly padded.
+    Longest rows first; every row is in one group.
     """
     order = np.argsort(-lengths, kind="stable")
     start = 0
@@ -46,6 +55,13 @@ def length_groups(lengths: np.ndarray, max_tokens: int) -> Iterator[np.ndarray]:
         size = max(1, max_tokens // max(1, int(lengths[order[start]])))
         yield order[start : start + size]
         start += size
+
+
+def token_chunks(lengths: np.ndarray, max_tokens: int) -> Iterator[np.ndarray]:
+    """Row numbers of each chunk: rows of like length, together about `max_tokens` tokens, longest rows first."""
+    order = np.argsort(-lengths, kind="stable")
+    chunk_of_row = np.cumsum(lengths[order]) // max_tokens
+    yield from np.split(order, np.flatnonzero(np.diff(chunk_of_row)) + 1)
 
 
 class CodeSeq2Seq(nn.Module):
@@ -96,18 +112,16 @@ class CodeSeq2Seq(nn.Module):
         target_codes_BL: Tensor,
         codes_NL: Tensor,
         *,
-        max_tokens: int = GROUP_TOKENS,
+        max_tokens: int = CHUNK_TOKENS,
     ) -> GeneratorOutput:
-        """Logits under teacher forcing and the pooled states, by groups of like length, in the batch's order.
+        """Logits under teacher forcing and the pooled states, by chunks of like length, in the batch's order.
 
-        `codes_NL` is (N + 1, L) int64, row 0 for padding. The groups only save padding: their outputs are put
+        `codes_NL` is (N + 1, L) int64, row 0 for padding. Chunks keep temporaries small: their outputs are put
         together again, so that losses may compare all rows of the batch.
         """
-        groups = list(length_groups(histories.lengths * self.num_levels, max_tokens))
-        outputs = [
-            self.forward_padded(self.padded(histories.take(rows)), target_codes_BL[rows], codes_NL) for rows in groups
-        ]
-        place = torch.from_numpy(np.argsort(np.concatenate(groups))).to(codes_NL.device)
+        chunks = list(token_chunks(histories.lengths * self.num_levels, max_tokens))
+        outputs = [self.forward_chunk(histories.take(rows), target_codes_BL[rows], codes_NL) for rows in chunks]
+        place = torch.from_numpy(np.argsort(np.concatenate(chunks))).to(codes_NL.device)
         logits, pooled, bos = zip(*outputs, strict=True)
         return GeneratorOutput(
             tuple(torch.cat(level)[place] for level in zip(*logits, strict=True)),
@@ -115,34 +129,31 @@ class CodeSeq2Seq(nn.Module):
             torch.cat(bos)[place],
         )
 
-    def forward_padded(self, items_BS: Tensor, target_codes_BL: Tensor, codes_NL: Tensor) -> GeneratorOutput:
-        """The same for one padded batch of item ids (0 is padding), whatever its lengths."""
-        encoded = self.encode(items_BS, codes_NL)
+    def forward_chunk(self, histories: Sequences, target_codes_BL: Tensor, codes_NL: Tensor) -> GeneratorOutput:
+        """The same for histories that run at once."""
+        encoded = self.encode(histories, codes_NL)
         states_BLD = self.teacher_forced(encoded, target_codes_BL)
-        mask_BS = encoded.mask_BS.to(encoded.states_BSD.dtype)
-        pooled_BD = torch.einsum("bsd,bs->bd", encoded.states_BSD, mask_BS) / mask_BS.sum(1, keepdim=True)
+        lengths_B = torch.from_numpy(encoded.rows.lengths).to(codes_NL.device)
+        pooled_BD = torch.segment_reduce(encoded.states_ND, "mean", lengths=lengths_B)
         logits = tuple(self.logits_at(states_BLD[:, level], level) for level in range(self.num_levels))
         return GeneratorOutput(logits, pooled_BD, states_BLD[:, 0])
 
-    def encode(self, items_BS: Tensor, codes_NL: Tensor) -> EncodedHistories:
-        """Encoder states of the codes of a padded batch of item ids (0 is padding)."""
-        offsets_L = torch.tensor(self.offsets, device=codes_NL.device)
-        tokens_BSL = (codes_NL[items_BS] + offsets_L).masked_fill((items_BS == 0)[..., None], self.bos)
-        mask_BS = (items_BS > 0).repeat_interleave(self.num_levels, dim=1)
-        states_BSD = self.encoder(self.tokens(tokens_BSL.flatten(1)), padding_bias(mask_BS))
-        return EncodedHistories(states_BSD, mask_BS)
+    def encode(self, histories: Sequences, codes_NL: Tensor) -> EncodedHistories:
+        """Encoder states of the codes of histories, each of which has at least one item."""
+        device = codes_NL.device
+        offsets_L = torch.tensor(self.offsets, device=device)
+        tokens_NL = codes_NL[torch.from_numpy(histories.items).to(device)] + offsets_L
+        rows = Ragged.of(histories.lengths * self.num_levels, device)
+        return EncodedHistories(self.encoder(self.tokens(tokens_NL.flatten()), rows), rows)
 
     def teacher_forced(self, encoded: EncodedHistories, target_codes_BL: Tensor) -> Tensor:
         """(B, L, D) decoder states at BOS, c1, .., c(L-1); position l predicts level l."""
         offsets_L = torch.tensor(self.offsets, device=target_codes_BL.device)
         inputs_BL = (target_codes_BL + offsets_L).roll(1, dims=1)
         inputs_BL[:, 0] = self.bos
-        memory = self.decoder.memory(encoded.states_BSD)
-        return self.decoder(self.tokens(inputs_BL), memory, padding_bias(encoded.mask_BS))
-
-    def padded(self, histories: Sequences) -> Tensor:
-        """(B, S) item ids of ragged histories on the model's device, right-padded with 0."""
-        return torch.from_numpy(histories.padded()).to(self.tokens.weight.device)
+        rows = encoded.rows.with_width(self.num_levels)
+        states_ND = self.decoder(self.tokens(inputs_BL.flatten()), rows, encoded.states_ND, encoded.rows)
+        return states_ND.view(*inputs_BL.shape, -1)
 
 
 def padding_bias(mask_BS: Tensor) -> Tensor | None:

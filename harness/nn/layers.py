@@ -1,8 +1,9 @@
 """Small layers with little memory traffic: 8-bit dropout masks, RMS norm, the feed-forward nonlinearity.
 
 On a CPU `torch.dropout` draws a 24-bit float and keeps it for every element, which is a third of the time of a
-training step at this project's sizes. The layers here draw one byte per element instead, keep one boolean, and
-write in place where autograd allows it.
+training step at this project's sizes. The layers here draw one byte per element instead, keep one byte, and write in
+place where autograd allows it. Masks are numbers, not booleans: torch compares bytes, and multiplies by booleans, one
+by one, but clamps bytes, and turns them into floats, many at a time (4 to 20 times faster at a million elements).
 """
 
 from typing import Any
@@ -20,11 +21,18 @@ def quantised(rate: float) -> float:
 
 
 def keep_mask(shape: torch.Size, rate: float, device: torch.device) -> Tensor:
-    """A boolean mask of `shape`, True with probability 1 - quantised(rate), from torch's default generator."""
+    """A uint8 mask of `shape`, 1 with probability 1 - quantised(rate), else 0, from torch's default generator."""
     count = shape.numel()
     words = torch.empty((count + 7) // 8, dtype=torch.int64, device=device)
     words.random_(-(2**63), None)  # all 64 bits, eight masks a draw
-    return words.view(torch.uint8)[:count].view(shape) >= round(rate * LEVELS)
+    first_kept = round(rate * LEVELS)
+    kept = words.view(torch.uint8)[:count].view(shape)
+    return kept.clamp_(first_kept - 1, first_kept).sub_(first_kept - 1)
+
+
+def masked(x: Tensor, mask: Tensor) -> Tensor:
+    """x * mask for a mask of bytes."""
+    return mask.to(x.dtype).mul_(x)
 
 
 class _Dropout(torch.autograd.Function):
@@ -33,12 +41,12 @@ class _Dropout(torch.autograd.Function):
         kept = keep_mask(x.shape, rate, x.device)
         ctx.save_for_backward(kept)
         ctx.scale = 1 / (1 - quantised(rate))
-        return (x * kept).mul_(ctx.scale)
+        return masked(x, kept).mul_(ctx.scale)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
-        return (grads[0] * kept).mul_(ctx.scale), None
+        return masked(grads[0], kept).mul_(ctx.scale), None
 
 
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
@@ -53,7 +61,7 @@ class _ReluDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rate: float) -> Tensor:
         ctx.mark_dirty(x)
-        x.relu_().mul_(keep_mask(x.shape, rate, x.device))
+        x.relu_().mul_(keep_mask(x.shape, rate, x.device).to(x.dtype))
         ctx.save_for_backward(x)
         return x
 

@@ -1,8 +1,11 @@
 """Pre-norm T5 (v1.0) encoder and decoder stacks (METHODS B.0).
 
-Shape legend: B batch, S encoder positions, Q query positions, T key positions, D model width, H heads, E head width,
-I = H * E inner width, R rows of a decoding cache, W beams.
-A bias that is added to attention scores broadcasts to (B, H, Q, T).
+Whole sequences run ragged: their tokens lie one after another in flat tensors (`harness.nn.ragged`). Decoding runs one
+position of many beams at a time, from a cache.
+
+Shape legend: B batch, N tokens of all sequences, S encoder positions, Q query positions, T key positions, D model
+width, H heads, E head width, I = H * E inner width, R rows of a decoding cache, W beams.
+A bias that is added to a decoding step's attention scores broadcasts to (B, H, Q, T).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from torch.nn import functional as F
 
 from harness.config import Config
 from harness.nn.layers import RMSNorm, dropout, relu_linear
+from harness.nn.ragged import Ragged, attention
 
 
 class T5Config(Config):
@@ -112,13 +116,12 @@ def split_heads(x_BTI: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]
     return x_BTI.view(batch, length, parts, num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def attend(q_BHQE: Tensor, memory: KeysValues, biases: list[Tensor], rate: float, training: bool) -> Tensor:
-    """(B, Q, H * E): softmax(q kᵀ + biases) v, unscaled, with dropout on the probabilities."""
+def attend(q_BHQE: Tensor, memory: KeysValues, biases: list[Tensor]) -> Tensor:
+    """(B, Q, H * E): softmax(q kᵀ + biases) v, unscaled; a step of decoding, so without dropout."""
     scores_BHQT = q_BHQE @ memory.keys_BHTE.transpose(-1, -2)
     for bias in biases:
         scores_BHQT += bias
-    probs_BHQT = dropout(scores_BHQT.softmax(-1), rate, training)
-    return (probs_BHQT @ memory.values_BHTE).transpose(1, 2).flatten(2)
+    return (scores_BHQT.softmax(-1) @ memory.values_BHTE).transpose(1, 2).flatten(2)
 
 
 class SelfAttention(nn.Module):
@@ -132,26 +135,25 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(config.d_model, 3 * inner, bias=False)
         self.out = nn.Linear(inner, config.d_model, bias=False)
 
-    def forward(self, x_BQD: Tensor, biases: list[Tensor]) -> Tensor:
+    def forward(self, x_ND: Tensor, rows: Ragged, bias_HQT: Tensor) -> Tensor:
         """x + dropout(attention)."""
-        q_BHQE, memory = self.project(x_BQD)
-        return self.mix(x_BQD, q_BHQE, memory, biases)
+        mixed_NI = attention(
+            self.norm.linear(x_ND, self.qkv),
+            None,
+            bias_HQT,
+            queries=rows,
+            keys=rows,
+            num_heads=self.num_heads,
+            rate=self.rate if self.training else 0.0,
+        )
+        return x_ND + dropout(self.out(mixed_NI), self.rate, self.training)
 
     def step(self, x_RQD: Tensor, biases: list[Tensor], past: Past | None) -> tuple[Tensor, Past]:
         """x + attention to the past and to itself, and the grown past."""
-        q_RHQE, new = self.project(x_RQD)
-        past = Past.of(new) if past is None else past.grown(Past.of(new))
-        return self.mix(x_RQD, q_RHQE, past.memory(), biases), past
-
-    def project(self, x_BQD: Tensor) -> tuple[Tensor, KeysValues]:
-        """The queries (B, H, Q, E), and the keys and values, of the normed input."""
-        queries, keys, values = split_heads(self.norm.linear(x_BQD, self.qkv), 3, self.num_heads)
-        return queries, KeysValues(keys, values)
-
-    def mix(self, x_BQD: Tensor, q_BHQE: Tensor, memory: KeysValues, biases: list[Tensor]) -> Tensor:
-        """x + dropout(what the queries read from the memory)."""
-        mixed_BQI = attend(q_BHQE, memory, biases, self.rate, self.training)
-        return x_BQD + dropout(self.out(mixed_BQI), self.rate, self.training)
+        queries, keys, values = split_heads(self.norm.linear(x_RQD, self.qkv), 3, self.num_heads)
+        new = Past.of(KeysValues(keys, values))
+        past = new if past is None else past.grown(new)
+        return x_RQD + self.out(attend(queries, past.memory(), biases)), past
 
 
 class CrossAttention(nn.Module):
@@ -166,15 +168,27 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(config.d_model, 2 * inner, bias=False)
         self.out = nn.Linear(inner, config.d_model, bias=False)
 
+    def forward(self, x_ND: Tensor, rows: Ragged, states_ND: Tensor, state_rows: Ragged) -> Tensor:
+        """x + dropout(attention); `states_ND` are the encoder's, each row of `x_ND` reads the same row of them."""
+        mixed_NI = attention(
+            self.norm.linear(x_ND, self.q),
+            self.kv(states_ND),
+            None,
+            queries=rows,
+            keys=state_rows,
+            num_heads=self.num_heads,
+            rate=self.rate if self.training else 0.0,
+        )
+        return x_ND + dropout(self.out(mixed_NI), self.rate, self.training)
+
     def memory(self, states_BSD: Tensor) -> KeysValues:
-        """Keys and values of the encoder states, to be computed once and read by every query."""
+        """Keys and values of the encoder states, to be computed once and read by every step."""
         return KeysValues(*split_heads(self.kv(states_BSD), 2, self.num_heads))
 
-    def forward(self, x_BQD: Tensor, memory: KeysValues, biases: list[Tensor]) -> Tensor:
-        """x + dropout(attention)."""
+    def step(self, x_BQD: Tensor, memory: KeysValues, biases: list[Tensor]) -> Tensor:
+        """x + attention."""
         (query,) = split_heads(self.norm.linear(x_BQD, self.q), 1, self.num_heads)
-        mixed = attend(query, memory, biases, self.rate, self.training)
-        return x_BQD + dropout(self.out(mixed), self.rate, self.training)
+        return x_BQD + self.out(attend(query, memory, biases))
 
 
 class FeedForward(nn.Module):
@@ -201,9 +215,9 @@ class EncoderLayer(nn.Module):
         self.attention = SelfAttention(config)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, x_BSD: Tensor, biases: list[Tensor]) -> Tensor:
-        """(B, S, D)."""
-        return self.feed_forward(self.attention(x_BSD, biases))
+    def forward(self, x_ND: Tensor, rows: Ragged, bias_HQT: Tensor) -> Tensor:
+        """(N, D)."""
+        return self.feed_forward(self.attention(x_ND, rows, bias_HQT))
 
 
 class DecoderLayer(nn.Module):
@@ -215,12 +229,10 @@ class DecoderLayer(nn.Module):
         self.cross_attention = CrossAttention(config)
         self.feed_forward = FeedForward(config)
 
-    def forward(
-        self, x_BQD: Tensor, self_biases: list[Tensor], cross: KeysValues, cross_biases: list[Tensor]
-    ) -> Tensor:
-        """(B, Q, D): all positions of B sequences."""
-        x_BQD = self.attention(x_BQD, self_biases)
-        return self.feed_forward(self.cross_attention(x_BQD, cross, cross_biases))
+    def forward(self, x_ND: Tensor, rows: Ragged, bias_HQT: Tensor, states_ND: Tensor, state_rows: Ragged) -> Tensor:
+        """(N, D): all positions of all sequences."""
+        x_ND = self.attention(x_ND, rows, bias_HQT)
+        return self.feed_forward(self.cross_attention(x_ND, rows, states_ND, state_rows))
 
     def step(
         self,
@@ -236,7 +248,7 @@ class DecoderLayer(nn.Module):
         user, so the user's keys and values are never copied.
         """
         x_R1D, past = self.attention.step(x_BWD.flatten(0, 1)[:, None], self_biases, past)
-        return self.feed_forward(self.cross_attention(x_R1D.view_as(x_BWD), cross, cross_biases)), past
+        return self.feed_forward(self.cross_attention.step(x_R1D.view_as(x_BWD), cross, cross_biases)), past
 
 
 class Encoder(nn.Module):
@@ -249,15 +261,13 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.norm = RMSNorm(config.d_model)
 
-    def forward(self, x_BSD: Tensor, padding_bias: Tensor | None) -> Tensor:
-        """(B, S, D); `padding_bias` (B, 1, 1, S) is 0 at tokens and -inf at padding, None where nothing is padded."""
-        biases = [self.bias(0, x_BSD.shape[1])]
-        if padding_bias is not None:
-            biases.append(padding_bias)
-        x_BSD = dropout(x_BSD, self.rate, self.training)
+    def forward(self, x_ND: Tensor, rows: Ragged) -> Tensor:
+        """(N, D)."""
+        bias_HQT = self.bias(0, rows.longest)[0]
+        x_ND = dropout(x_ND, self.rate, self.training)
         for layer in self.layers:
-            x_BSD = layer(x_BSD, biases)
-        return dropout(self.norm(x_BSD), self.rate, self.training)
+            x_ND = layer(x_ND, rows, bias_HQT)
+        return dropout(self.norm(x_ND), self.rate, self.training)
 
 
 class Decoder(nn.Module):
@@ -278,16 +288,15 @@ class Decoder(nn.Module):
         """Each layer's cross-attention keys and values."""
         return [layer.cross_attention.memory(states_BSD) for layer in self.blocks()]
 
-    def forward(self, x_BQD: Tensor, memory: list[KeysValues], padding_bias: Tensor | None) -> Tensor:
-        """(B, Q, D): the state of every position, each seeing itself and the positions before it."""
-        length = x_BQD.shape[1]
-        future = torch.full((length, length), -math.inf, device=x_BQD.device, dtype=x_BQD.dtype).triu(1)
-        self_biases = [self.bias(0, length) + future]
-        cross_biases = [] if padding_bias is None else [padding_bias]
-        x_BQD = dropout(x_BQD, self.rate, self.training)
-        for layer, cross in zip(self.layers, memory, strict=True):
-            x_BQD = layer(x_BQD, self_biases, cross, cross_biases)
-        return dropout(self.norm(x_BQD), self.rate, self.training)
+    def forward(self, x_ND: Tensor, rows: Ragged, states_ND: Tensor, state_rows: Ragged) -> Tensor:
+        """(N, D): the state of every position, each seeing itself and the positions before it."""
+        length = rows.longest
+        future_QT = torch.full((length, length), -math.inf, device=x_ND.device).triu(1)
+        bias_HQT = self.bias(0, length)[0] + future_QT
+        x_ND = dropout(x_ND, self.rate, self.training)
+        for layer in self.layers:
+            x_ND = layer(x_ND, rows, bias_HQT, states_ND, state_rows)
+        return dropout(self.norm(x_ND), self.rate, self.training)
 
     def step(
         self,

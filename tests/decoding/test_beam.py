@@ -14,6 +14,7 @@ from harness.decoding.beam import Beams, beam_search, rank_items, recommend_by_c
 from harness.decoding.trie import Trie
 from harness.errors import UsageError
 from harness.nn.code_seq2seq import CodeSeq2Seq, EncodedHistories
+from harness.nn.ragged import Ragged
 from harness.nn.t5 import T5Config
 from harness.nn.transformers_twin import transformers_twin
 
@@ -53,16 +54,16 @@ def histories() -> Sequences:
 @pytest.fixture(scope="module")
 def encoded(model, histories, codes_NL) -> EncodedHistories:
     with torch.inference_mode():
-        return model.encode(torch.from_numpy(histories.padded()), codes_NL)
+        return model.encode(histories, codes_NL)
 
 
 @torch.inference_mode()
 def exhaustive_scores(model: CodeSeq2Seq, encoded: EncodedHistories, sequences_NL: Tensor) -> Tensor:
     """(B, N): the log-probability of each sequence for each user, without cache, trie or beam."""
     scores = []
-    for states_SD, mask_S in zip(*encoded, strict=True):
-        one_user = EncodedHistories(states_SD.expand(len(sequences_NL), -1, -1), mask_S.expand(len(sequences_NL), -1))
-        states_NLD = model.teacher_forced(one_user, sequences_NL)
+    for states_SD in encoded.states_ND.split(encoded.rows.lengths.tolist()):
+        rows = Ragged.of(np.full(len(sequences_NL), len(states_SD)), states_SD.device)
+        states_NLD = model.teacher_forced(EncodedHistories(states_SD.repeat(len(sequences_NL), 1), rows), sequences_NL)
         per_level = [
             model.logits_at(states_NLD[:, level], level).log_softmax(-1).gather(1, sequences_NL[:, level, None])
             for level in range(len(SIZES))
@@ -102,7 +103,7 @@ def test_beams_and_scores_equal_those_of_transformers_generate(
     history_tokens = (codes_NL[items_BS] + offsets).flatten(1)
     expected = transformers_twin(model).generate(
         input_ids=history_tokens,
-        attention_mask=encoded.mask_BS.long(),
+        attention_mask=encoded.padded()[1].long(),
         num_beams=num_beams,
         num_return_sequences=num_beams,
         max_new_tokens=len(SIZES),
@@ -113,7 +114,7 @@ def test_beams_and_scores_equal_those_of_transformers_generate(
         return_dict_in_generate=True,
         output_scores=True,
     )
-    beams = beam_search(model, *encoded, num_beams=num_beams, trie=trie if constrained else None)
+    beams = beam_search(model, *encoded.padded(), num_beams=num_beams, trie=trie if constrained else None)
     expected_codes = (expected.sequences[:, 1:] - offsets).view(len(histories), num_beams, -1)
     assert torch.equal(beams.codes_BWL, expected_codes)
     if num_beams > 1:
@@ -122,7 +123,7 @@ def test_beams_and_scores_equal_those_of_transformers_generate(
 
 
 def test_full_width_search_with_the_trie_is_the_exhaustive_ranking_of_all_items(model, codes_NL, encoded, trie):
-    beams = beam_search(model, *encoded, num_beams=NUM_ITEMS, trie=trie)
+    beams = beam_search(model, *encoded.padded(), num_beams=NUM_ITEMS, trie=trie)
     items, scores = rank_items(beams, trie, NUM_ITEMS)
     expected, order = exhaustive_scores(model, encoded, codes_NL[1:]).sort(descending=True)
     assert torch.equal(items, order + 1)
@@ -131,7 +132,7 @@ def test_full_width_search_with_the_trie_is_the_exhaustive_ranking_of_all_items(
 
 def test_full_width_search_without_trie_is_the_exhaustive_ranking_of_all_sequences(model, encoded):
     everything = torch.cartesian_prod(*(torch.arange(size) for size in SIZES))
-    beams = beam_search(model, *encoded, num_beams=len(everything))
+    beams = beam_search(model, *encoded.padded(), num_beams=len(everything))
     expected, order = exhaustive_scores(model, encoded, everything).sort(descending=True)
     torch.testing.assert_close(beams.scores_BW, expected, atol=1e-4, rtol=0)
     assert torch.equal(beams.codes_BWL[:, :20], everything[order[:, :20]])
@@ -139,9 +140,9 @@ def test_full_width_search_without_trie_is_the_exhaustive_ranking_of_all_sequenc
 
 
 def test_cached_scores_equal_those_of_teacher_forcing_without_cache(model, encoded):
-    beams = beam_search(model, *encoded, num_beams=7)
-    for user in range(len(beams.codes_BWL)):
-        alone = EncodedHistories(encoded.states_BSD[user : user + 1], encoded.mask_BS[user : user + 1])
+    beams = beam_search(model, *encoded.padded(), num_beams=7)
+    for user, states_SD in enumerate(encoded.states_ND.split(encoded.rows.lengths.tolist())):
+        alone = EncodedHistories(states_SD, Ragged.of(np.array([len(states_SD)]), states_SD.device))
         expected = exhaustive_scores(model, alone, beams.codes_BWL[user])[0]
         torch.testing.assert_close(beams.scores_BW[user], expected, atol=1e-5, rtol=1e-5)
 
@@ -188,7 +189,7 @@ def test_chunks_of_any_size_recommend_the_same_in_the_order_of_the_users(
     items, scores = recommend_by_codes(
         model, histories, codes_NL, trie, num_beams=8, k=5, constrained=constrained, max_tokens=max_tokens
     )
-    beams = beam_search(model, *encoded, num_beams=8, trie=trie if constrained else None)
+    beams = beam_search(model, *encoded.padded(), num_beams=8, trie=trie if constrained else None)
     expected_items, expected_scores = rank_items(beams, trie, 5)
     np.testing.assert_array_equal(items, expected_items.numpy())
     np.testing.assert_allclose(scores, expected_scores.numpy(), atol=1e-5)

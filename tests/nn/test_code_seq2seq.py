@@ -1,4 +1,4 @@
-"""Oracles: the plain padded path for the grouped one, sums by hand, and invariance to order and padding."""
+"""Oracles: every row alone for rows run together, sums by hand, and invariance to order."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from random_weights import randomised
 from torch.nn import functional as F
 
 from harness.data.dataset import Sequences
-from harness.nn.code_seq2seq import CodeSeq2Seq, GeneratorOutput, length_groups
+from harness.nn.code_seq2seq import CodeSeq2Seq, GeneratorOutput, length_groups, token_chunks
 from harness.nn.t5 import T5Config
 
 SIZES = (8, 6, 5)
@@ -55,29 +55,27 @@ def assert_outputs_close(first: GeneratorOutput, second: GeneratorOutput, atol: 
 
 @pytest.mark.parametrize("max_tokens", [1, 20, 45, 10_000])
 @pytest.mark.parametrize("training", [True, False])
-def test_grouped_forward_has_the_loss_and_every_gradient_of_the_padded_one(codes_NL, histories, max_tokens, training):
+def test_rows_run_together_have_the_loss_and_every_gradient_of_rows_run_alone(
+    codes_NL, histories, max_tokens, training
+):
     model = model_of().train(training)
     target_codes_BL = codes_NL[torch.arange(1, 11)]
-    padded = model.forward_padded(torch.from_numpy(histories.padded()), target_codes_BL, codes_NL)
-    grouped = model(histories, target_codes_BL, codes_NL, max_tokens=max_tokens)
-    assert_outputs_close(grouped, padded)
+    rows = [
+        model.forward_chunk(histories.take(np.array([row])), target_codes_BL[row, None], codes_NL) for row in range(10)
+    ]
+    alone = GeneratorOutput(
+        tuple(torch.cat(level) for level in zip(*(row.logits for row in rows), strict=True)),
+        torch.cat([row.pooled_BD for row in rows]),
+        torch.cat([row.bos_BD for row in rows]),
+    )
+    together = model(histories, target_codes_BL, codes_NL, max_tokens=max_tokens)
+    assert_outputs_close(together, alone)
     parameters = dict(model.named_parameters())
-    expected = torch.autograd.grad(whole_batch_loss(padded, target_codes_BL), parameters.values())
-    actual = torch.autograd.grad(whole_batch_loss(grouped, target_codes_BL), parameters.values())
+    expected = torch.autograd.grad(whole_batch_loss(alone, target_codes_BL), parameters.values())
+    actual = torch.autograd.grad(whole_batch_loss(together, target_codes_BL), parameters.values())
     for name, a, b in zip(parameters, actual, expected, strict=True):
         assert b.abs().max() > 0, name
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
-
-
-def test_more_padding_changes_nothing(codes_NL, histories):
-    model = model_of().eval()
-    target_codes_BL = codes_NL[torch.arange(1, 11)]
-    items_BS = torch.from_numpy(histories.padded())
-    wider_BS = F.pad(items_BS, (0, 7))
-    assert_outputs_close(
-        model.forward_padded(wider_BS, target_codes_BL, codes_NL),
-        model.forward_padded(items_BS, target_codes_BL, codes_NL),
-    )
 
 
 def test_batch_order_changes_nothing(codes_NL, histories):
@@ -94,9 +92,8 @@ def test_batch_order_changes_nothing(codes_NL, histories):
 
 def test_pooled_state_is_the_mean_over_the_tokens_of_the_history(codes_NL, histories):
     model = model_of().eval()
-    items_BS = torch.from_numpy(histories.padded())
-    output = model.forward_padded(items_BS, codes_NL[1:11], codes_NL)
-    states_BSD = model.encode(items_BS, codes_NL).states_BSD
+    output = model(histories, codes_NL[1:11], codes_NL)
+    states_BSD, _ = model.encode(histories, codes_NL).padded()
     for row, length in enumerate(histories.lengths):
         torch.testing.assert_close(output.pooled_BD[row], states_BSD[row, : length * 3].mean(0))
 
@@ -140,3 +137,13 @@ def test_training_mode_drops_and_the_same_seed_gives_the_same_bits(codes_NL, his
         outputs.append(model(histories, codes_NL[1:11], codes_NL).logits[0])
     assert torch.equal(outputs[0], outputs[1])
     assert not torch.allclose(outputs[0], outputs[2])
+
+
+@pytest.mark.parametrize("max_tokens", [1, 7, 16, 1000])
+def test_token_chunks_hold_every_row_once_and_overstep_the_budget_by_less_than_a_row(max_tokens):
+    lengths = np.random.default_rng(2).integers(1, 13, 50)
+    chunks = list(token_chunks(lengths, max_tokens))
+    assert sorted(np.concatenate(chunks).tolist()) == list(range(50))
+    for chunk in chunks:
+        assert lengths[chunk].sum() < max_tokens + lengths[chunk].max() or len(chunk) == 1
+    assert np.concatenate([lengths[chunk] for chunk in chunks]).tolist() == sorted(lengths, reverse=True)

@@ -5,6 +5,7 @@ import torch
 from random_weights import randomised
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from harness.data.dataset import Sequences
 from harness.nn.code_seq2seq import CodeSeq2Seq, padding_bias
 from harness.nn.t5 import T5Config, relative_buckets
 from harness.nn.transformers_twin import transformers_twin
@@ -58,6 +59,7 @@ def test_states_and_logits_at_paper_sizes_equal_transformers_with_the_same_weigh
     for row, length in enumerate([40, 1, 7, 23, 40]):
         items_BS[row, length:] = 0
     target_codes_BL = torch.randint(0, 256, (5, 4), generator=generator)
+    histories = Sequences.from_rows([[item for item in row if item] for row in items_BS.tolist()])
 
     offsets = torch.arange(4) * 256
     mask = (items_BS > 0).repeat_interleave(4, dim=1)
@@ -65,11 +67,12 @@ def test_states_and_logits_at_paper_sizes_equal_transformers_with_the_same_weigh
     inputs = torch.cat([torch.full((5, 1), 1024), (target_codes_BL + offsets)[:, :3]], dim=1)
     with torch.no_grad():
         expected = twin(input_ids=tokens, attention_mask=mask.long(), decoder_input_ids=inputs)
-        encoded = model.encode(items_BS, codes_NL)
-        output = model.forward_padded(items_BS, target_codes_BL, codes_NL)
+        states_BSD, mask_BS = model.encode(histories, codes_NL).padded()
+        output = model(histories, target_codes_BL, codes_NL)
 
     assert expected.logits.std() > 0.1  # an output that the comparison can tell from zero
-    torch.testing.assert_close(encoded.states_BSD[mask], expected.encoder_last_hidden_state[mask], atol=1e-4, rtol=0)
+    assert torch.equal(mask_BS, mask)
+    torch.testing.assert_close(states_BSD[mask], expected.encoder_last_hidden_state[mask], atol=1e-4, rtol=0)
     for level in range(4):
         expected_level = expected.logits[:, level, level * 256 : (level + 1) * 256]
         torch.testing.assert_close(output.logits[level], expected_level, atol=1e-4, rtol=0)
