@@ -12,6 +12,7 @@ import typer
 
 from harness.cli import options
 from harness.cli.options import CacheDir, Json, RunsDir, print_json
+from harness.cli.sweep import STUDIES, StorageUrl, StudiesDir, storage_of
 from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, only_dataset
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def report(
     json: Json = False,
     runs_dir: RunsDir = options.RUNS,
     cache_dir: CacheDir = options.CACHE,
+    studies_dir: StudiesDir = STUDIES,
+    storage: StorageUrl = None,
 ) -> None:
     """Write one HTML page with a data set's tables, figures, costs and the commands that make them again."""
     from results.report import Filters, gather, page_of
@@ -49,6 +52,7 @@ def report(
     page = page_of(
         material,
         counts=_counts(material, cache_dir),
+        sweeps=sweep_sections(material, studies_dir, storage),
         reproduction=reproduction_section(material),
     )
     out = out or Path(f"report-{anchor(dataset)}.html")
@@ -61,6 +65,17 @@ def report(
         print(f"wrote {out}", file=sys.stderr)
     if open_:
         webbrowser.open(out.resolve().as_uri())
+
+
+def sweep_sections(material: Material, studies_dir: Path, storage: str | None) -> list[Section]:
+    """The section on the studies of this very data, in a list that is empty where there are none."""
+    from harness.cli.report_sweeps import sweeps_section
+    from sweeps.study import load_studies
+
+    fingerprint = material.groups[0].record.dataset_fingerprint
+    studies = [one for one in load_studies(storage_of(studies_dir, storage)) if one.sweep.fingerprint == fingerprint]
+    section = sweeps_section(studies)
+    return [] if section is None else [section]
 
 
 def reproduction_section(material: Material) -> Section:
@@ -108,7 +123,7 @@ def reproduction_section(material: Material) -> Section:
             "is the row's.",
             f"Not to be had again by a command of this version: {', '.join(doubtful)}; their configs are below.",
         ]
-    if dataset != record.dataset:
+    if dataset.startswith("PATH/TO/"):
         notes.append(f"{dataset}: the file or folder that the data were read from, with the same options for reading.")
     notes.append(f"The data are the same if their fingerprint is {record.dataset_fingerprint}.")
     blocks.append(DataTable("commands", "Command of each row", "Row", columns, tuple(rows), notes=tuple(notes)))

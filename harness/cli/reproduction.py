@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.config import Config
-    from harness.protocols import Ablation, Contract, Method
+    from harness.protocols import Ablation, Method
     from results.schema import RunRecord
     from results.selection import Group
 
@@ -26,13 +26,14 @@ class Command:
     """Arguments of `harness run`; `changes` are the fields that differ from preset and recipe."""
 
     dataset: str
+    protocol: str
     methods: tuple[str, ...]
     ablations: tuple[str, ...]
     seeds: tuple[int, ...]
     preset: str
     recipe: str
     changes: tuple[str, ...]
-    precision: str
+    precision: Precision
     threads: int
     device: str
     is_exact: bool  # the config's digest was computed from these arguments, and is the run's
@@ -40,7 +41,9 @@ class Command:
     def text(self) -> str:
         """The command line."""
         seeds = ",".join(map(str, self.seeds)) + "," * (len(self.seeds) == 1)
-        words = ["harness", "run", "--dataset", self.dataset, "--methods", ",".join(self.methods)]
+        words = ["harness", "run", "--dataset", self.dataset]
+        words += ["--protocol", self.protocol] if self.protocol != "leave-one-out" else []
+        words += ["--methods", ",".join(self.methods)]
         words += ["--ablation", ",".join(self.ablations)] if self.ablations else []
         words += ["--seeds", seeds, "--preset", self.preset, "--recipe", self.recipe]
         words += [word for change in self.changes for word in ("--set", change)]
@@ -56,6 +59,7 @@ def command_for(group: Group, dataset: str) -> Command:
     changes = None if method is None else _changes(method, ablation, record, group.runs[0].config_text())
     command = Command(
         dataset=dataset,
+        protocol=original_of(record.dataset)[1],
         methods=(record.method,),
         ablations=(name,) if name else (),
         seeds=group.seeds,
@@ -91,26 +95,27 @@ def together(groups: Sequence[Group], commands: Sequence[Command]) -> list[Comma
 
 def makes(command: Command, record: RunRecord) -> bool:
     """Whether the command's config for the record's row has the record's digest."""
+    from harness.cli.settings import settings_of
     from harness.cli.values import assignments_of
-    from harness.planning import Cell, Settings, configured, stage_of
+    from harness.planning import Cell, configured, stage_of
     from harness.protocols import Need
 
     method, ablation, _ = _made_by(record)
     if method is None:
         return False
+    original, _ = original_of(record.dataset)
     try:
-        tables = assignments_of(command.changes)
-        contract = _contract(record.recipe, tables.pop("contract", {}))
-        config = ablation.change(
-            configured(method, record.dataset, Settings(record.preset, record.recipe, tables=tables))
+        settings = settings_of(
+            assignments_of(command.changes), record.preset, record.recipe, command.precision, text=None
         )
+        config = ablation.change(configured(method, original, settings))
     except HarnessError:
         return False
-    conditions = {"contract": contract.model_dump(mode="json"), "precision": command.precision}
+    conditions = {"contract": settings.contract.model_dump(mode="json"), "precision": command.precision}
     fit = stage_of(
         Need(record.method, config), dataset=record.dataset_fingerprint, seed=record.seed, conditions=conditions
     )
-    cell = Cell(record.method, ablation, record.seed, config, contract, record.preset, record.recipe, fit)
+    cell = Cell(record.method, ablation, record.seed, config, settings.contract, record.preset, record.recipe, fit)
     return cell.config_digest == record.config_digest
 
 
@@ -143,7 +148,16 @@ def dataset_argument(name: str) -> str:
     """What names the data set again; a place to fill in for a path, since a page names no folder of its maker's."""
     from harness.data.catalog import NAMED
 
-    return name if name in NAMED else f"PATH/TO/{name}"
+    original, _ = original_of(name)
+    return original if original in NAMED else f"PATH/TO/{original}"
+
+
+def original_of(name: str) -> tuple[str, str]:
+    """The data set that one was made from, and the protocol; itself, where it was not made from another."""
+    from harness.data.unseen_users import SUFFIX
+
+    original = name.removesuffix(f"-{SUFFIX}")
+    return original, "leave-one-out" if original == name else SUFFIX
 
 
 def prepared_folder(fingerprint: str, cache_dir: Path) -> Path | None:
@@ -167,8 +181,9 @@ def _changes(method: Method, ablation: Ablation, record: RunRecord, config_toml:
     from harness.config import merged
     from harness.planning import Settings, configured
 
+    original, _ = original_of(record.dataset)
     try:
-        basis = ablation.change(configured(method, record.dataset, Settings(record.preset, record.recipe)))
+        basis = ablation.change(configured(method, original, Settings(record.preset, record.recipe)))
         stored = merged(basis, tomllib.loads(config_toml)[record.method])
     except (HarnessError, tomllib.TOMLDecodeError, KeyError):
         return None
@@ -180,21 +195,12 @@ def _changes(method: Method, ablation: Ablation, record: RunRecord, config_toml:
 
 def _contract_changes(record: RunRecord) -> tuple[str, ...]:
     """The parts of the contract that `harness run` would not take by itself under the run's recipe."""
-    basis = _contract(record.recipe, {}).model_dump(mode="json")
+    from harness.cli.settings import settings_of
+
+    basis = settings_of({}, record.preset, record.recipe, "fp32", text=None).contract.model_dump(mode="json")
     return tuple(
         f"contract.{name}={_spelled(value)}" for name, value in record.contract.items() if basis.get(name) != value
     )
-
-
-def _contract(recipe: str, changes: Mapping[str, Any]) -> Contract:
-    """The contract of `harness run`: the official recipe decodes as each method's authors do."""
-    from harness.config import merged
-    from harness.protocols import Contract
-
-    basis = Contract(decoding="released") if recipe == "official" else Contract()
-    contract = merged(basis, changes, prefix="contract.")
-    assert isinstance(contract, Contract)
-    return contract
 
 
 def _fields(config: Config, prefix: str = "") -> Iterable[tuple[str, Any]]:

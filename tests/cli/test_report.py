@@ -100,6 +100,14 @@ def _row(dataset, cell):
     return (dataset, cell.method, cell.ablation.variant, cell.config_digest, f"seed={cell.seed}")
 
 
+def test_unseen_users_are_asked_for_by_their_protocol(harness, ratings):
+    dataset = load_dataset(open_dataset(Source(str(ratings), protocol="unseen-users"), Path("cache")))
+    plan = make_plan(dataset, method_names=["sasrec"], ablation_names=[], seeds=[0], settings=Settings(preset="paper"))
+    command = command_for(Group((PlannedRun(plan.cells[0], dataset),)), str(ratings))
+    assert command.is_exact
+    assert _planned(harness, command) == {_row("tiny-unseen-users", plan.cells[0])}
+
+
 def test_a_run_that_no_command_of_this_version_gives_is_named_as_such(harness, ratings):
     dataset = load_dataset(open_dataset(Source(str(ratings)), Path("cache")))
     plan = make_plan(dataset, method_names=["markov"], ablation_names=[], seeds=[0], settings=Settings())
