@@ -27,7 +27,7 @@ from harness.planning import Cell, Plan
 from harness.protocols import Contract, FitContext, Recommender, SharesCodes
 from harness.provenance import environment, now, peak_memory_mb
 from harness.stages import Stage, StageStore, full_disk_as_one_line, locked, read_json
-from harness.workers import Job, Observer, Outcome, Send, run_jobs
+from harness.workers import Job, Observer, Outcome, RunJobs, Send, run_jobs
 from results.schema import RunRecord, cases_frame, history_frame, ranks_frame
 from results.store import CASES, DONE, run_folder, write_run
 
@@ -67,8 +67,8 @@ def cell_folder(cell: Cell, dataset_name: str, runs: Path) -> Path:
     return run_folder(runs, dataset_name, cell.method, cell.ablation.variant, cell.config_digest, cell.seed)
 
 
-def run_plan(plan: Plan, place: Place, observer: Observer) -> list[CellResult]:
-    """Computes what the plan's cells still lack; each cell's result, in the plan's order.
+def run_plan(plan: Plan, place: Place, observer: Observer, *, execute: RunJobs = run_jobs) -> list[CellResult]:
+    """Computes what the plan's cells still lack; each cell's result, in the plan's order. `execute` runs the jobs.
 
     What is done is not done again, but for runs that `is_open` names. `StageError` when another process works on one of
     the cells.
@@ -80,7 +80,7 @@ def run_plan(plan: Plan, place: Place, observer: Observer) -> list[CellResult]:
         for cell in open_cells if place.world.is_main else ():
             lock = folders[cell.fit.key] / ".lock"
             locks.enter_context(locked(lock, f"the run '{cell.label}'", wait_seconds=0))
-        outcomes = run_jobs(
+        outcomes = execute(
             same_jobs(plan, jobs_of(open_cells, folders, place), folders, place),
             processes=place.jobs,
             threads=place.threads,
@@ -274,7 +274,9 @@ def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
         assumptions=method.assumptions(cell.config),
         health=health,
     )
-    with full_disk_as_one_line(folder):
+    # A cluster job that outlived its submitter may be writing the same run.
+    lock = locked(fitted.with_name(f"{cell.fit.key}.lock"), f"the run '{cell.label}'", wait_seconds=-1)
+    with full_disk_as_one_line(folder), lock:
         folder.mkdir(parents=True, exist_ok=True)
         for checkpoint in fitted.glob("*.safetensors"):
             link_or_copy(checkpoint, folder / checkpoint.name)

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 from harness.errors import HarnessError
 
 Send = Callable[[Any], None]  # passes a job's message to the parent process
+RunJobs = Callable[..., "dict[str, Outcome]"]  # `run_jobs`, or what has its signature and runs jobs elsewhere
 
 
 @dataclass(frozen=True)

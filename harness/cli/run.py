@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -70,6 +70,25 @@ def run(
     threads: Threads = 1,
     device: Device = "auto",
     precision: Precision = "fp32",
+    executor: Annotated[
+        Literal["local", "submitit"],
+        typer.Option(
+            help="Where jobs run: in processes here, or through submitit on a Slurm cluster (100 at once, or --jobs).",
+            rich_help_panel=options.MACHINE,
+        ),
+    ] = "local",
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Any long option of sbatch: partition=gpu, time=240, gpus=1, mem=16G. Repeatable.",
+            metavar="OPTION=VALUE",
+            rich_help_panel=options.MACHINE,
+        ),
+    ] = None,
+    submitit_cluster: Annotated[
+        Literal["slurm", "local"],
+        typer.Option(help="local: try it without a cluster.", rich_help_panel=options.MACHINE),
+    ] = "slurm",
     runs_dir: RunsDir = options.RUNS,
     cache_dir: CacheDir = options.CACHE,
     format: Format = None,
@@ -102,6 +121,11 @@ def run(
             raise UsageError(
                 f"processes that torchrun started work on one job at a time, but got --jobs {jobs}; leave it out"
             )
+    cluster = None
+    if executor == "submitit":
+        cluster = settings.cluster_of(submitit_cluster, slurm or [], world.size)
+    elif slurm:
+        raise UsageError("--slurm options need a cluster; add --executor submitit, or leave them out")
     source = source_of(
         dataset,
         format=format,
@@ -116,7 +140,7 @@ def run(
     chosen = settings.settings_of(tables, preset or source.preset, recipe, precision, text)
     method_names, ablation_names = _cells(methods, ablation)
     seed_numbers = values.seeds_of(seeds)
-    chosen_device = settings.device_named(device)
+    chosen_device = settings.device_named(device) if cluster is None else settings.device_of(cluster, device)
 
     with world.main_first("data set"), progress.working(f"reading {dataset}"):
         folder = open_dataset(source, cache_dir)
@@ -127,7 +151,7 @@ def run(
         runs=runs_dir,
         device=chosen_device,
         threads=threads,
-        jobs=jobs or (settings.jobs_at_once(threads, chosen_device) if world.size == 1 else 1),
+        jobs=jobs or (settings.jobs_at_once(threads, chosen_device, cluster) if world.size == 1 else 1),
         world=world,
     )
     name = load_dataset(folder).name
@@ -140,7 +164,7 @@ def run(
         return 0
     total = len(estimate.stages_to_compute(plan, place, name)) + len(estimate.open_cells(plan, place, name))
     with progress.observed(plan, total) as observer:
-        results = run_plan(plan, place, observer)
+        results = run_plan(plan, place, observer, execute=settings.execution(cluster))
     return summary.show(name, results, place, ablation=bool(ablation_names), as_json=json)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +12,11 @@ from harness.cli import values
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from harness.executors import Cluster
     from harness.planning import Settings
+    from harness.workers import RunJobs
+
+CLUSTER_JOBS = 100  # in a cluster's queue at once, unless --jobs says otherwise
 
 
 def tables_of(
@@ -56,8 +61,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def jobs_at_once(threads: int, device: str) -> int:
-    """Jobs that fit side by side: as many as have cores on the CPU, one on another device."""
+def jobs_at_once(threads: int, device: str, cluster: Cluster | None = None) -> int:
+    """Jobs that fit side by side: as many as have cores on the CPU, one on another device; on Slurm, many."""
+    if cluster is not None and cluster.kind == "slurm":
+        return CLUSTER_JOBS
     return max(1, cores() // threads) if device == "cpu" else 1
 
 
@@ -72,3 +79,29 @@ def device_named(name: str) -> str:
         usable = ", ".join(kind for kind, is_there in present.items() if is_there)
         raise UsageError(f"--device {name} must be present, but torch sees none; usable here: {usable}")
     return name
+
+
+def cluster_of(kind: Literal["slurm", "local"], texts: Sequence[str], num_processes: int) -> Cluster:
+    """Where jobs are submitted; `UsageError` for options that are not sbatch's."""
+    from harness.executors import Cluster, options_of
+
+    if num_processes > 1:
+        raise UsageError("torchrun's processes work on one job together; leave out torchrun, or --executor submitit")
+    return Cluster(kind, options_of(texts))
+
+
+def device_of(cluster: Cluster, name: str) -> str:
+    """The device of the cluster's jobs, which this machine need not have: a GPU where the options ask for one."""
+    if name == "auto":
+        return "cuda" if cluster.has_gpu else "cpu"
+    if name == "cuda" and not cluster.has_gpu:
+        raise UsageError("--device cuda needs jobs with a GPU; add --slurm gpus=1")
+    return name
+
+
+def execution(cluster: Cluster | None) -> RunJobs:
+    """What runs the jobs."""
+    from harness.executors import run_jobs_submitit
+    from harness.workers import run_jobs
+
+    return run_jobs if cluster is None else partial(run_jobs_submitit, cluster=cluster)
