@@ -3,9 +3,12 @@
 import os
 import platform
 import resource
+import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 PACKAGES = ("etegrec-harness", "torch", "numpy", "polars", "scipy", "scikit-learn", "safetensors", "pydantic")
@@ -23,9 +26,35 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),
+        "cpu": _cpu(),
         "cores": os.cpu_count(),
+        "commit": commit(Path(__file__).resolve().parents[1]),
         "packages": versions,
     }
+
+
+@cache
+def commit(root: Path) -> str:
+    """The commit that is checked out in `root`, with a + where files differ from it; `none` outside of a checkout."""
+    if not (root / ".git").exists():
+        return "none"
+    command = ["git", "-C", str(root), "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
+    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}  # looking must not disturb who commits meanwhile
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return ended.stdout.strip()
+
+
+def _cpu() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def peak_memory_mb() -> float:
