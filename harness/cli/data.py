@@ -90,7 +90,7 @@ def list_(json: Json = False, cache_dir: CacheDir = options.CACHE) -> None:
     if json:
         print_json({"named": list(NAMED), "prepared": prepared})
         return
-    grid = plain_grid("Data set", "Users", "Items", "Interactions", "Prepared in")
+    grid = _grid("Data set", "Users", "Items", "Interactions", "Prepared in")
     for name in NAMED:
         if not any(found["name"] == name for found in prepared):
             grid.add_row(name, "", "", "", Text("not yet", "dim"))
@@ -200,7 +200,7 @@ def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> 
 
     console = Console(highlight=False)
     console.print(Text(found["name"] + (" (synthetic)" if found["synthetic"] else ""), "bold"))
-    grid = plain_grid("", "", heading=False)
+    grid = _grid("", "", heading=False)
     for key, label in LABELS.items():
         if key in found:
             grid.add_row(Text(label, "dim"), Text(_shown(key, found[key])))
@@ -216,7 +216,7 @@ def _shown(key: str, value: float) -> str:
     return f"{value:.2f}" if key == "mean_length" else f"{value:,.0f}"
 
 
-def plain_grid(*headings: str, heading: bool = True) -> Any:
+def _grid(*headings: str, heading: bool = True) -> Any:
     from rich import box
     from rich.table import Table
 

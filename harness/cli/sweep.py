@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -101,7 +101,7 @@ def sweep(
     space: Annotated[
         Path | None,
         typer.Option(
-            help="TOML file, a table per method: field = [values], {low=, high=, log=true} or {low=, high=, step=} "
+            help="TOML file, a table per method: field = \\[values], {low=, high=, log=true} or {low=, high=, step=} "
             "(default: the methods' published grids).",
             metavar="FILE",
             rich_help_panel=SEARCH,
@@ -275,7 +275,7 @@ def planned_sweep(
     plan = make_plan(data, method_names=[space.method], ablation_names=[], seeds=[seed], settings=chosen)
     (cell,) = plan.cells
     space = space.log_uniform() if log_uniform else space
-    tables = {name: dict(table) for name, table in chosen.tables.items()}
+    config = cell.config.model_dump(mode="json")
     made = Sweep(
         method=space.method,
         version=method_named(space.method).version,
@@ -284,9 +284,9 @@ def planned_sweep(
         source={**asdict(source), "metadata": source.metadata and str(source.metadata)},
         preset=chosen.preset,
         recipe=chosen.recipe,
-        tables={name: table for name, table in tables.items() if name == space.method},
+        tables={space.method: _as_held(chosen.tables.get(space.method, {}), config)},
         text=chosen.text_encoder,
-        config=cell.config.model_dump(mode="json"),
+        config=config,
         contract=chosen.contract.model_dump(mode="json"),
         precision=chosen.precision,
         seed=seed,
@@ -298,6 +298,17 @@ def planned_sweep(
     if sampler == "grid":
         next(made.space.points())  # a range that cannot be listed is refused here
     return made, cell
+
+
+def _as_held(table: Mapping[str, Any], config: Mapping[str, Any]) -> values.Table:
+    """The table with its values as the config holds them: `--set` gives texts."""
+    from sweeps.spaces import field_name
+
+    held = {}
+    for key, value in table.items():
+        inner = config[field_name(key)]
+        held[field_name(key)] = _as_held(value, inner) if isinstance(value, Mapping) else inner
+    return held
 
 
 def _named(wanted: str | None, one: Sweep, number: int) -> str:
@@ -499,9 +510,8 @@ def finish(
     code = summary.show(data.name, results, place, ablation=False, as_json=json)
     assert found.best is not None
     print(
-        f"{plan.cells[0].label.partition(',')[0]}: the best of {found.ended} trials, number {found.best.number} with "
-        f"validation NDCG@10 {found.best.value:.4f}",
-        file=sys.stderr,
+        f"\nThe best of {found.ended} trials: number {found.best.number}, validation NDCG@10 {found.best.value:.4f}.",
+        file=sys.stderr if json else sys.stdout,
     )
     return code
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
-from harness.cli.data import plain_grid
 from harness.cli.sweep_progress import shown
 from harness.methods import method_named
 from results.panels import duration
@@ -41,20 +42,23 @@ def described(study: StudySummary) -> dict[str, Any]:
 
 def studies_table(studies: Sequence[StudySummary]) -> RenderableType:
     """A row per study: what its trials came to, what they cost, and the best of them."""
-    grid = plain_grid("Study", "Method", "Trials", "Complete", "Pruned", "Failed", "Epochs", "Time", "Memory", "Best")
+    grid = _grid("Study", "Trials", "Done", "Pruned", "Failed", "Epochs", "Time", "MiB", "Best")
     for study in studies:
         counts, best = study.counts, study.best
         grid.add_row(
             study.name,
-            method_named(study.sweep.method).title,
             f"{study.ended}/{study.budget}",
             *(str(counts[state]) for state in ("complete", "pruned", "failed")),
             f"{study.epochs:,}",
             duration(study.seconds),
-            f"{study.peak_memory_mb:,.0f} MiB",
+            f"{study.peak_memory_mb:,.0f}",
             "" if best is None else f"{best.value:.4f}",
         )
-    note = Text("Best: validation NDCG@10. Time: of all trials' processes. The test split was not read.", "dim")
+    note = Text(
+        "Best: validation NDCG@10. Time: of all trials' processes. MiB: the most that one held. "
+        "The test split was not read.",
+        "dim",
+    )
     return Group(grid, note)
 
 
@@ -72,7 +76,8 @@ def study_panel(study: StudySummary) -> RenderableType:
 def trials_table(study: StudySummary) -> RenderableType:
     """A row per trial; the best one is bold, and what a pruned one reached last is shown too."""
     fields = list(study.sweep.space.fields)
-    grid = plain_grid("#", "State", "NDCG@10", *fields, "Epochs", "Time", "Note")
+    broken = [name.replace(".", ".\n").replace("_", "_\n").rstrip("_\n") for name in fields]
+    grid = _grid("#", "State", "NDCG@10", *broken, "Epochs", "Time", "Note")
     for trial in study.trials:
         is_best = study.best is not None and trial.number == study.best.number
         cost = cost_of(trial)
@@ -108,3 +113,12 @@ def _cost(study: StudySummary) -> Text:
         f"Cost: {counts or 'no trial'}; {study.epochs:,} epochs, {duration(study.seconds)} of processes, peak memory "
         f"{study.peak_memory_mb:,.0f} MiB."
     )
+
+
+def _grid(*headings: str) -> Table:
+    """An empty table; the first and the last column fold where the console is narrow, the numbers between do not."""
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    for place, name in enumerate(headings):
+        is_outer = place in (0, len(headings) - 1)
+        grid.add_column(name, justify="left" if is_outer else "right", no_wrap=not is_outer, overflow="fold")
+    return grid
