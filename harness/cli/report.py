@@ -90,7 +90,6 @@ def reproduction_section(material: Material) -> Section:
         DataTable,
         Download,
         Downloads,
-        Heading,
         Listing,
         Prose,
     )
@@ -134,7 +133,7 @@ def reproduction_section(material: Material) -> Section:
         )
         for group in material.groups
     )
-    blocks += [Heading("Configs"), Downloads("Every field of each row:", files)]
+    blocks.append(Downloads("Config files, with every field of each row:", files))
     return Section("Reproduction", tuple(blocks))
 
 

@@ -208,14 +208,14 @@ def cost_section(material: Material) -> Section:
     stages = [stage for stage in stages if stage not in ("fit", "test")] + [s for s in ("fit", "test") if s in stages]
     columns = (
         *[DataColumn(stage) for stage in stages],
-        *map(DataColumn, ("Total", "Epochs", "Peak memory", "Parameters")),
+        *map(DataColumn, ("Total", "Epochs", "Memory", "Parameters")),
     )
     total = sum(sum(run.record.seconds.values()) for run in material.runs)
     notes = (
         "Seconds of wall-clock time by stage, means over seeds. A stage that several rows share, such as a tokenizer, "
         "was computed once and counts in each of them.",
         f"Sum of all rows and seeds, shared stages counted each time: {duration(total)}.",
-        "Peak memory: the largest of a process, in MiB.",
+        "Memory: the most that a process held, in MiB.",
     )
     rows = tuple(_cost_row(group, stages) for group in material.groups)
     return Section("Cost", (DataTable("cost", "Time, memory and size", "Row", columns, rows, notes=notes),))
@@ -440,7 +440,7 @@ def _cost_row(group: Group, stages: Sequence[str]) -> DataRow:
     cells += [
         _seconds(mean(lambda record: sum(record.seconds.values()))),
         DataCell(f"{epochs:,.0f}", epochs) if epochs else DataCell(UNKNOWN),
-        DataCell(f"{memory:,.0f} MiB", memory),
+        DataCell(f"{memory:,.0f}", memory),
         _count(group.record.num_parameters),
     ]
     return DataRow(full_label(group), tuple(cells))
@@ -513,4 +513,4 @@ def _share(value: float | None) -> DataCell:
 
 
 def _seconds(value: float) -> DataCell:
-    return DataCell(f"{value:,.1f} s", value)
+    return DataCell(f"{value:,.1f}", value)
