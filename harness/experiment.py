@@ -176,6 +176,7 @@ def compute_stage(stage: Stage, place: Place, send: Send) -> None:
             "seconds": seconds_so_far(folder, time.perf_counter() - started),
             "peak_memory_mb": peak_memory_mb(),
             "threads": place.threads,
+            "processes": group_size(stage, place),
             "device": place.device,
             "samples": int(dataset.train.offsets[-1]),
             "created": now(),
@@ -194,6 +195,11 @@ def compute_stage(stage: Stage, place: Place, send: Send) -> None:
 def is_shared(stage: Stage) -> bool:
     """Whether several processes compute the stage together."""
     return "processes" in stage.conditions
+
+
+def group_size(stage: Stage, place: Place) -> int:
+    """How many processes compute the stage."""
+    return place.world.size if is_shared(stage) else 1
 
 
 def group_of(stage: Stage, job: str, place: Place) -> AbstractContextManager[Group]:
@@ -287,7 +293,7 @@ def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
             cases=cases_of(recommender, dataset, cases),
             history=history_frame(histories(fitted)),
             config_toml=to_toml({cell.method: cell.config.model_dump(mode="json")}),
-            env=environment(),
+            env=environment() | {"processes": group_size(cell.fit, place)},
         )
 
 

@@ -23,6 +23,7 @@ import tomli_w
 import torch
 from test_experiment import prepared
 
+from harness.cli.app import app
 from harness.config import merged
 from harness.data.dataset import Dataset
 from harness.distributed import ALONE, World
@@ -161,6 +162,13 @@ def test_what_torchrun_cannot_give_is_refused_in_one_line(monkeypatch: pytest.Mo
         World(1, 2, 1).device("cuda")
 
 
+def test_torchrun_starts_no_command_that_works_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in LAUNCHER.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match="started 'harness ls'"):
+        app(["ls"], standalone_mode=False)
+
+
 class Launched:
     """`torchrun -m harness run` with two processes, whose descendants are known by a mark in their environment."""
 
@@ -247,4 +255,5 @@ def test_torchrun_ends_with_one_line_when_a_process_is_killed_and_goes_on_when_t
     rows = json.loads(history.read_text())
     assert rows[: len(done)] == done  # their seconds too: these epochs ran once, before the kill
     assert [row["epoch"] for row in rows] == list(range(1, SASREC["epochs"] + 1))
+    assert json.loads((history.parent / "stage.json").read_text())["processes"] == 2
     assert len(list(tmp_path.glob("runs/**/ranks.parquet"))) == 1

@@ -50,12 +50,18 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _global_options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks; taken in any place of a command.")] = False,
 ) -> None:
     """Options that stand before a command."""
+    if _is_launched() and context.invoked_subcommand != "run":
+        raise UsageError(
+            f"torchrun must start 'harness run', but started 'harness {context.invoked_subcommand}', which works in "
+            "one process; give the command without torchrun"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -82,9 +88,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code if isinstance(code, int) else OK)
 
 
+def _is_launched() -> bool:
+    """Whether torchrun started this process, with others (`harness.distributed.World`, whose import takes long)."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+
+
 def _is_teller() -> bool:
     """Whether this process tells of a failure: of several that torchrun started, the first one that failed."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not _is_launched():
         return True
     from harness.distributed import World
 
