@@ -17,6 +17,7 @@ from results.report.blocks import (
     DataRow,
     DataTable,
     Facts,
+    Folded,
     Heading,
     Prose,
     as_csv,
@@ -45,6 +46,10 @@ RECIPES = {
 }
 
 PRESET_TUNING = "What was tried for the presets' own values is told in the harness's docs/decisions.md."
+# METHODS F.
+UNKNOWN_OF_THE_PAPER = (
+    "Not known of the paper's numbers: of how many seeds they are means, and how its t-test was paired."
+)
 # METHODS E.4: what others found with the authors' code.
 REPRODUCTIONS = {
     "Scientific": "Independent reproductions with the released code report Recall@10 from 0.0433 to 0.0440 and NDCG@10 "
@@ -107,7 +112,8 @@ def ablation_section(material: Material) -> Section | None:
 
 def slices_section(material: Material) -> Section | None:
     """The overall table for parts of the users; None where runs kept nothing to cut them by."""
-    tables = tuple(_slices_table(table, f"slices-{place}") for place, table in enumerate(material.slices, 1))
+    told = () if material.overall is None else material.overall.table.notes
+    tables = tuple(_slices_table(table, f"slices-{place}", told) for place, table in enumerate(material.slices, 1))
     return Section("Slices of the users", tables) if tables else None
 
 
@@ -184,6 +190,7 @@ def health_section(material: Material) -> Section | None:
                 csv=_quantity_csv(material, "measure/codes_changed"),
             )
         )
+        blocks.append(Folded("Every tokenizer epoch", (_changes_by_epoch(coded),)))
     return Section("Tokenizer health", tuple(blocks))
 
 
@@ -196,6 +203,8 @@ def published_section(material: Material) -> Section | None:
         if any(cell.published is not None for row in board.against_paper.rows for cell in row.cells):
             kind = "overall" if board is material.overall else "ablation"
             blocks.append(_published_table(board.against_paper, kind, material.paper_dataset))
+    if blocks:
+        blocks.append(Prose(UNKNOWN_OF_THE_PAPER))
     if blocks and material.paper_dataset in REPRODUCTIONS:
         blocks.append(Prose(REPRODUCTIONS[material.paper_dataset]))
     return Section("Published numbers", tuple(blocks)) if blocks else None
@@ -285,8 +294,8 @@ def _spread(cell: Cell, unit: Unit) -> str:
     return "" if cell.std is None else f" ± {format_value(cell.std, unit)}"
 
 
-def _slices_table(table: Table, name: str) -> DataTable:
-    """A sliced table; the slices' headings become a column, so that it can be sorted."""
+def _slices_table(table: Table, name: str, told: Sequence[str]) -> DataTable:
+    """A sliced table without the notes `told` before; the slices' headings become a column, so that it can be sorted."""
     rows = tuple(
         DataRow(
             row.label,
@@ -301,8 +310,7 @@ def _slices_table(table: Table, name: str) -> DataTable:
     columns = (DataColumn("Slice", is_number=False), *[DataColumn(column.name) for column in table.columns])
     marked = any(cell.best for row in table.rows for cell in row.cells)
     legend = ("Bold: best of a slice; underlined: second best.",) if marked else ()
-    told_elsewhere = ("Assumption:", "Improvement:")
-    notes = (*legend, *[note for note in table.notes if not note.startswith(told_elsewhere)])
+    notes = (*legend, *[note for note in table.notes if note not in told and not note.startswith("Improvement:")])
     return DataTable(name, table.caption, table.corner, columns, rows, notes=notes, csv=to_csv(table))
 
 
@@ -421,6 +429,25 @@ def _change_row(group: Group, run: Run) -> DataRow | None:
     assert isinstance(mean, float)
     cells = (_count(run.record.seed), _count(len(changed)), _share(changed[0]), _share(mean), _share(changed[-1]))
     return DataRow(full_label(group), cells)
+
+
+def _changes_by_epoch(coded: Sequence[tuple[Group, Run]]) -> DataTable:
+    """A row per run, a column per epoch in which some tokenizer was trained."""
+    shares = {
+        (full_label(group), run.record.seed): dict(
+            run.history().filter(pl.col("quantity") == "measure/codes_changed").select("epoch", "value").iter_rows()
+        )
+        for group, run in coded
+    }
+    epochs = sorted({epoch for by_epoch in shares.values() for epoch in by_epoch})
+    rows = tuple(
+        DataRow(label, (_count(seed), *[_share(by_epoch.get(epoch)) for epoch in epochs]))
+        for (label, seed), by_epoch in shares.items()
+        if by_epoch
+    )
+    columns = (DataColumn("Seed"), *[DataColumn(str(epoch)) for epoch in epochs])
+    caption = "Share of items whose codes changed, by epoch"
+    return DataTable("codes-changed-by-epoch", caption, "Run", columns, rows)
 
 
 def _cost_row(group: Group, stages: Sequence[str]) -> DataRow:

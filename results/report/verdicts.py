@@ -176,9 +176,10 @@ def _reversed_orders(groups: Mapping[str, Group]) -> list[str]:
     for winner in dict.fromkeys(one.first for one in contests):
         real = [one.second for one in contests if one.first == winner and one.is_real]
         chance = [one.second for one in contests if one.first == winner and not one.is_real]
-        parts = [f"{_listed(real)} beyond chance among users"] * bool(real)
-        parts += [f"{_listed(chance)} not beyond chance"] * bool(chance)
-        lines.append(f"{winner} is above {', and '.join(parts)}; in the paper it is below on all three data sets.")
+        for rivals, degree in ((real, "beyond chance among users"), (chance, "though not beyond chance among users")):
+            if rivals:
+                told = f"{winner} is above {_listed(rivals)}, {degree}"
+                lines.append(f"{told}; in the paper it is below on all three data sets.")
     return lines
 
 

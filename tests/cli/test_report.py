@@ -145,3 +145,11 @@ def test_a_report_takes_the_filters_of_a_table(harness):
 
 def test_without_runs_it_says_how_to_make_some(harness):
     assert "harness run" in harness("report").error
+
+
+def test_open_shows_the_written_page(harness, monkeypatch):
+    write_report_runs(Path("runs"))
+    shown = []
+    monkeypatch.setattr("webbrowser.open", shown.append)
+    assert harness("report", "--out", "a b.html", "--open").code == 0
+    assert shown == [Path("a b.html").resolve().as_uri()]

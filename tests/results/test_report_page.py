@@ -173,7 +173,7 @@ def test_what_goes_against_the_paper_is_told_and_what_agrees_is_not(tmp_path):
     """The paper has SASRec below ETEGRec on all data sets, and every variant below it (its Tables 3 and 4)."""
     write_methods(tmp_path / "against")
     told = " ".join(against_paper(gather(tmp_path / "against", "demo")))
-    assert "SASRec is above ETEGRec beyond chance among users; in the paper it is below" in told
+    assert "SASRec is above ETEGRec, beyond chance among users; in the paper it is below" in told
     assert "Popularity" not in told  # the paper has no such row
     assert "No variant is below ETEGRec beyond chance" in told
     for method, title, variant, share in (
