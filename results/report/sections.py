@@ -295,7 +295,7 @@ def _spread(cell: Cell, unit: Unit) -> str:
 
 
 def _slices_table(table: Table, name: str, told: Sequence[str]) -> DataTable:
-    """A sliced table without the notes `told` before; the slices' headings become a column, so that it can be sorted."""
+    """A sliced table without the notes `told` before; the slices' headings become a column, to be sorted by."""
     rows = tuple(
         DataRow(
             row.label,
