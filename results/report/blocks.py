@@ -185,22 +185,29 @@ class DataTable:
 class Picture:
     """A figure: an SVG that stands alone, or the reason why there is none; its data as csv in either case."""
 
-    name: str
+    name: str  # of the csv file, without its ending; unique on a page
     caption: str
-    description: str  # for readers who do not see it
     svg: str | None
     csv: str
+    notes: tuple[str, ...] = ()
     why_missing: str = ""
 
     def html(self) -> Html:
         """A <figure>; the SVG is an image of its own, so that its styles and ids stay inside it."""
+        caption_id = f"caption-{anchor(self.name)}"
+        image = None if self.svg is None else element("img", src=data_uri(self.svg, "image/svg+xml"), alt=self.caption)
         shown = (
             element("p", self.why_missing, class_="missing")
-            if self.svg is None
-            else element("img", src=data_uri(self.svg, "image/svg+xml"), alt=self.description)
+            if image is None
+            else element("div", image, class_="scroll", tabindex="0", role="region", aria_labelledby=caption_id)
         )
         return element(
-            "figure", element("figcaption", self.caption), shown, _download(self.name, self.csv), class_="picture"
+            "figure",
+            shown,
+            element("figcaption", self.caption, id=caption_id),
+            Bullets(self.notes, is_fine_print=True).html(),
+            _download(self.name, self.csv),
+            class_="picture",
         )
 
 

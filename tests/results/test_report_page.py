@@ -262,11 +262,11 @@ def test_a_table_that_lacks_a_value_shows_a_dash_and_leaves_the_field_of_the_csv
 
 def test_a_figure_is_an_image_of_its_own_or_says_why_there_is_none():
     svg = '<svg xmlns="http://www.w3.org/2000/svg"><style>*{fill:red}</style></svg>'
-    drawn = Parsed(Page("t", "s", (Section("F", (Picture("f", "F", "falls", svg, "a\n1\n"),)),)).html())
+    drawn = Parsed(Page("t", "s", (Section("F", (Picture("f", "falls", svg, "a\n1\n"),)),)).html())
     (image,) = drawn.all("img")
     assert base64.b64decode(image["src"].partition(",")[2]).decode() == svg
     assert image["alt"] == "falls"
-    absent = Parsed(Picture("f", "F", "falls", None, "a\n1\n", why_missing="no matplotlib").html())
+    absent = Parsed(Picture("f", "falls", None, "a\n1\n", why_missing="no matplotlib").html())
     assert absent.all("img") == []
     assert ("p", "no matplotlib") in absent.texts
     assert absent.download("f.csv") == "a\n1\n"
