@@ -1,0 +1,98 @@
+"""A figure as a value: the data, how they are drawn, and files of both, the same bytes from the same data.
+
+Drawing needs matplotlib, which is imported only then.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
+
+import polars as pl
+
+from results.errors import ResultsError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Picture
+
+FORMATS = ("png", "svg", "pdf")
+
+# Without what differs from one file to the next: the time of its making, and versions.
+METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None},
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a figure shows and says; `draw` makes the picture from the frame alone."""
+
+    name: str  # of its files
+    caption: str
+    frame: pl.DataFrame
+    draw: Callable[[pl.DataFrame], Picture]
+    notes: tuple[str, ...] = ()  # what a reader must know of the choice of runs
+
+    def save(self, folder: Path, formats: Collection[str] = FORMATS) -> list[Path]:
+        """The files, one per format and the csv of the data; all are complete before the first takes its name.
+
+        Raises `ResultsError` for an unknown format, and where matplotlib is missing.
+        """
+        unknown = [format for format in formats if format not in FORMATS]
+        if unknown:
+            raise ResultsError(f"unknown format '{unknown[0]}' of a figure; known: {', '.join(FORMATS)}")
+        contents = {folder / f"{self.name}.{format}": self.rendered(format) for format in formats}
+        contents[folder / f"{self.name}.csv"] = self.frame.write_csv().encode()
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, content in contents.items():
+            temporary_of(path).write_bytes(content)
+        for path in contents:
+            os.replace(temporary_of(path), path)
+        return list(contents)
+
+    def rendered(self, format: str) -> bytes:
+        """The picture in one of `FORMATS`. It is drawn anew for each, since a layout settles a little with each use."""
+        with style(self.name):
+            buffer = io.BytesIO()
+            self.draw(self.frame).savefig(buffer, format=format, metadata=METADATA[format])
+            return buffer.getvalue()
+
+    def svg_text(self) -> str:
+        """The picture as an SVG element for a page: no XML header, ids of its own, the caption as its label."""
+        svg = self.rendered("svg").decode()
+        svg = svg[svg.index("<svg") :].strip()
+        svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{re.sub(r'[^A-Za-z0-9_-]', '-', self.name)}-", svg)
+        label = escape(self.caption, {'"': "&quot;", "\n": " "})
+        return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+def temporary_of(path: Path) -> Path:
+    """The name that a file has until it is complete."""
+    return path.with_name(path.name + ".tmp")
+
+
+def style(salt: str) -> Any:
+    """A context in which pictures are drawn as figures of a paper, whatever the user's own settings of matplotlib."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise ResultsError(
+            "figures need matplotlib, but it is not installed; pip install 'etegrec-harness[figures]'"
+        ) from None
+    from results.figures.style import SETTINGS
+
+    settings: dict[Any, Any] = {
+        key: value for key, value in matplotlib.rcParamsDefault.items() if key not in MACHINE_SETTINGS
+    }
+    return matplotlib.rc_context(settings | SETTINGS | {"svg.hashsalt": salt})
+
+
+MACHINE_SETTINGS = {"backend", "backend_fallback", "interactive", "toolbar", "timezone"}

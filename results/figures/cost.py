@@ -1,0 +1,92 @@
+"""Cost: how accurate each method is, against how long its stages trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from results.figure import Figure
+from results.figures.rows import INTERVAL_SEED, Filters, Rows, method_rows
+from results.stats import bootstrap_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Picture
+
+METRIC = ("NDCG", 10)
+TEST = "test"  # the stage that only evaluates
+
+SCHEMA = {
+    "method": pl.String,
+    "label": pl.String,
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "seconds": pl.Float64,
+    "parameters": pl.Int64,
+    "device": pl.String,
+    "threads": pl.Int64,
+}
+
+
+def cost_figure(runs_dir: Path, dataset: str, filters: Filters | None = None) -> Figure:
+    """Every unchanged method's NDCG@10 against the seconds of its stages; `ResultsError` as in `select_runs`."""
+    rows = method_rows(runs_dir, dataset, filters or Filters())
+    frame = cost_frame(rows)
+    machines = frame.select("device", "threads").unique(maintain_order=True).rows()
+    on = ", ".join(f"{device} with {threads} thread{'s' * (threads != 1)}" for device, threads in machines)
+    return Figure(
+        "cost",
+        f"Accuracy and cost of training on {rows.dataset}: NDCG@10 on the test items (95 % bootstrap intervals over "
+        f"{rows.resampled}; {rows.seeds}) against the wall-clock seconds of all stages that a method needs, those that "
+        f"it shares with others included, without the test; {on}.",
+        frame,
+        draw,
+        rows.notes,
+    )
+
+
+def cost_frame(rows: Rows) -> pl.DataFrame:
+    """One row per method (`SCHEMA`): means over seeds."""
+    found = []
+    for row in rows.rows:
+        records = [run.record for run in row.group.runs]
+        seconds = [sum(value for stage, value in r.seconds.items() if stage != TEST) for r in records]
+        interval = bootstrap_interval(row.values(*METRIC), np.random.default_rng(INTERVAL_SEED))
+        first = records[0]
+        found.append(
+            (row.name, row.label, *interval, float(np.mean(seconds)), first.num_parameters, first.device, first.threads)
+        )
+    return pl.DataFrame(found, schema=SCHEMA, orient="row")
+
+
+def draw(frame: pl.DataFrame) -> Picture:
+    """A labelled point per method."""
+    from matplotlib.transforms import Bbox
+
+    from results.figures.style import COLUMN, POINT, label_points, looks_of, picture
+
+    drawn = picture(COLUMN, 2.6)
+    axes = drawn.subplots()
+    looks = looks_of(frame["method"].to_list())
+    for row in frame.iter_rows(named=True):
+        look = looks[row["method"]]
+        axes.plot([row["seconds"]] * 2, [row["low"], row["high"]], color=look.color, linewidth=0.8)
+        axes.plot(row["seconds"], row["value"], look.marker, color=look.color, **POINT)
+    axes.set_xscale("log")
+    axes.set_xlabel("Training time (s)")
+    axes.set_ylabel("NDCG@10")
+    axes.margins(x=0.1, y=0.08)
+    axes.set_ylim(bottom=0)
+    least, most = np.log10(axes.get_xlim())
+    axes.set_xlim(right=10 ** (most + 0.25 * (most - least)))  # room for labels
+    drawn.canvas.draw()
+    ends = axes.transData.transform(np.stack([frame["seconds"], frame["low"]], axis=1))
+    tops = axes.transData.transform(np.stack([frame["seconds"], frame["high"]], axis=1))
+    bars = [Bbox.from_extents(x - 2, low, x + 2, high) for (x, low), (_, high) in zip(ends, tops, strict=True)]
+    points = frame.select("seconds", "value").to_numpy()
+    colors = [looks[method].color for method in frame["method"]]
+    label_points(axes, points, frame["label"].to_list(), colors, bars)
+    return drawn

@@ -1,0 +1,192 @@
+"""How all figures look: sizes, fonts, colours that the colour-blind tell apart, and marks that survive grey print.
+
+Imported where a figure is drawn, as it needs matplotlib.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure as Picture
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
+
+from results.tables import METHOD_ORDER
+
+COLUMN, FULL = 3.4, 7.0  # inches: the width of a paper's column, and of its page
+SMALL = 7.0  # points: ticks, legends and labels; the rest has 8
+
+BLACK, GREY, LIGHT = "#000000", "#6E6E6E", "#D0D0D0"
+# Okabe and Ito's palette, without its yellow, which white paper swallows.
+BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
+
+SETTINGS: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine draws the same
+    "font.size": 8.0,
+    "axes.labelsize": 8.0,
+    "axes.titlesize": 8.0,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": SMALL,
+    "legend.frameon": False,
+    "legend.handlelength": 1.8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4.0,
+    "hatch.linewidth": 0.6,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,  # TrueType, embedded
+    "ps.fonttype": 42,
+    "svg.fonttype": "path",
+}
+
+
+class Look(NamedTuple):
+    """How a method or a series is told apart: by colour, and without it by marker, line and hatch."""
+
+    color: str
+    marker: str
+    line: str | tuple[int, tuple[int, ...]]
+    hatch: str
+
+
+LOOKS = (
+    Look(VERMILLION, "o", "-", ""),
+    Look(BLUE, "s", "--", "////"),
+    Look(GREEN, "^", "-.", "...."),
+    Look(ORANGE, "D", ":", "xxxx"),
+    Look(PURPLE, "v", (0, (5, 1, 1, 1, 1, 1)), "----"),
+    Look(SKY, "p", (0, (3, 1)), "\\\\\\\\"),
+    Look(GREY, "h", (0, (1, 2)), "++++"),
+    Look(BLACK, "*", (0, (8, 2)), "||||"),
+)
+
+
+def looks_of(methods: Sequence[str]) -> dict[str, Look]:
+    """A look per method, by registry name: a known method has the same one in every figure."""
+    known = list(reversed(METHOD_ORDER))  # the proposed method first
+    others = [method for method in methods if method not in known]
+    return {method: LOOKS[place % len(LOOKS)] for place, method in enumerate([*known, *others]) if method in methods}
+
+
+def dark(color: str) -> tuple[float, ...]:
+    """The colour as a text has it: dark enough to be read on white."""
+    return tuple(0.7 * part for part in to_rgb(color))
+
+
+def picture(width: float, height: float) -> Picture:
+    """An empty figure of so many inches."""
+    drawn = Picture(figsize=(width, height))
+    FigureCanvasAgg(drawn)  # measures texts
+    return drawn
+
+
+# A point of a method's look: the white edge keeps neighbours apart.
+POINT: dict[str, Any] = {"markersize": 6.0, "markeredgecolor": "white", "markeredgewidth": 0.6, "zorder": 3}
+
+# Where a label may stand beside its point: in points from it, and how it is aligned; the first that fits is taken.
+PLACES = (
+    (6, 0, "left", "center"),
+    (-6, 0, "right", "center"),
+    (0, 6, "center", "bottom"),
+    (0, -6, "center", "top"),
+    (5, 5, "left", "bottom"),
+    (5, -5, "left", "top"),
+    (-5, 5, "right", "bottom"),
+    (-5, -5, "right", "top"),
+    *((dx, dy, "right" if dx < 0 else "left", "center") for dy in (14, -14, 24, -24) for dx in (-10, 10, -22, 22)),
+    *((0, dy, "center", "bottom" if dy > 0 else "top") for dy in (20, -20, 32, -32)),
+)
+
+
+def label_points(
+    axes: Axes, points: np.ndarray, labels: Sequence[str], colors: Sequence[str], obstacles: Sequence[Bbox] = ()
+) -> None:
+    """Writes each label beside its point, (n, 2) in data units, where it least covers points, labels and `obstacles`.
+
+    The axes' limits must be final. Labels are placed one after another, those with the nearest neighbours first, in
+    their points' colours; one that stands apart has a line to its point. Obstacles are boxes in pixels.
+    """
+    figure = axes.figure
+    figure.canvas.draw()  # settles the layout, so that pixels are known
+    assert isinstance(figure.canvas, FigureCanvasAgg)
+    renderer = figure.canvas.get_renderer()
+    pixels = axes.transData.transform(points)
+    size = 6.0 * figure.dpi / 72.0
+    taken = [Bbox.from_bounds(x - size / 2, y - size / 2, size, size) for x, y in pixels] + list(obstacles)
+    apart = np.linalg.norm(pixels[:, None] - pixels[None], axis=-1) + np.diag(np.full(len(pixels), np.inf))
+    for index in np.argsort(apart.min(axis=1), kind="stable"):
+        candidates = []
+        for place in PLACES:
+            text = _label(axes, labels[index], points[index], place)
+            candidates.append(text.get_window_extent(renderer))
+            text.remove()
+        others = np.delete(pixels, index, axis=0)
+        costs = [
+            _outside(box, axes.bbox)
+            + sum(_overlap(box, other) for other in taken)
+            + _ambiguity(box, pixels[index], others, taken)
+            for box in candidates
+        ]
+        best = int(np.argmin(np.round(costs, 3)))
+        _label(axes, labels[index], points[index], PLACES[best], colors[index])
+        taken.append(candidates[best])
+
+
+def _label(
+    axes: Axes, label: str, point: np.ndarray, place: tuple[int, int, str, str], color: str | None = None
+) -> Annotation:
+    """The label at a place; if a colour is given, in it, and with a line to its point where it stands apart."""
+    dx, dy, horizontal, vertical = place
+    line = {"arrowstyle": "-", "color": color, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 2}
+    return axes.annotate(
+        label,
+        (float(point[0]), float(point[1])),
+        (dx, dy),
+        textcoords="offset points",
+        ha=horizontal,
+        va=vertical,
+        fontsize=SMALL,
+        color=None if color is None else dark(color),
+        arrowprops=line if color is not None and max(abs(dx), abs(dy)) > 8 else None,
+    )
+
+
+def _outside(box: Bbox, frame: Bbox) -> float:
+    """Four times the box's area outside the frame, in square pixels: worse than to cover something."""
+    return 4.0 * (float(box.width * box.height) - _overlap(box, frame))
+
+
+def _ambiguity(box: Bbox, point: np.ndarray, others: np.ndarray, taken: Sequence[Bbox]) -> float:
+    """What a label costs that stands nearer to another point than to its own, or whose line runs over something."""
+    near = np.clip(point, box.min, box.max)
+    nearest = np.clip(others, box.min, box.max)
+    own = float(np.linalg.norm(near - point))
+    rival = float(np.linalg.norm(nearest - others, axis=1).min()) if len(others) else np.inf
+    line = point + (near - point) * np.linspace(0.0, 1.0, 20)[:, None]
+    crossed = sum(bool(other.count_contains(line)) for other in taken) - 1
+    area = float(box.width * box.height)
+    return (0.5 * area if rival < own else 0.0) + 0.1 * area * max(0, crossed)
+
+
+def _overlap(first: Bbox, second: Bbox) -> float:
+    """The area that two boxes share, in square pixels."""
+    shared = Bbox.intersection(first, second)
+    return float(shared.width * shared.height) if shared is not None else 0.0
