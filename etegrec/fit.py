@@ -35,7 +35,7 @@ from harness.generator import (
 from harness.nn.code_seq2seq import GeneratorOutput
 from harness.protocols import Artifacts, FitContext, Need
 from harness.seeding import derive_seed
-from harness.tokenizer.codes import CodeTable
+from harness.tokenizer.codes import CodeTable, flat_health
 from harness.tokenizer.fit import load_tokenizer
 from harness.training import Learner, Losses, Phase, TrainingPlan, save_tensors, train, warmup_then_cosine
 
@@ -173,8 +173,10 @@ class ETEGRecTraining:
         self.model.train().requires_grad_(True)
 
     def refresh_codes(self) -> dict[str, float]:
-        """Tokenises all items anew; the share of items whose code tuple changed."""
-        return {"codes_changed": self.model.refresh_codes()}
+        """Tokenises all items anew; the share of items whose code tuple changed, and the new codes' health."""
+        changed = self.model.refresh_codes()
+        semantic_codes_NL = self.model.codes_NL[1:, :-1]
+        return {"codes_changed": changed, **flat_health(semantic_codes_NL, self.model.codebook_sizes[0])}
 
     # Losses, by chunks whose samples are each other's negatives (C.5 #10); chunks count by their size. Several
     # processes share a batch by whole chunks, and by samples where there are no negatives.

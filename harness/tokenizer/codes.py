@@ -74,6 +74,17 @@ def code_health(codes_NL: Tensor, codebook_size: int) -> dict[str, Any]:
     }
 
 
+def flat_health(codes_NL: Tensor, codebook_size: int) -> dict[str, float]:
+    """`code_health` as numbers by name, as a training's history holds them: `perplexity_1` is the first level's."""
+    flat: dict[str, float] = {}
+    for name, value in code_health(codes_NL, codebook_size).items():
+        if isinstance(value, list):
+            flat |= {f"{name}_{level}": float(entry) for level, entry in enumerate(value, start=1)}
+        else:
+            flat[name] = float(value)
+    return flat
+
+
 @dataclass(frozen=True)
 class CodeTable:
     """Codes of all items: `codes[i]` is item i's tuple, and `sizes[l]` how many codes level l has.

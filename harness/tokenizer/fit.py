@@ -20,7 +20,7 @@ from harness.config import Config
 from harness.protocols import FitContext
 from harness.seeding import numpy_stream, torch_stream
 from harness.stages import read_json, write_json
-from harness.tokenizer.codes import code_health
+from harness.tokenizer.codes import flat_health
 from harness.tokenizer.quantize import nearest, squared_distances, squared_error
 from harness.tokenizer.rqvae import RQVAE, RQVAEConfig, tokenizer_loss
 from harness.tokenizer.sinkhorn import sinkhorn_at_level
@@ -174,17 +174,12 @@ def evaluation(rqvae: RQVAE, vectors_NZ: Tensor) -> dict[str, float]:
         errors.append(squared_error(output.reconstruction_BZ, vectors_BZ, rqvae.config.loss_form) * len(vectors_BZ))
         codes.append(output.quantized.codes_BL)
     num_items = len(vectors_NZ)
-    measures = {
+    return {
         "loss": float(torch.stack(losses).sum()) / num_items,
         "reconstruction": float(torch.stack(errors).sum()) / num_items,
         "items": float(num_items),
+        **flat_health(torch.cat(codes), rqvae.config.codebook_size),
     }
-    for name, value in code_health(torch.cat(codes), rqvae.config.codebook_size).items():
-        if isinstance(value, list):
-            measures |= {f"{name}_{level}": float(entry) for level, entry in enumerate(value, start=1)}
-        else:
-            measures[name] = float(value)
-    return measures
 
 
 def selection_score(measures: dict[str, float], selection: Literal["collision", "loss"]) -> float:

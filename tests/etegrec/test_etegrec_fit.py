@@ -143,6 +143,8 @@ def test_codes_stay_inside_an_epoch_and_are_made_anew_at_the_end_of_a_tokenizer_
     assert changed[0] > 0
     assert changed[1::2] == [0, 0]
     assert [row["measures"].get("codes_changed", 0) for row in seen.history] == pytest.approx(changed)
+    used = [len(set(after["codes_NL"][1:, 0].tolist())) for after in seen.snapshots[1::2]]
+    assert [row["measures"]["used_codes_1"] for row in seen.history[::2]] == used
 
 
 @pytest.mark.parametrize("alternating", [True, False])

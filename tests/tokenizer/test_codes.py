@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import DataError, StageError
-from harness.tokenizer.codes import CodeTable, code_health, deduplicate, tuple_keys
+from harness.tokenizer.codes import CodeTable, code_health, deduplicate, flat_health, tuple_keys
 
 tuples = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=60)
 
@@ -54,6 +54,18 @@ def test_health_counts_by_hand() -> None:
     assert health["perplexity"] == pytest.approx([math.exp(entropy), 2.0])
     assert health["collision_rate"] == 0.25
     assert health["largest_group"] == 2
+
+
+def test_flat_health_numbers_the_levels_from_one() -> None:
+    codes = torch.tensor([[0, 2], [0, 2], [0, 3], [0, 3]])
+    assert flat_health(codes, 8) == {
+        "used_codes_1": 1.0,
+        "used_codes_2": 2.0,
+        "perplexity_1": pytest.approx(1.0),
+        "perplexity_2": pytest.approx(2.0),
+        "collision_rate": 0.5,
+        "largest_group": 2.0,
+    }
 
 
 def test_the_table_has_a_padding_row_and_survives_a_round_trip(tmp_path: Path) -> None:
