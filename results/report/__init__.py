@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from results.report.material import Filters, Material, gather
+from results.figures.rows import Filters
+from results.report.material import Material, gather
 from results.report.page import Page, Section
 from results.report.sections import (
     ablation_section,

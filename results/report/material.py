@@ -6,15 +6,19 @@ Shape legend: S seeds, U users.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from results import published as paper
+from results.figure import Figure
+from results.figures.ablation import ablation_figure
+from results.figures.cost import cost_figure
+from results.figures.rows import Filters
 from results.metrics import user_values
+from results.report.pictures import made
 from results.selection import Group, rank_matrix, select_runs
 from results.slices import SLICINGS, Slicing
 from results.store import CASES, Run, find_unfinished
@@ -25,27 +29,13 @@ SLICED_COLUMNS = (("Recall", 10), ("NDCG", 10))
 
 
 @dataclass(frozen=True)
-class Filters:
-    """Which runs count; as in `results.selection.select_runs`."""
-
-    configs: tuple[str, ...] = ()
-    contract: str | None = None
-    preset: str | None = None
-
-    def keywords(self, groups: Iterable[Group]) -> dict[str, Any]:
-        """The filters for a table of these groups alone, with the configs that are among them."""
-        digests = [group.record.config_digest for group in groups]
-        configs = [wanted for wanted in self.configs if any(digest.startswith(wanted) for digest in digests)]
-        return {"configs": configs, "contract": self.contract, "preset": self.preset}
-
-
-@dataclass(frozen=True)
 class Board:
     """A leaderboard: the table with intervals, the same with the paper's values, and the runs of its rows."""
 
     table: Table
     against_paper: Table | None
     groups: Mapping[str, Group]  # row label → runs
+    figures: tuple[Figure, ...]
 
 
 @dataclass(frozen=True)
@@ -79,31 +69,33 @@ def gather(
     `paper_dataset` names the paper's data set to compare with; without it, it is the one whose name ours begins with.
     """
     filters = filters or Filters()
-    selected = select_runs(
-        runs_dir, dataset, configs=filters.configs, contract=filters.contract, preset=filters.preset
-    ).groups
+    selected = select_runs(runs_dir, dataset, **asdict(filters)).groups
     reference = paper_dataset or _paper_namesake(dataset)
     full = [group for group in selected if group.record.variant == "full"]
     ablated = [method for method in _methods(selected) if len(_of_method(selected, method)) > 1]
     overall, slices = None, []
     if full:
-        given = filters.keywords(full)
+        chosen = _among(filters, full)
+        given = asdict(chosen)
         overall = Board(
             overall_table(runs_dir, dataset, **given, intervals=True),
             (reference and overall_table(runs_dir, dataset, **given, paper_dataset=reference)) or None,
             {group.record.title: group for group in full},
+            made(partial(cost_figure, runs_dir, dataset, chosen)),
         )
         cuts = [slicing for slicing in SLICINGS.values() if _cuts(slicing, full)]
         slices = [overall_table(runs_dir, dataset, **given, columns=SLICED_COLUMNS, slicing=cut) for cut in cuts]
     boards = []
     for method in ablated:
         groups = _of_method(selected, method)
-        given = filters.keywords(groups) | {"method": method}
+        chosen = _among(filters, groups)
+        given = asdict(chosen) | {"method": method}
         boards.append(
             Board(
                 ablation_table(runs_dir, dataset, **given, intervals=True),
                 (reference and ablation_table(runs_dir, dataset, **given, paper_dataset=reference)) or None,
                 {row_label(group): group for group in groups},
+                made(partial(ablation_figure, runs_dir, dataset, method, chosen)),
             )
         )
     return Material(
@@ -132,6 +124,13 @@ def full_label(group: Group) -> str:
 def values_of(group: Group, metric: str, k: int) -> np.ndarray:
     """(S, U) values of a metric, users ascending."""
     return user_values(rank_matrix(group), metric, k, group.runs[0].list_length)
+
+
+def _among(filters: Filters, groups: Iterable[Group]) -> Filters:
+    """The filters with the configs that are among these groups: others would be unknown to a table of them alone."""
+    digests = [group.record.config_digest for group in groups]
+    configs = [wanted for wanted in filters.configs if any(digest.startswith(wanted) for digest in digests)]
+    return replace(filters, configs=tuple(configs))
 
 
 def _cuts(slicing: Slicing, groups: Iterable[Group]) -> bool:

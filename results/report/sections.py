@@ -24,6 +24,7 @@ from results.report.blocks import (
 )
 from results.report.material import Board, Material, full_label
 from results.report.page import Section
+from results.report.pictures import picture_of
 from results.report.verdicts import against_paper, summary
 from results.selection import Group
 from results.store import Run
@@ -107,6 +108,7 @@ def ablation_section(material: Material) -> Section | None:
         method = next(iter(board.groups.values())).record.method
         blocks.append(board_table(board, f"ablation-{method}", board.table))
         blocks += _delta_tables(board, f"ablation-deltas-{method}")
+        blocks += [picture_of(figure, f"{figure.name}-{method}") for figure in board.figures]
     return Section("Ablations", tuple(blocks)) if blocks else None
 
 
@@ -227,7 +229,8 @@ def cost_section(material: Material) -> Section:
         "Memory: the most that a process held, in MiB.",
     )
     rows = tuple(_cost_row(group, stages) for group in material.groups)
-    return Section("Cost", (DataTable("cost", "Time, memory and size", "Row", columns, rows, notes=notes),))
+    pictures = () if material.overall is None else tuple(map(picture_of, material.overall.figures))
+    return Section("Cost", (DataTable("cost", "Time, memory and size", "Row", columns, rows, notes=notes), *pictures))
 
 
 def trials_section(material: Material) -> Section:

@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def write_methods(runs, **changes):
     ):
         ranks = made_up_ranks(NUM_USERS, share, seed)
         write_made_up_run(runs, ranks, method=method, title=title, variant_title=title, **changes)
-    for variant, title, seed in (("wo-sia", "w/o SIA", 4), ("wo-ete", "w/o ETE", 5)):
+    for variant, title, seed in (("wo-sia", "w/o SIA", 4), ("wo-at-finetuned", "w/o AT, fine-tuned", 5)):
         ranks = made_up_ranks(NUM_USERS, 0.31, seed)
         given = {"method": "etegrec", "title": "ETEGRec", "variant": variant, "variant_title": title} | changes
         write_made_up_run(runs, ranks, **given)
@@ -176,6 +177,7 @@ def test_what_goes_against_the_paper_is_told_and_what_agrees_is_not(tmp_path):
     assert "SASRec is above ETEGRec, beyond chance among users; in the paper it is below" in told
     assert "Popularity" not in told  # the paper has no such row
     assert "No variant is below ETEGRec beyond chance" in told
+    assert "w/o AT, fine-tuned" not in told  # it scored above, but the paper has no such row either
     for method, title, variant, share in (
         ("sasrec", "SASRec", "full", 0.1),
         ("etegrec", "ETEGRec", "full", 0.9),
@@ -270,6 +272,20 @@ def test_a_figure_is_an_image_of_its_own_or_says_why_there_is_none():
     assert absent.all("img") == []
     assert ("p", "no matplotlib") in absent.texts
     assert absent.download("f.csv") == "a\n1\n"
+
+
+def test_figures_are_drawn_and_without_matplotlib_the_page_says_what_to_install(tmp_path, monkeypatch):
+    write_methods(tmp_path)
+    names = {"figure-ablation-etegrec.csv", "figure-cost.csv"}
+    drawn = Parsed(page_text(tmp_path))
+    assert names <= {link.get("download") for link in drawn.all("a")}
+    assert len(drawn.all("img")) >= len(names)
+    assert all(image["alt"] and image["src"].startswith("data:image/svg+xml") for image in drawn.all("img"))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    bare = Parsed(page_text(tmp_path))
+    assert bare.all("img") == []
+    assert sum("pip install 'etegrec-harness[figures]'" in text for _, text in bare.texts) == len(drawn.all("img"))
+    assert bare.download("figure-cost.csv") == drawn.download("figure-cost.csv")
 
 
 def test_the_script_and_the_style_lie_in_the_package():
