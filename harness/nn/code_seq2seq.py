@@ -151,7 +151,7 @@ class CodeSeq2Seq(nn.Module):
         offsets_L = torch.tensor(self.offsets, device=target_codes_BL.device)
         inputs_BL = (target_codes_BL + offsets_L).roll(1, dims=1)
         inputs_BL[:, 0] = self.bos
-        rows = encoded.rows.with_width(self.num_levels)
+        rows = Ragged.of(np.full(len(inputs_BL), self.num_levels), inputs_BL.device)
         states_ND = self.decoder(self.tokens(inputs_BL.flatten()), rows, encoded.states_ND, encoded.rows)
         return states_ND.view(*inputs_BL.shape, -1)
 

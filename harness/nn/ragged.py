@@ -63,9 +63,9 @@ class Ragged:
             start = end
         return cls(lengths, groups, device)
 
-    def with_width(self, width: int) -> Ragged:
-        """The same rows in the same groups, each `width` tokens long."""
-        return Ragged(np.full(len(self.lengths), width, dtype=np.int64), self.rows_of_groups, self.device)
+    def grouped_as(self, other: Ragged) -> Ragged:
+        """The same rows in the groups of another layout of as many rows, so that each may read its row there."""
+        return Ragged(self.lengths, other.rows_of_groups, self.device)
 
     @property
     def longest(self) -> int:

@@ -20,8 +20,10 @@ from torch import Tensor, nn
 
 from harness.data.dataset import PADDING, Sequences
 from harness.nn import layers
+from harness.nn.many_classes import chunked_cross_entropy, sampled_cross_entropy
 
 Style = Literal["recbole", "original"]
+Softmax = Literal["full", "chunked", "sampled"]
 
 INIT_STD = 0.02  # recbole: normal weights and embeddings
 EXACT_LENGTHS = 8  # rows up to this length are not padded at all,
@@ -172,9 +174,11 @@ class SASRec(nn.Module):
         num_heads: int = 2,
         dropout: float = 0.5,
         legacy_pad: bool = False,
+        softmax: Softmax = "full",
     ):
         super().__init__()
         self.style = style
+        self.softmax = softmax
         self.max_history = max_history
         self.legacy_pad = legacy_pad
         self.item_table = nn.Embedding(num_items + 1, hidden_size)
@@ -219,9 +223,16 @@ class SASRec(nn.Module):
 
     def next_item_loss(self, states_MD: Tensor, targets_M: Tensor) -> Tensor:
         """Summed cross-entropy (nats) of the targets among all items; with `legacy_pad`, padding is a class too."""
+        cross_entropy = chunked_cross_entropy if self.softmax == "chunked" else linear_cross_entropy
         if self.legacy_pad:
-            return linear_cross_entropy(states_MD, self.item_table.weight, targets_M)
-        return linear_cross_entropy(states_MD, self.item_vectors_ND, targets_M - 1)
+            return cross_entropy(states_MD, self.item_table.weight, targets_M)
+        return cross_entropy(states_MD, self.item_vectors_ND, targets_M - 1)
+
+    def sampled_softmax_loss(
+        self, states_MD: Tensor, targets_M: Tensor, drawn_J: Tensor, log_expected_J: Tensor
+    ) -> Tensor:
+        """Summed cross-entropy (nats) of each target against drawn items, corrected for how likely each draw was."""
+        return sampled_cross_entropy(states_MD, self.item_table.weight, targets_M, drawn_J, log_expected_J)
 
     def sampled_loss(self, states_MD: Tensor, targets_M: Tensor, negatives_M: Tensor) -> Tensor:
         """Summed binary cross-entropy (nats) of each target against one negative item (original form)."""

@@ -11,6 +11,7 @@ A bias that is added to a decoding step's attention scores broadcasts to (B, H, 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -89,6 +90,21 @@ def relative_buckets(delta: Tensor, *, bidirectional: bool, num_buckets: int, ma
     return first + torch.where(distance < exact, distance, far)
 
 
+@lru_cache(maxsize=256)
+def buckets_between(
+    first_query: int, num_keys: int, bidirectional: bool, num_buckets: int, max_distance: int, device: torch.device
+) -> Tensor:
+    """(Q, T): the buckets of queries at positions first_query..T-1 to keys at 0..T-1, kept for the next batch."""
+    with torch.inference_mode(False):  # a tensor made in inference mode could not be used in training
+        positions = torch.arange(num_keys, device=device)
+        return relative_buckets(
+            positions[None, :] - positions[first_query:, None],
+            bidirectional=bidirectional,
+            num_buckets=num_buckets,
+            max_distance=max_distance,
+        )
+
+
 class RelativeBias(nn.Module):
     """A learned score per head and distance bucket, one table for all layers of a stack."""
 
@@ -100,12 +116,8 @@ class RelativeBias(nn.Module):
 
     def forward(self, first_query: int, num_keys: int) -> Tensor:
         """(1, H, Q, T): the bias of queries at positions first_query..T-1 to keys at positions 0..T-1."""
-        positions = torch.arange(num_keys, device=self.weight.device)
-        buckets_QT = relative_buckets(
-            positions[None, :] - positions[first_query:, None],
-            bidirectional=self.bidirectional,
-            num_buckets=self.num_buckets,
-            max_distance=self.max_distance,
+        buckets_QT = buckets_between(
+            first_query, num_keys, self.bidirectional, self.num_buckets, self.max_distance, self.weight.device
         )
         return F.embedding(buckets_QT, self.weight).permute(2, 0, 1)[None].contiguous()
 
@@ -229,10 +241,12 @@ class DecoderLayer(nn.Module):
         self.cross_attention = CrossAttention(config)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, x_ND: Tensor, rows: Ragged, bias_HQT: Tensor, states_ND: Tensor, state_rows: Ragged) -> Tensor:
-        """(N, D): all positions of all sequences."""
+    def forward(
+        self, x_ND: Tensor, rows: Ragged, bias_HQT: Tensor, reading: Ragged, states_ND: Tensor, state_rows: Ragged
+    ) -> Tensor:
+        """(N, D): all positions of all sequences; `reading` are their rows in the groups of the rows they read."""
         x_ND = self.attention(x_ND, rows, bias_HQT)
-        return self.feed_forward(self.cross_attention(x_ND, rows, states_ND, state_rows))
+        return self.feed_forward(self.cross_attention(x_ND, reading, states_ND, state_rows))
 
     def step(
         self,
@@ -293,9 +307,10 @@ class Decoder(nn.Module):
         length = rows.longest
         future_QT = torch.full((length, length), -math.inf, device=x_ND.device).triu(1)
         bias_HQT = self.bias(0, length)[0] + future_QT
+        reading = rows.grouped_as(state_rows)
         x_ND = dropout(x_ND, self.rate, self.training)
         for layer in self.layers:
-            x_ND = layer(x_ND, rows, bias_HQT, states_ND, state_rows)
+            x_ND = layer(x_ND, rows, bias_HQT, reading, states_ND, state_rows)
         return dropout(self.norm(x_ND), self.rate, self.training)
 
     def step(

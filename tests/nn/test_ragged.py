@@ -56,7 +56,7 @@ def test_self_attention_has_the_values_and_gradients_of_one_row_at_a_time(order)
 def test_cross_attention_has_the_values_and_gradients_of_one_row_at_a_time():
     queries, memory = drawn(8 * 4, HEADS * WIDTH, seed=4), drawn(LENGTHS.sum(), 2 * HEADS * WIDTH, seed=5)
     key_rows = Ragged.of(LENGTHS, CPU)
-    query_rows = key_rows.with_width(4)
+    query_rows = Ragged.of(np.full(8, 4), CPU).grouped_as(key_rows)
     actual = attention(queries, memory, None, queries=query_rows, keys=key_rows, num_heads=HEADS, rate=0.0)
     expected = one_at_a_time(queries, *memory.chunk(2, dim=1), None, query_rows.lengths, LENGTHS)
     torch.testing.assert_close(actual, expected)
