@@ -26,6 +26,18 @@ NUM_USERS = 400
 HOSTILE = "<script>alert('&\")</script>"
 
 
+@pytest.fixture
+def pictures():
+    """Asked for by the tests that draw."""
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request, monkeypatch):
+    """No matplotlib where no pictures are asked for: drawing takes most of the time that a page takes."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+
 class Parsed(HTMLParser):
     """What a browser would see: tags with attributes, texts by tag, and whether every tag is closed in order."""
 
@@ -115,7 +127,7 @@ def test_a_hostile_name_is_shown_and_not_run(tmp_path, field):
     assert any(name in text for tag, text in parsed.texts if tag not in ("script", "style"))
 
 
-def test_the_same_runs_give_the_same_bytes(tmp_path):
+def test_the_same_runs_give_the_same_bytes(tmp_path, pictures):
     write_methods(tmp_path)
     assert page_text(tmp_path) == page_text(tmp_path)
 
@@ -274,7 +286,7 @@ def test_a_figure_is_an_image_of_its_own_or_says_why_there_is_none():
     assert absent.download("f.csv") == "a\n1\n"
 
 
-def test_figures_are_drawn_and_without_matplotlib_the_page_says_what_to_install(tmp_path, monkeypatch):
+def test_figures_are_drawn_and_without_matplotlib_the_page_says_what_to_install(tmp_path, pictures, monkeypatch):
     write_methods(tmp_path)
     names = {"figure-ablation-etegrec.csv", "figure-cost.csv"}
     drawn = Parsed(page_text(tmp_path))
