@@ -42,7 +42,7 @@ def begun(path: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "took too long"
@@ -94,7 +94,7 @@ def run(
     return outcomes, events
 
 
-@pytest.mark.parametrize("kind", ["local", "slurm"])
+@pytest.mark.parametrize("kind", [pytest.param("local", marks=pytest.mark.slow), "slurm"])
 def test_jobs_end_as_they_do_on_this_machine(tmp_path: Path, slurm: Path, kind: str) -> None:
     jobs = [
         Job("bad", test_workers.fail),

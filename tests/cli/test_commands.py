@@ -180,3 +180,13 @@ def test_a_run_with_unseen_users_has_a_data_set_of_its_own(harness, ratings):
     assert (found["name"], found["users"], found["new_users"]) == ("tiny-unseen-users", 40, 2)
     assert "New users" in harness(*described, "--protocol", "unseen-users").out
     assert "New users" not in harness(*described).out
+
+
+def test_options_of_a_cluster_need_one(harness, ratings, monkeypatch):
+    run = ("run", "--dataset", str(ratings), "--methods", "popularity")
+    assert "add --executor submitit" in harness(*run, "--slurm", "partition=gpu").error
+    monkeypatch.setenv("PATH", "")
+    submitted = (*run, "--executor", "submitit")
+    assert "there is no srun on this machine" in harness(*submitted).error
+    assert "add --slurm gpus=1" in harness(*submitted, "--device", "cuda").error
+    assert "a job must be one process" in harness(*submitted, "--slurm", "nodes=2").error
