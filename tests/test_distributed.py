@@ -33,7 +33,7 @@ from harness.planning import Settings, make_plan
 from harness.protocols import Contract, Need
 
 LAUNCHER = {"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_USE_AGENT_STORE": "True", "WORLD_SIZE": "2", "RANK": "1"}
-SASREC = {**planted.SASREC, "epochs": 60, "patience": 60}
+SASREC = {**planted.SASREC, "epochs": 40, "patience": 60}
 
 
 @pytest.fixture(scope="module")
