@@ -25,15 +25,13 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.config import merged
-from harness.data.prepare import load_dataset
 from harness.errors import HarnessError
-from harness.evaluation import validation_scores
-from harness.experiment import Place, fit_context, stage_jobs
-from harness.methods import method_named, stage_of
+from harness.experiment import Place, stage_jobs
+from harness.methods import stage_of
 from harness.planning import Cell
 from harness.protocols import Need, Progress
 from harness.stages import RESUME_FOLDER, Stage, StageStore, read_json
-from harness.workers import Interrupted, Job, Observer, Outcome, Send, run_jobs
+from harness.workers import Interrupted, Job, Observer, Outcome, run_jobs
 from sweeps import study as studies
 from sweeps.samplers import pruner_named, sampler_named
 from sweeps.spaces import nested
@@ -54,6 +52,7 @@ from sweeps.trials import (
     owed,
     retry,
 )
+from sweeps.validation import score
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,7 +144,10 @@ class Coordinator:
         with reader, writer, ThreadPoolExecutor(self.place.jobs) as pool:
             futures = [pool.submit(self._work, reader) for _ in range(self.place.jobs)]
             try:
-                wait(futures, return_when=FIRST_EXCEPTION)
+                # With a timeout, since a signal that another thread gets does not wake this one.
+                while not any(future.done() and future.exception() for future in futures):
+                    if not wait(futures, timeout=POLL_SECONDS, return_when=FIRST_EXCEPTION).not_done:
+                        break
             finally:  # also where a thread failed: the others stop as if interrupted
                 if not all(future.done() and future.exception() is None for future in futures):
                     writer.send(None)
@@ -229,13 +231,13 @@ class Coordinator:
     def _computed(
         self, trial: optuna.Trial, params: Mapping[str, Any], meter: Meter, interrupt: Connection
     ) -> dict[str, float]:
-        """The scores of the fitted config; missing stages are computed, then the recommender is asked."""
+        """The scores of the fitted config; the stages that it lacks are computed first, each in its own process."""
         cell = changed(self.cell, params)
         jobs = stage_jobs(cell.fit, self.place)
-        meter.has_fitted = cell.fit.key in jobs
-        needs = (cell.fit.key,) if meter.has_fitted else ()
-        key = validation_key(cell)
-        jobs[key] = Job(key, partial(validate, cell, self.place), needs)
+        key = cell.fit.key
+        meter.has_fitted = key in jobs
+        needs = jobs[key].needs if meter.has_fitted else ()
+        jobs[key] = Job(key, partial(score, cell, self.place), needs)
         shown = self.watch.observer_of(trial.number, cell)
         pruning = Pruning(trial, cell.fit, self.place.store, meter)
 
@@ -254,7 +256,7 @@ class Coordinator:
                 interrupt=interrupt,
             )
         except (optuna.TrialPruned, Interrupted):
-            shown.ended(cell.fit.key, Outcome("failed"))
+            shown.ended(key, Outcome("failed"))
             raise
         outcome = outcomes[key]
         if outcome.killed:
@@ -342,13 +344,15 @@ def scores_before(store: StageStore, fit: Stage, epoch: Progress) -> list[float]
     """The validation scores in a fit's checkpoints that lie before the epoch, in the order in which they were made."""
     folder = store.folder(fit)
     files = (folder.with_name(f"{folder.name}.partial") / RESUME_FOLDER).glob("*.json")
-    rows = [
-        row for path in sorted(files, key=lambda path: path.stat().st_mtime_ns) for row in read_json(path)["history"]
-    ]
+    rows = {
+        (row["stage"], row["epoch"]): row["score"]  # a checkpoint that takes the place of another repeats its rows
+        for path in sorted(files, key=lambda path: path.stat().st_mtime_ns)
+        for row in read_json(path)["history"]
+    }
     return [
-        row["score"]
-        for row in rows
-        if row["score"] is not None and (row["stage"] != epoch.stage or row["epoch"] < epoch.epoch)
+        score
+        for (stage, number), score in rows.items()
+        if score is not None and (stage != epoch.stage or number < epoch.epoch)
     ]
 
 
@@ -358,17 +362,3 @@ def changed(cell: Cell, params: Mapping[str, Any]) -> Cell:
     need = Need(cell.method, config)
     fit = stage_of(need, dataset=cell.fit.dataset, seed=cell.seed, conditions=cell.fit.conditions)
     return replace(cell, config=config, fit=fit)
-
-
-def validation_key(cell: Cell) -> str:
-    """The key of the job that scores a cell."""
-    return f"validation-{cell.fit.key}"
-
-
-def validate(cell: Cell, place: Place, send: Send) -> dict[str, float]:
-    """NDCG@10 and Recall@10 of the fitted cell on all users' validation targets, in this process."""
-    dataset = load_dataset(place.dataset)
-    folder = place.store.folder(cell.fit)
-    context = fit_context(cell.fit, place, folder, send)
-    recommender = method_named(cell.method).load(folder, cell.config, dataset, context)
-    return validation_scores(recommender, dataset)

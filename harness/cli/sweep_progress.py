@@ -13,7 +13,7 @@ from harness.methods import method_named
 from harness.planning import Cell
 from harness.workers import Observer
 from results.panels import duration
-from sweeps.search import Watch, validation_key
+from sweeps.search import Watch
 from sweeps.study import cost_of, note_of, state_of
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def watched() -> Iterator[Watch]:
 def labels_of(trial: int, cell: Cell) -> dict[str, str]:
     """What each job of a trial does, by its key."""
     named = {stage.key: stage.kind for stage in cell.fit.with_ancestors()}
-    named |= {cell.fit.key: method_named(cell.method).title, validation_key(cell): "validation"}
+    named |= {cell.fit.key: method_named(cell.method).title}
     return {f"{trial}/{key}": f"trial {trial}: {name}" for key, name in named.items()}
 
 
