@@ -25,7 +25,7 @@ from harness.generator import (
 )
 from harness.nn.t5 import T5Config
 from harness.protocols import Artifacts, FitContext, Method, Need
-from harness.sequential import LITE_VECTORS, SASRecConfig, vectors_config
+from harness.sequential import LITE_VECTORS, SASRecConfig, softmax_assumptions, vectors_config
 from harness.tokenizer.codes import CodeTable
 from harness.tokenizer.fit import save_tokenizer
 from harness.tokenizer.rqvae import RQVAEConfig
@@ -122,5 +122,5 @@ METHOD = Method(
     },
     grid=GRID,
     released_decoding="trie",
-    assumptions=lambda config: text_assumptions(config.text),
+    assumptions=lambda config: [*text_assumptions(config.text), *softmax_assumptions(config.vectors)],
 )

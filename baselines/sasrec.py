@@ -12,6 +12,7 @@ from harness.sequential import (
     fit_sasrec,
     load_sasrec,
     original_form,
+    softmax_assumptions,
 )
 
 
@@ -26,6 +27,7 @@ def assumptions(config: SASRecConfig) -> list[str]:
         f"SASRec: the paper gives only the item dimension (128); {config.style} form, {config.num_layers} layers, "
         f"{config.num_heads} heads, inner size {config.inner_size}, dropout {config.dropout}, "
         f"learning rate {config.learning_rate} are assumed",
+        *softmax_assumptions(config),
     ]
 
 

@@ -20,7 +20,7 @@ from harness.generator import (
 )
 from harness.nn.t5 import T5Config
 from harness.protocols import Artifacts, FitContext, Method, Need
-from harness.sequential import LITE_VECTORS, SASRecConfig, vectors_config
+from harness.sequential import LITE_VECTORS, SASRecConfig, softmax_assumptions, vectors_config
 from harness.tokenizer.codes import CodeTable
 from harness.tokenizer.fit import TokenizerConfig
 
@@ -105,4 +105,5 @@ TIGER_SAS = Method(
         ),
     },
     grid=GRID,
+    assumptions=lambda config: softmax_assumptions(config.vectors),
 )

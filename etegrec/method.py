@@ -8,7 +8,7 @@ from etegrec.fit import fit, load, needs
 from harness.artifacts import LITE_TOKENIZER
 from harness.generator import LITE_T5, LITE_TRAINING
 from harness.protocols import Method
-from harness.sequential import LITE_VECTORS, vectors_config
+from harness.sequential import LITE_VECTORS, softmax_assumptions, vectors_config
 
 PAPER = ETEGRecConfig(vectors=vectors_config(256))
 
@@ -90,6 +90,7 @@ METHOD = Method(
     presets={"paper": PAPER, "lite": LITE},
     recipes={"paper": paper_recipe, "official": official_recipe},
     ablations=ABLATIONS,
+    assumptions=lambda config: softmax_assumptions(config.vectors),
     grid=GRID,
     for_dataset=for_dataset,
 )

@@ -3,7 +3,8 @@
 It has two roles (METHODS B.1): a baseline of its own, and the source of the collaborative item vectors that ETEGRec,
 TIGER-SAS and LETTER start from.
 
-Shape legend: B rows or users, T tokens of packed rows, M targets, N items, D width, k places of a ranked list.
+Shape legend: B rows or users, T tokens of packed rows, M targets, J drawn items, N items, D width,
+k places of a ranked list.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,12 +22,12 @@ from torch import Tensor
 
 from harness.config import Config, digest
 from harness.data.dataset import Catalog, Dataset, Sequences
-from harness.data.sequence_batches import TrainingRows, UnseenItems
+from harness.data.sequence_batches import ItemDraws, TrainingRows, UnseenItems
 from harness.data.text import save_vectors
 from harness.distributed import ALONE, Group
 from harness.errors import StageError
 from harness.evaluation import SELECTION_K
-from harness.nn.sasrec import PackedRows, SASRec, Style, pack
+from harness.nn.sasrec import PackedRows, SASRec, Softmax, Style, pack
 from harness.protocols import FitContext, Recommendations
 from harness.ranking import Scores, all_ranks, ranked
 from harness.seeding import derive_seed
@@ -37,7 +38,8 @@ from results.metrics import ndcg
 STAGE = "sasrec"
 PIECE_TOKENS = 16_384  # tokens whose activations are held at a time; more of a batch waits for the next piece
 ENCODE_USERS = 2_048  # users encoded at a time
-SCORE_ELEMENTS = 2**22  # scores in memory at a time
+SCORE_ELEMENTS = 2**22  # scores in memory at a time,
+LEAST_SCORED_USERS = 32  # but of so many users at least: each chunk of users reads the whole item table
 
 
 class SASRecConfig(Config):
@@ -53,6 +55,15 @@ class SASRecConfig(Config):
     num_heads: int = Field(2, ge=1)
     dropout: float = Field(0.5, ge=0, lt=1, description="on embeddings, attention weights and sub-layer outputs")
     legacy_pad: bool = Field(False, description="padding is a trained class of the softmax, as in RecBole")
+    softmax: Softmax = Field(
+        "full",
+        description="full: over all items; chunked: the same numbers up to rounding, items a chunk at a time, for "
+        "large catalogs; sampled: over drawn items, which is another loss",
+    )
+    num_negatives: int = Field(1024, ge=1, description="items drawn for a piece of a batch (softmax=sampled)")
+    negatives: Literal["uniform", "popularity"] = Field(
+        "uniform", description="from what they are drawn: all items alike, or by training interactions + 1"
+    )
     learning_rate: float = Field(1e-3, gt=0)
     beta2: float = Field(0.999, gt=0, lt=1, description="Adam's second decay")
     weight_decay: float = Field(0.0, ge=0)
@@ -80,13 +91,40 @@ class SASRecConfig(Config):
             raise ValueError(
                 "legacy_pad needs a softmax, but got style='original'; choose style='recbole' or drop legacy_pad"
             )
+        if self.softmax != "full" and self.style == "original":
+            raise ValueError(
+                f"softmax={self.softmax!r} needs the recbole form, but got style='original', whose loss is no softmax; "
+                "choose style='recbole' or softmax='full'"
+            )
+        if self.softmax == "sampled" and self.legacy_pad:
+            raise ValueError(
+                "legacy_pad needs a softmax over all classes, but got softmax='sampled'; choose chunked or drop "
+                "legacy_pad"
+            )
         return self
+
+
+def softmax_assumptions(config: SASRecConfig) -> list[str]:
+    """What stands in for the published loss, as one line; none where it is the published one."""
+    if config.softmax != "sampled":
+        return []
+    how = {"uniform": "uniformly", "popularity": "by popularity"}[config.negatives]
+    return [
+        f"SASRec: a sampled softmax over {config.num_negatives} items drawn {how}, logits corrected for it (logQ), "
+        "stands in for the softmax over all items; the published loss is another"
+    ]
 
 
 def original_form(config: SASRecConfig) -> SASRecConfig:
     """The config with the form and the schedule of the SASRec paper's own code (METHODS B.1)."""
     return config.replace(
-        style="original", num_heads=1, inner_size=config.hidden_size, beta2=0.98, batch_size=128, legacy_pad=False
+        style="original",
+        num_heads=1,
+        inner_size=config.hidden_size,
+        beta2=0.98,
+        batch_size=128,
+        legacy_pad=False,
+        softmax="full",
     )
 
 
@@ -109,6 +147,7 @@ class Piece(NamedTuple):
     states_M: Tensor  # int64 place of each target's state on the flat axis
     targets_M: Tensor  # int64 item ids
     negatives_M: Tensor | None  # int64 item ids outside the user's history (original form)
+    drawn: tuple[Tensor, Tensor] | None  # int64 items (J,), log of their expected counts (sampled softmax)
     batch_targets: int  # targets of the whole batch, other pieces and other processes included
 
 
@@ -122,6 +161,7 @@ class Batches:
     size: int  # recbole: targets; original: users
     device: torch.device
     unseen: UnseenItems | None  # where negatives come from (original form)
+    draws: ItemDraws | None = None  # where the classes of a sampled softmax come from
     group: Group = ALONE  # each process takes its own rows of every piece
 
     @classmethod
@@ -132,7 +172,8 @@ class Batches:
         else:
             rows = TrainingRows.of_latest_items(dataset)
             unseen = UnseenItems.of(dataset.train, dataset.num_items)
-        return cls(rows, dataset.max_history, config.style, config.batch_size, device, unseen, group)
+        draws = ItemDraws.of(dataset, config.negatives, config.num_negatives) if config.softmax == "sampled" else None
+        return cls(rows, dataset.max_history, config.style, config.batch_size, device, unseen, draws, group)
 
     def __call__(self, stream: np.random.Generator) -> Iterator[list[Piece]]:
         """One epoch, in as many batches as separate prefix samples would fill, or one fewer."""
@@ -152,6 +193,7 @@ class Batches:
 
     def _piece(self, rows: np.ndarray, batch_targets: int, stream: np.random.Generator) -> Piece | None:
         """This process's rows of a piece, None where it has none; negatives are drawn for the whole piece."""
+        drawn = self.draws.draw(stream) if self.draws else None
         row_M, back_M, targets_M = self.rows.next_items(rows)
         negatives_M = self.unseen.draw(self.rows.users[rows][row_M], stream) if self.unseen else None
         if self.group.size > 1:
@@ -167,6 +209,7 @@ class Batches:
             packed.ends_B[self._tensor(row_M)] - self._tensor(back_M),
             self._tensor(targets_M),
             None if negatives_M is None else self._tensor(negatives_M),
+            None if drawn is None else (self._tensor(drawn[0]), self._tensor(drawn[1])),
             batch_targets,
         )
 
@@ -178,7 +221,9 @@ def batch_losses(network: SASRec, pieces: list[Piece]) -> Iterator[Losses]:
     """The mean loss per target, in pieces whose gradients add up to the batch's."""
     for piece in pieces:
         states_MD = network(piece.rows).index_select(0, piece.states_M)
-        if piece.negatives_M is None:
+        if piece.drawn is not None:
+            total = network.sampled_softmax_loss(states_MD, piece.targets_M, *piece.drawn)
+        elif piece.negatives_M is None:
             total = network.next_item_loss(states_MD, piece.targets_M)
         else:
             total = network.sampled_loss(states_MD, piece.targets_M, piece.negatives_M)
@@ -199,6 +244,7 @@ def build_network(config: SASRecConfig, dataset: Dataset, context: FitContext) -
             num_heads=config.num_heads,
             dropout=config.dropout,
             legacy_pad=config.legacy_pad,
+            softmax=config.softmax,
         )
     return network.to(context.device)
 
@@ -220,7 +266,7 @@ class SASRecRecommender:
         self.network.eval()
         histories = histories.last(self.network.max_history)
         table_ND = self.network.item_vectors_ND
-        size = max(1, SCORE_ELEMENTS // len(table_ND))
+        size = max(LEAST_SCORED_USERS, SCORE_ELEMENTS // len(table_ND))
         by_length = np.argsort(histories.lengths, kind="stable")
         buffer_BN = table_ND.new_empty(min(size, len(by_length)), len(table_ND))
         for start in range(0, len(by_length), ENCODE_USERS)[self.group.own]:

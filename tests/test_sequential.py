@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from harness.data.batches import PrefixSamples
 from harness.data.dataset import Catalog, Dataset, Sequences
+from harness.data.sequence_batches import ItemDraws
 from harness.data.text import load_vectors
 from harness.errors import DataError, StageError
 from harness.evaluation import evaluate, validation_score
@@ -24,6 +25,7 @@ from harness.sequential import (
     fit_sasrec,
     load_sasrec,
     original_form,
+    softmax_assumptions,
     vectors_config,
 )
 from harness.stages import read_json
@@ -95,6 +97,49 @@ def test_all_positions_in_one_pass_give_the_loss_and_gradients_of_one_sample_per
         torch.testing.assert_close(gradient, expected_gradients[name], msg=name)
 
 
+@pytest.mark.parametrize("legacy_pad", [False, True])
+def test_the_chunked_softmax_gives_the_losses_and_gradients_of_the_full_one(monkeypatch, tmp_path, legacy_pad):
+    monkeypatch.setattr("harness.nn.many_classes.CHUNK_ELEMENTS", 0)
+    monkeypatch.setattr("harness.nn.many_classes.LEAST_CHUNK", 5)
+    dataset, found = random_dataset(), []
+    for softmax in ("full", "chunked"):
+        config = TINY.replace(legacy_pad=legacy_pad, softmax=softmax)
+        network = build_network(config, dataset, FitContext(0, tmp_path))
+        batch = next(Batches.of(dataset, config, CPU)(np.random.default_rng(0)))
+        found.append(loss_and_gradients(network, batch_losses(network, batch)))
+    (loss, gradients), (chunked_loss, chunked_gradients) = found
+    assert chunked_loss == pytest.approx(loss, rel=1e-5)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(chunked_gradients[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("negatives", ["uniform", "popularity"])
+def test_the_sampled_softmax_of_many_draws_is_near_the_full_one(tmp_path, negatives):
+    dataset, losses = random_dataset(), []
+    for config in (TINY, TINY.replace(softmax="sampled", num_negatives=100_000, negatives=negatives)):
+        network = build_network(config, dataset, FitContext(0, tmp_path))
+        torch.nn.init.normal_(network.item_table.weight, generator=torch.Generator().manual_seed(0))
+        batch = next(Batches.of(dataset, config, CPU)(np.random.default_rng(0)))
+        losses.append(loss_and_gradients(network, batch_losses(network, batch))[0])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert losses[1] != losses[0]
+
+
+def test_popular_items_are_drawn_by_their_interactions_and_one_more_and_told_how_often():
+    dataset = random_dataset()
+    counts = np.bincount(dataset.train.items, minlength=NUM_ITEMS + 1)[1:] + 1
+    items, log_expected = ItemDraws.of(dataset, "popularity", 100_000).draw(np.random.default_rng(0))
+    shares = counts / counts.sum()
+    assert np.bincount(items, minlength=NUM_ITEMS + 1)[1:] / 100_000 == pytest.approx(shares, abs=0.01)
+    assert np.exp(log_expected) == pytest.approx(100_000 * shares[items - 1], rel=1e-5)
+
+
+def test_only_a_sampled_softmax_is_declared_as_another_loss():
+    assert softmax_assumptions(TINY) == softmax_assumptions(TINY.replace(softmax="chunked")) == []
+    (line,) = softmax_assumptions(TINY.replace(softmax="sampled", num_negatives=7, negatives="popularity"))
+    assert "7 items drawn by popularity" in line
+
+
 def test_an_epoch_holds_every_sample_once_in_about_as_many_batches_as_prefix_samples_would_fill():
     dataset = random_dataset(users=300)
     samples = PrefixSamples.of(dataset)
@@ -116,7 +161,16 @@ def test_original_batches_hold_users_and_contrast_each_target_with_an_unseen_ite
     assert all(not (piece.negatives_M == piece.targets_M).any() for piece in pieces)
 
 
-@pytest.mark.parametrize("config", [TINY, original_form(TINY).replace(batch_size=16)], ids=["recbole", "original"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        TINY,
+        original_form(TINY).replace(batch_size=16),
+        TINY.replace(softmax="chunked"),
+        TINY.replace(softmax="sampled", num_negatives=6),
+    ],
+    ids=["recbole", "original", "chunked", "sampled"],
+)
 def test_a_planted_cycle_is_learned(tmp_path, config):
     dataset = cyclic_dataset()
     recommender = fit_sasrec(config.replace(epochs=30, evaluate_every=10), dataset, FitContext(0, tmp_path))
@@ -141,6 +195,7 @@ def test_recommendations_are_distinct_real_items_best_first_and_do_not_hang_on_t
 def test_chunked_scores_equal_one_product_of_states_and_table(monkeypatch, tmp_path):
     monkeypatch.setattr("harness.sequential.ENCODE_USERS", 7)
     monkeypatch.setattr("harness.sequential.SCORE_ELEMENTS", 3 * NUM_ITEMS)
+    monkeypatch.setattr("harness.sequential.LEAST_SCORED_USERS", 1)
     dataset = random_dataset()
     recommender = fit_sasrec(TINY, dataset, FitContext(0, tmp_path))
     network = recommender.network
@@ -236,7 +291,14 @@ def test_paper_sizes_are_those_of_the_fact_sheet():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"hidden_size": 10, "num_heads": 3}, {"style": "original", "legacy_pad": True}], ids=str
+    "changes",
+    [
+        {"hidden_size": 10, "num_heads": 3},
+        {"style": "original", "legacy_pad": True},
+        {"style": "original", "softmax": "chunked"},
+        {"softmax": "sampled", "legacy_pad": True},
+    ],
+    ids=str,
 )
 def test_a_config_that_cannot_work_is_refused(changes):
     with pytest.raises(ValidationError, match="but got"):

@@ -1,11 +1,12 @@
 """Training rows for networks that learn from every position of a sequence at once, and items to contrast with.
 
-Shape legend: R training rows, U users, M targets.
+Shape legend: R training rows, U users, M targets, N items, J draws.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -113,3 +114,26 @@ class UnseenItems:
         ranks_M = stream.integers(0, self.num_items - self.counts[users_M])
         passed_M = np.searchsorted(self.keys, users_M * self.num_items + ranks_M, side="right")
         return ranks_M + 1 + passed_M - self.firsts[users_M]
+
+
+@dataclass(frozen=True)
+class ItemDraws:
+    """Draws of items with replacement, the same ones for every target of a batch."""
+
+    cumulative_N: np.ndarray  # (N,) float64, ascending to 1: probability of an item or one before it
+    count: int  # J
+
+    @classmethod
+    def of(cls, dataset: Dataset, by: Literal["uniform", "popularity"], count: int) -> ItemDraws:
+        """Draws from all items alike, or by training interactions and one more, so that every item can be drawn."""
+        weights_N = np.ones(dataset.num_items)
+        if by == "popularity":
+            weights_N += np.bincount(dataset.train.items, minlength=dataset.num_items + 1)[1:]
+        cumulative_N = np.cumsum(weights_N)
+        return cls(cumulative_N / cumulative_N[-1], count)
+
+    def draw(self, stream: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """(J,) int64 items, and (J,) float32 logarithms of how often each is expected among the J."""
+        places_J = np.searchsorted(self.cumulative_N, stream.random(self.count), side="right")
+        shares_J = np.diff(self.cumulative_N, prepend=0.0)[places_J]
+        return places_J + 1, np.log(self.count * shares_J).astype(np.float32)
