@@ -234,11 +234,11 @@ def test_torchrun_ends_with_one_line_when_a_process_is_killed_and_goes_on_when_t
         return list(tmp_path.glob("cache/sasrec/*.partial/resume/sasrec.last.safetensors"))
 
     with launched(dataset, tmp_path) as command:
-        wait_until(lambda: checkpoints() or command.process.poll() is not None, 60, "the first checkpoint")
+        wait_until(lambda: checkpoints() or command.process.poll() is not None, 180, "the first checkpoint")
         assert command.process.poll() is None, command.process.communicate()
         for process in command.alive("RANK=1"):
             os.kill(process, signal.SIGKILL)
-        _, err = command.process.communicate(timeout=60)
+        _, err = command.process.communicate(timeout=180)
         assert command.process.returncode not in (0, None)
         assert len(told(err)) == 1, err
         assert "one has ended; give the" in told(err)[0]
@@ -248,7 +248,7 @@ def test_torchrun_ends_with_one_line_when_a_process_is_killed_and_goes_on_when_t
     assert 1 <= len(done) < SASREC["epochs"]
 
     with launched(dataset, tmp_path) as command:
-        out, err = command.process.communicate(timeout=120)
+        out, err = command.process.communicate(timeout=300)
         assert command.process.returncode == 0, (out, err)
     assert out.count("Overall performance") == 1
     (history,) = tmp_path.glob("cache/sasrec/*/history-sasrec.json")
