@@ -69,11 +69,11 @@ def select_runs(
     _check_configs(runs, configs)
     groups, notes = [], []
     for candidates in _grouped(runs, lambda record: (record.method, record.variant)).values():
-        group, note = _one_config(candidates, configs)
+        group, note = one_config(candidates, configs)
         groups.append(group)
         notes.extend(note)
-    _refuse_mixture(groups)
-    return Selection(tuple(groups), (*notes, *_disclosures(groups)))
+    refuse_mixture(groups)
+    return Selection(tuple(groups), (*notes, *disclosures(groups)))
 
 
 def rank_matrix(group: Group) -> np.ndarray:
@@ -89,7 +89,7 @@ def check_same_cases(first: pl.DataFrame, second: pl.DataFrame, first_run: Run, 
     """`ResultsError` unless both tables hold the same users and targets."""
     if not first.equals(second):
         raise ResultsError(
-            f"runs in one table must be judged on the same users and targets, but {first_run.folder} and "
+            f"runs that stand side by side must be judged on the same users and targets, but {first_run.folder} and "
             f"{second_run.folder} differ; run the older one again"
         )
 
@@ -108,11 +108,11 @@ def _check_configs(runs: Sequence[Run], configs: Collection[str]) -> None:
             raise ResultsError(f"no run has a config that begins with '{prefix}'; known: {', '.join(digests)}")
 
 
-def _one_config(candidates: Sequence[Run], configs: Collection[str]) -> tuple[Group, list[str]]:
+def one_config(candidates: Sequence[Run], configs: Collection[str] = ()) -> tuple[Group, list[str]]:
     """The runs of one config out of those of one method and variant, and a note where there was a choice."""
     by_config = _grouped(candidates, lambda record: record.config_digest)
     named = [digest for digest in by_config if any(str(digest).startswith(prefix) for prefix in configs)]
-    label = _label(candidates[0].record)
+    label = record_label(candidates[0].record)
     if len(named) > 1:
         raise ResultsError(
             f"one config per row must be named, but {label} has {', '.join(map(str, named))}; name one of them"
@@ -126,7 +126,8 @@ def _one_config(candidates: Sequence[Run], configs: Collection[str]) -> tuple[Gr
     return group, [f"{label}: {len(by_config)} configs were run; shown is {chosen}, {why}."]
 
 
-def _refuse_mixture(groups: Sequence[Group]) -> None:
+def refuse_mixture(groups: Sequence[Group]) -> None:
+    """`ResultsError` unless all groups were judged under one contract and made from the same data."""
     runs = [run for group in groups for run in group.runs]
     contracts = _grouped(runs, lambda record: record.contract_digest)
     if len(contracts) > 1:
@@ -135,14 +136,14 @@ def _refuse_mixture(groups: Sequence[Group]) -> None:
             for digest, members in contracts.items()
         )
         raise ResultsError(
-            f"runs in one table must be judged under one contract, but there are {len(contracts)}: {sides}; "
+            f"runs that stand side by side must be judged under one contract, but there are {len(contracts)}: {sides}; "
             "keep one with --contract DIGEST"
         )
     fingerprints = _grouped(runs, lambda record: record.dataset_fingerprint)
     if len(fingerprints) > 1:
         sides = "; ".join(f"{fingerprint}: {_labels(members)}" for fingerprint, members in fingerprints.items())
         raise ResultsError(
-            f"runs in one table must be made from the same data, but '{runs[0].record.dataset}' has "
+            f"runs that stand side by side must be made from the same data, but '{runs[0].record.dataset}' has "
             f"{len(fingerprints)} fingerprints: {sides}; run the older ones again, or keep them in another runs folder"
         )
 
@@ -155,7 +156,7 @@ def _contract_differences(run: Run, runs: Sequence[Run]) -> str:
     return ", ".join(f"{name}={contract.get(name)}" for name in differing)
 
 
-def _disclosures(groups: Sequence[Group]) -> list[str]:
+def disclosures(groups: Sequence[Group]) -> list[str]:
     """What differs between the rows beyond the method itself, in sentences."""
     notes = []
     if len({group.seeds for group in groups}) > 1:
@@ -169,7 +170,7 @@ def _disclosures(groups: Sequence[Group]) -> list[str]:
     assumptions: dict[str, list[str]] = defaultdict(list)
     for group in groups:
         for assumption in group.record.assumptions:
-            assumptions[assumption].append(_label(group.record))
+            assumptions[assumption].append(record_label(group.record))
     notes.extend(f"Assumption: {text} ({', '.join(labels)})." for text, labels in assumptions.items())
     return notes
 
@@ -177,13 +178,14 @@ def _disclosures(groups: Sequence[Group]) -> list[str]:
 def _by_value(groups: Sequence[Group], value: Callable[[Group], str]) -> str:
     labels: dict[str, list[str]] = defaultdict(list)
     for group in groups:
-        labels[value(group)].append(_label(group.record))
+        labels[value(group)].append(record_label(group.record))
     return "; ".join(f"{shown} ({', '.join(members)})" for shown, members in labels.items())
 
 
-def _label(record: RunRecord) -> str:
+def record_label(record: RunRecord) -> str:
+    """ETEGRec, or ETEGRec w/o SIA."""
     return record.title if record.variant == "full" else f"{record.title} {record.variant_title}"
 
 
 def _labels(runs: Iterable[Run]) -> str:
-    return ", ".join(dict.fromkeys(_label(run.record) for run in runs))
+    return ", ".join(dict.fromkeys(record_label(run.record) for run in runs))

@@ -91,7 +91,7 @@ SLICINGS = {
             "collision",
             "whether other items share the target's codes",
             pl.col("target_sharers") > 1,
-            ("Codes: shared", "Codes: its own"),
+            ("Codes: shared", "Codes: not shared"),
             by_codes=True,
         ),
         _halves(

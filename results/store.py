@@ -6,7 +6,7 @@ that was interrupted, and a file that was cut short later, are both seen.
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -197,6 +197,15 @@ def find_unfinished(
     """Run folders without DONE that match all that is given, by path."""
     folders = _run_folders(runs_dir, dataset, method, variant, config, seed)
     return [_unfinished(folder) for folder in folders if not (folder / DONE).exists()]
+
+
+def matches_place(place: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether the wanted parts stand side by side in a run's place, the last of them as a beginning."""
+    *whole, last = wanted
+    return any(
+        list(place[start : start + len(whole)]) == whole and place[start + len(whole)].startswith(last)
+        for start in range(len(place) - len(whole))
+    )
 
 
 def load_metrics(runs: Iterable[Run]) -> pl.DataFrame:

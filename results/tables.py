@@ -24,6 +24,7 @@ import polars as pl
 from results import published as paper
 from results.errors import ResultsError
 from results.metrics import user_values
+from results.schema import RunRecord
 from results.selection import Group, check_same_cases, rank_matrix, select_runs
 from results.slices import Slicing
 from results.stats import ALPHA, bootstrap_interval, holm, mean_over_seeds, paired_t_test, std_over_seeds
@@ -94,7 +95,7 @@ def overall_table(
     """
     selection = select_runs(runs_dir, dataset, variant="full", configs=configs, contract=contract, preset=preset)
     lines = [_line(group, group.record.title, columns) for group in selection.groups]
-    lines.sort(key=lambda line: _place(line.group.record.method, METHOD_ORDER))
+    lines.sort(key=lambda line: paper_place(line.group.record))
     _check_one_population(lines)
     parts, slice_notes = _parts(lines, slicing)
     best, against_best = _best_contests(parts, slicing), _improvement_contests(parts, slicing)
@@ -150,7 +151,7 @@ def ablation_table(
     """Table 4: a method and its variants on one data set, in the paper's order, others after; as `overall_table`."""
     selection = select_runs(runs_dir, dataset, method=method, configs=configs, contract=contract, preset=preset)
     lines = [_line(group, _variant_label(group), columns) for group in selection.groups]
-    lines.sort(key=lambda line: _place(line.group.record.variant, VARIANT_ORDER))
+    lines.sort(key=lambda line: paper_place(line.group.record))
     _check_one_population(lines)
     parts, slice_notes = _parts(lines, slicing)
     contests = _variant_contests(parts, slicing)
@@ -222,6 +223,11 @@ def _check_one_population(lines: Sequence[Line]) -> None:
 
 def _cases(line: Line) -> pl.DataFrame:
     return line.group.runs[0].ranks(["user", "target"]).sort("user")
+
+
+def paper_place(record: RunRecord) -> tuple[tuple[int, str], tuple[int, str]]:
+    """Sort key: the paper's methods and each one's variants in its tables' order, then the others by name."""
+    return _place(record.method, METHOD_ORDER), _place(record.variant, VARIANT_ORDER)
 
 
 def _place(name: str, order: Sequence[str]) -> tuple[int, str]:

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from harness import __version__
-from harness.cli import bench, data, doctor, methods, report, run, sweep, tables
+from harness.cli import bench, compare, data, doctor, methods, report, run, sweep, tables
 from harness.errors import DataError, HarnessError, UsageError
 from results.errors import ResultsError
 
@@ -36,6 +36,7 @@ app.command("table", epilog=tables.TABLE_EXAMPLES)(tables.table)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("ls", epilog=tables.LS_EXAMPLES)(tables.ls)
 app.command("show", epilog=tables.SHOW_EXAMPLES)(tables.show)
+app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.add_typer(data.app, name="data")
 app.command("methods", epilog=methods.EXAMPLES)(methods.methods)
 app.command("bench", epilog=bench.EXAMPLES)(bench.bench)

@@ -184,10 +184,12 @@ def _run_folder(wanted: str, runs_dir: Path) -> Path:
     """The one run folder that is meant by a path or by a part of a path."""
     if Path(wanted).name.startswith("seed=") and Path(wanted).is_dir():
         return Path(wanted)
+    from results.store import matches_place
+
     folders = sorted(runs_dir.glob("*/*/*/*/seed=*"))
     parts = wanted.strip("/").split("/")
-    found = [folder for folder in folders if _matches(folder.relative_to(runs_dir).parts, parts)]
-    whole = [folder for folder in found if _matches(folder.relative_to(runs_dir).parts, [*parts, ""])]
+    found = [folder for folder in folders if matches_place(folder.relative_to(runs_dir).parts, parts)]
+    whole = [folder for folder in found if matches_place(folder.relative_to(runs_dir).parts, [*parts, ""])]
     found = whole or found
     if len(found) == 1:
         return found[0]
@@ -196,15 +198,6 @@ def _run_folder(wanted: str, runs_dir: Path) -> Path:
     shown = ", ".join(str(folder.relative_to(runs_dir)) for folder in found[:4])
     more = f" and {len(found) - 4} more" if len(found) > 4 else ""
     raise UsageError(f"'{wanted}' must mean one run, but matches {len(found)}: {shown}{more}; name more of the path")
-
-
-def _matches(place: tuple[str, ...], wanted: list[str]) -> bool:
-    """Whether the wanted parts stand side by side in the place, the last of them as a beginning."""
-    *whole, last = wanted
-    return any(
-        list(place[start : start + len(whole)]) == whole and place[start + len(whole)].startswith(last)
-        for start in range(len(place) - len(whole))
-    )
 
 
 def _record(run: Run) -> dict[str, Any]:

@@ -1,0 +1,82 @@
+"""`harness compare`: one method against another one, or against all, in words and numbers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli import options
+from harness.cli.options import Json, RunsDir, print_json
+from harness.cli.tables import ContractFilter, DatasetFilter, PresetFilter
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from results.comparison import Comparison, MetricComparison
+
+EXAMPLES = (
+    "Examples: [bold]harness compare etegrec tiger[/] · [bold]harness compare etegrec etegrec/wo-sia --json[/] · "
+    "[bold]harness compare etegrec --metric NDCG --k 10[/]"
+)
+
+
+def compare(
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="A method, method/variant, or a part of a run's path, as harness show takes it."
+        ),
+    ],
+    second: Annotated[
+        str | None,
+        typer.Argument(metavar="[B]", help="What to compare it with (default: all that stand in a table with it)."),
+    ] = None,
+    dataset: DatasetFilter = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Recall, NDCG or MRR (default: Recall and NDCG). Repeatable.", metavar="M")
+    ] = None,
+    k: Annotated[
+        list[int] | None, typer.Option(min=1, help="Length of the list (default 5 and 10). Repeatable.")
+    ] = None,
+    contract: ContractFilter = None,
+    preset: PresetFilter = None,
+    json: Json = False,
+    runs_dir: RunsDir = options.RUNS,
+) -> None:
+    """Say whether one method is better than another, by how much, how sure that is, and what would settle it."""
+    from rich.console import Console
+
+    from results.comparison import compare as compared
+    from results.comparison_view import comparison_view
+
+    columns = [(_metric(name), length) for name in metric or ("Recall", "NDCG") for length in k or (5, 10)]
+    found = compared(
+        runs_dir, first, second, dataset=dataset, columns=list(dict.fromkeys(columns)), contract=contract, preset=preset
+    )
+    if json:
+        print_json([_content(comparison) for comparison in found])
+    else:
+        Console(highlight=False).print(comparison_view(found))
+
+
+def _metric(name: str) -> str:
+    """The metric of that name, however its letters are written."""
+    from results.metrics import METRICS
+
+    known = {metric.casefold(): metric for metric in METRICS}
+    if name.casefold() not in known:
+        raise UsageError(f"unknown metric '{name}'; known: {', '.join(METRICS)}")
+    return known[name.casefold()]
+
+
+def _content(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as plain JSON, named numbers throughout."""
+    metrics = [_metric_content(metric) for metric in comparison.metrics]
+    verdict = {"primary": comparison.primary.name, "verdict": comparison.verdict}
+    return asdict(comparison) | verdict | {"metrics": metrics}
+
+
+def _metric_content(metric: MetricComparison) -> dict[str, Any]:
+    named = {name: getattr(metric, name)._asdict() for name in ("difference", "effect", "p_values", "adjusted")}
+    return asdict(metric) | named | {"sign": metric.sign}

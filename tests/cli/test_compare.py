@@ -1,0 +1,72 @@
+"""The comparison on the command line. Oracles: the JSON's own numbers, the width of the screen, one error line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Command
+
+
+@pytest.fixture
+def compared(harness: Command, ratings: Path) -> Command:
+    """The command in a folder with runs of the two quickest methods."""
+    assert harness("run", "--dataset", str(ratings), "--methods", "popularity,markov").code == 0
+    return harness
+
+
+def test_json_holds_the_verdict_and_every_number_by_name(compared: Command) -> None:
+    ended = compared("compare", "markov", "popularity", "--metric", "ndcg", "--k", "10", "--json")
+    (found,) = json.loads(ended.out)
+    (metric,) = found["metrics"]
+    assert (ended.code, found["primary"], metric["metric"], metric["k"]) == (0, "NDCG@10", "NDCG", 10)
+    assert metric["difference"]["mean"] == pytest.approx(metric["first"] - metric["second"])
+    assert {"t_test", "wilcoxon", "permutation"} == set(metric["p_values"]) == set(metric["adjusted"])
+    assert {"d_z", "better", "worse", "equal", "gain"} == set(metric["effect"])
+    assert sum(metric["effect"][share] for share in ("better", "worse", "equal")) == pytest.approx(1)
+    assert "one seed each" in found["verdict"]
+
+
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_the_screen_shows_verdict_numbers_and_notes_within_its_width(
+    compared: Command, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    for arguments in (["markov", "popularity"], ["markov"]):
+        ended = compared("compare", *arguments)
+        assert ended.code == 0
+        assert "Markov against Popularity on" in ended.out
+        assert "…" not in ended.out
+        assert max(map(len, ended.out.splitlines())) <= int(columns)
+
+
+def test_wrong_names_and_metrics_are_one_line_and_code_2(compared: Command) -> None:
+    for arguments in (["markov", "nobody"], ["markov", "markov"], ["markov", "popularity", "--metric", "AUC"]):
+        ended = compared("compare", *arguments)
+        assert ended.code == 2
+        assert ended.error
+
+
+def test_a_table_can_be_cut_into_slices(compared: Command) -> None:
+    ended = compared("table", "overall", "--slice", "item-popularity", "--json")
+    rows = json.loads(ended.out)["rows"]
+    assert {row["section"] for row in rows} >= {"Target: 6–20 times"}
+    assert all(cell["low"] is not None for row in rows if row["label"] == "Markov" for cell in row["cells"][1:])
+    users = {row["section"]: row["cells"][0]["value"] for row in rows if row["label"] == "Markov"}
+    assert sum(users.values()) == 40
+    assert "interval" in compared("table", "overall", "--slice", "new-user", "--ci", "--format", "md").out
+    assert (
+        "--slice must not meet --published" in compared("table", "overall", "--slice", "new-user", "--published").error
+    )
+    assert "needs a method with item codes" in compared("table", "overall", "--slice", "collision").error
+
+
+def test_slicing_a_run_without_cases_names_the_remedy_and_the_remedy_works(compared: Command, ratings: Path) -> None:
+    for path in Path("runs").glob("*/*/*/*/seed=0/cases.parquet"):
+        path.unlink()
+        done = path.with_name("DONE")
+        done.write_text(json.dumps({n: s for n, s in json.loads(done.read_text()).items() if n != "cases.parquet"}))
+    before = compared("table", "overall", "--slice", "user-length")
+    assert before.code == 2
+    assert "give its 'harness run' command again" in before.error
+    assert compared("run", "--dataset", str(ratings), "--methods", "popularity,markov").code == 0
+    assert compared("table", "overall", "--slice", "user-length").code == 0
