@@ -68,18 +68,18 @@ class Rows:
         return "users and seeds" if any(len(row.group.seeds) > 1 for row in self.rows) else "users"
 
 
-def method_rows(runs_dir: Path, dataset: str, filters: Filters, methods: Sequence[str] = ()) -> Rows:
-    """Every unchanged method (or those named), in the paper's order; `ResultsError` as in `select_runs`."""
+def method_rows(runs_dir: Path, dataset: str, filters: Filters, method: str | None = None) -> Rows:
+    """Every unchanged method (or the one named), in the paper's order; `ResultsError` as in `select_runs`."""
     selection = select_runs(
         runs_dir,
         dataset,
+        method=method,
         variant="full",
         configs=filters.configs,
         contract=filters.contract,
         preset=filters.preset,
     )
-    groups = [group for group in selection.groups if not methods or group.record.method in methods]
-    groups.sort(key=lambda group: place(group.record.method, METHOD_ORDER))
+    groups = sorted(selection.groups, key=lambda group: place(group.record.method, METHOD_ORDER))
     rows = tuple(Row(group.record.method, group.record.title, group) for group in groups)
     return Rows(rows, selection.notes)
 
