@@ -5,25 +5,31 @@ Shape legend: S seeds, U users.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from results import published as paper
 from results.figure import Figure
 from results.figures.ablation import ablation_figure
 from results.figures.cost import cost_figure
+from results.figures.curves import curves_figure
 from results.figures.rows import Filters
+from results.figures.tokenizer import tokenizer_figure
+from results.figures.unseen import unseen_figure
 from results.metrics import user_values
 from results.report.pictures import made
 from results.selection import Group, rank_matrix, select_runs
 from results.slices import SLICINGS, Slicing
 from results.store import CASES, Run, find_unfinished
 from results.table import Table
-from results.tables import ablation_table, overall_table
+from results.tables import PROPOSED, ablation_table, overall_table
+
+Pretraining = Callable[[Run], pl.DataFrame | None]
 
 SLICED_COLUMNS = (("Recall", 10), ("NDCG", 10))
 
@@ -47,6 +53,9 @@ class Material:
     overall: Board | None
     ablations: tuple[Board, ...]
     slices: tuple[Table, ...]  # the overall table, cut in several ways
+    curves: Mapping[str, Figure]  # title of a method → how it was trained; the proposed method first
+    codes: Mapping[str, Figure]  # title of a method → its tokenizer's codes; the proposed method first
+    unseen_users: tuple[Figure, ...]
     num_unfinished: int  # runs that are not counted
     paper_dataset: str | None  # the paper's data set that the numbers are held against
 
@@ -62,11 +71,17 @@ class Material:
 
 
 def gather(
-    runs_dir: Path, dataset: str, filters: Filters | None = None, *, paper_dataset: str | None = None
+    runs_dir: Path,
+    dataset: str,
+    filters: Filters | None = None,
+    *,
+    paper_dataset: str | None = None,
+    pretraining: Pretraining = lambda _: None,
 ) -> Material:
     """The material of a data set's runs; `ResultsError` as in `select_runs`.
 
     `paper_dataset` names the paper's data set to compare with; without it, it is the one whose name ours begins with.
+    `pretraining` gives the history of the stages that a run stands on, which the store does not hold.
     """
     filters = filters or Filters()
     selected = select_runs(runs_dir, dataset, **asdict(filters)).groups
@@ -98,12 +113,16 @@ def gather(
                 made(partial(ablation_figure, runs_dir, dataset, method, chosen)),
             )
         )
+    in_order = _in_order(selected, overall, boards)
     return Material(
         dataset=dataset,
-        groups=_in_order(selected, overall, boards),
+        groups=in_order,
         overall=overall,
         ablations=tuple(boards),
         slices=tuple(slices),
+        curves=_by_method(curves_figure, runs_dir, dataset, filters, in_order, pretraining),
+        codes=_by_method(tokenizer_figure, runs_dir, dataset, filters, in_order, pretraining),
+        unseen_users=made(partial(unseen_figure, runs_dir, dataset, replace(filters, configs=()))),
         num_unfinished=len(find_unfinished(runs_dir, dataset=dataset)),
         paper_dataset=reference,
     )
@@ -124,6 +143,25 @@ def full_label(group: Group) -> str:
 def values_of(group: Group, metric: str, k: int) -> np.ndarray:
     """(S, U) values of a metric, users ascending."""
     return user_values(rank_matrix(group), metric, k, group.runs[0].list_length)
+
+
+def _by_method(
+    make: Callable[..., Figure],
+    runs_dir: Path,
+    dataset: str,
+    filters: Filters,
+    groups: Iterable[Group],
+    pretraining: Pretraining,
+) -> dict[str, Figure]:
+    """A figure of each method that gives one, the proposed method's first."""
+    figures = {}
+    unchanged = [group for group in groups if group.record.variant == "full"]
+    for group in sorted(unchanged, key=lambda group: group.record.method != PROPOSED):
+        before = pretraining(group.runs[0])
+        method, chosen = group.record.method, _among(filters, [group])
+        for figure in made(partial(make, runs_dir, dataset, method, chosen, before)):
+            figures[group.record.title] = figure
+    return figures
 
 
 def _among(filters: Filters, groups: Iterable[Group]) -> Filters:

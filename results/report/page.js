@@ -22,7 +22,7 @@ function sortBy(table, headings, place) {
   const keyed = [...table.tBodies].map((body) => [body.rows[0].cells[place].dataset.value, body]);
   keyed.sort(([a], [b]) => {
     if (a === undefined || b === undefined) return (a === undefined) - (b === undefined);
-    return sign * (isNumber ? a - b : a.localeCompare(b, "en"));
+    return sign * (isNumber ? a - b : a.localeCompare(b, "en", { numeric: true }));
   });
   const end = table.tFoot;
   for (const [, body] of keyed) table.insertBefore(body, end);

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from results.figure import Figure
 from results.panels import duration
 from results.render import DIFFERENCE, PAPER, UNKNOWN, to_csv
 from results.report.blocks import (
@@ -115,8 +116,11 @@ def ablation_section(material: Material) -> Section | None:
 def slices_section(material: Material) -> Section | None:
     """The overall table for parts of the users; None where runs kept nothing to cut them by."""
     told = () if material.overall is None else material.overall.table.notes
-    tables = tuple(_slices_table(table, f"slices-{place}", told) for place, table in enumerate(material.slices, 1))
-    return Section("Slices of the users", tables) if tables else None
+    blocks: list[Block] = [
+        _slices_table(table, f"slices-{place}", told) for place, table in enumerate(material.slices, 1)
+    ]
+    blocks += map(picture_of, material.unseen_users)
+    return Section("Slices of the users", tuple(blocks)) if blocks else None
 
 
 def curves_section(material: Material) -> Section | None:
@@ -143,7 +147,7 @@ def curves_section(material: Material) -> Section | None:
         notes=("Score: NDCG@10 on the validation items. Losses of different methods and stages are not comparable.",),
         csv=_history_csv(material),
     )
-    return Section("Training curves", (table,))
+    return Section("Training curves", (*_pictures(material.curves), table))
 
 
 def health_section(material: Material) -> Section | None:
@@ -160,6 +164,7 @@ def health_section(material: Material) -> Section | None:
         DataColumn("Invalid"),
     )
     blocks: list[Block] = [
+        *_pictures(material.codes),
         DataTable(
             "tokenizer-health",
             "Use of the codes after training",
@@ -172,7 +177,7 @@ def health_section(material: Material) -> Section | None:
                 "largest group: most items with the same codes; invalid: share of generated sequences that are no "
                 "item.",
             ),
-        )
+        ),
     ]
     changes = [row for group, run in coded if (row := _change_row(group, run)) is not None]
     if changes:
@@ -275,6 +280,13 @@ def board_table(board: Board, name: str, table: Table) -> DataTable:
         (*legend, *table.notes),
         csv=to_csv(table),
     )
+
+
+def _pictures(figures: Mapping[str, Figure]) -> list[Block]:
+    """The first figure, and the others to be unfolded."""
+    pictures = [(title, picture_of(figure, f"{figure.name}-{title}")) for title, figure in figures.items()]
+    others = [Folded(f"The same of {title}", (picture,)) for title, picture in pictures[1:]]
+    return [*[picture for _, picture in pictures[:1]], *others]
 
 
 def _board_cell(cell: Cell, unit: Unit) -> DataCell:

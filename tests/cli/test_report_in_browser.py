@@ -39,6 +39,9 @@ def test_it_asks_for_nothing_and_complains_of_nothing(chromium, report):
     page.wait_for_load_state("networkidle")
     assert [url for url in heard.requests if not url.startswith("data:")] == [report.resolve().as_uri()]
     assert heard.complaints == []
+    shown = page.evaluate("[...document.images].map(image => image.complete && image.naturalWidth > 100)")
+    assert shown
+    assert all(shown)
 
 
 def test_a_heading_sorts_both_ways_and_says_so(chromium, report):
@@ -119,4 +122,6 @@ def test_on_paper_nothing_is_cut_and_nothing_looks_like_a_button(chromium, repor
     marks = "[...document.querySelectorAll('th button')].map(e => getComputedStyle(e, '::after').display)"
     assert set(page.evaluate(marks)) == {"none"}
     assert page.locator(".files").first.is_hidden()
+    folded = page.locator("details").first.locator("table, img").first
+    assert folded.bounding_box()["height"] > 50
     assert page.pdf(format="A4").startswith(b"%PDF")
