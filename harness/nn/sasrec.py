@@ -30,6 +30,7 @@ EXACT_LENGTHS = 8  # rows up to this length are not padded at all,
 LENGTH_STEP = 4  # longer ones to a multiple of this
 CPU_CHUNK_ELEMENTS = 2**21  # logits in memory at a time: on a CPU they should stay in its cache,
 CHUNK_ELEMENTS = 2**27  # elsewhere few large products are better
+LEAST_CHUNK_TARGETS = 32  # targets whose logits are in memory, however many items: each chunk reads the whole table
 
 
 class PackedRows(NamedTuple):
@@ -256,7 +257,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, states_MD: Tensor, table_VD: Tensor, targets_M: Tensor) -> Tensor:
         num_classes = len(table_VD)
         elements = CPU_CHUNK_ELEMENTS if states_MD.device.type == "cpu" else CHUNK_ELEMENTS
-        size = min(len(states_MD), max(1, elements // num_classes))
+        size = min(len(states_MD), max(LEAST_CHUNK_TARGETS, elements // num_classes))
         logits, probabilities = states_MD.new_empty(2, size, num_classes)
         states_grad, table_grad = torch.empty_like(states_MD), torch.zeros_like(table_VD)
         loss = states_MD.new_zeros(())
