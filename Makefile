@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 INSTALLED := $(VENV)/installed.stamp
 
-.PHONY: install demo test test-slow lint clean
+.PHONY: install demo test test-slow test-postgresql postgres postgres-stop lint clean
 
 install: $(INSTALLED)
 
@@ -26,6 +26,16 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+test-postgresql: install
+	$(BIN)/python -m pytest -m postgresql
+
+# A throw-away server on this machine, for sweeps that several processes share: its URL is for harness sweep --storage.
+postgres:
+	@scripts/postgres start
+
+postgres-stop:
+	@scripts/postgres stop
 
 lint: install
 	$(BIN)/ruff check .

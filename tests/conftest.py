@@ -24,6 +24,6 @@ def real_data() -> Callable[[str], Path]:
 
 @pytest.fixture(autouse=True)
 def _no_folders_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test, and no process that it starts, may write into the runs and the cache of whoever runs it."""
-    for name in ("HARNESS_RUNS_DIR", "HARNESS_CACHE_DIR"):
+    """No test, and no process that it starts, may write into the runs, cache and studies of whoever runs it."""
+    for name in ("HARNESS_RUNS_DIR", "HARNESS_CACHE_DIR", "HARNESS_STUDIES_DIR", "HARNESS_STORAGE"):
         monkeypatch.delenv(name, raising=False)
