@@ -93,7 +93,7 @@ def reproduction_section(material: Material) -> Section:
         Listing,
         Prose,
     )
-    from results.report.material import full_label
+    from results.report.material import label_of
 
     record = material.groups[0].record
     dataset = dataset_argument(record.dataset)
@@ -104,7 +104,7 @@ def reproduction_section(material: Material) -> Section:
     ]
     rows = [
         DataRow(
-            full_label(group),
+            label_of(group),
             (
                 DataCell(group.record.config_digest, group.record.config_digest, is_code=True),
                 DataCell(", ".join(map(str, group.seeds)), ", ".join(map(str, group.seeds))),
@@ -114,7 +114,7 @@ def reproduction_section(material: Material) -> Section:
         for group, command in zip(material.groups, commands, strict=True)
     ]
     columns = tuple(DataColumn(name, is_number=False) for name in ("Config", "Seeds", "Command"))
-    doubtful = [full_label(g) for g, c in zip(material.groups, commands, strict=True) if not c.is_exact]
+    doubtful = [label_of(g) for g, c in zip(material.groups, commands, strict=True) if not c.is_exact]
     notes = ["Each command was checked: the digest of the config that it gives is the row's."]
     if doubtful:
         notes = [

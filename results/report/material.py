@@ -18,12 +18,12 @@ from results.figure import Figure
 from results.figures.ablation import ablation_figure
 from results.figures.cost import cost_figure
 from results.figures.curves import curves_figure
-from results.figures.rows import Filters
+from results.figures.rows import Filters, variant_label
 from results.figures.tokenizer import tokenizer_figure
 from results.figures.unseen import unseen_figure
 from results.metrics import user_values
 from results.report.pictures import made
-from results.selection import Group, rank_matrix, select_runs
+from results.selection import Group, rank_matrix, record_label, select_runs
 from results.slices import SLICINGS, Slicing
 from results.store import CASES, Run, find_unfinished
 from results.table import Table
@@ -109,7 +109,7 @@ def gather(
             Board(
                 ablation_table(runs_dir, dataset, **given, intervals=True),
                 (reference and ablation_table(runs_dir, dataset, **given, paper_dataset=reference)) or None,
-                {row_label(group): group for group in groups},
+                {variant_label(group): group for group in groups},
                 made(partial(ablation_figure, runs_dir, dataset, method, chosen)),
             )
         )
@@ -128,16 +128,9 @@ def gather(
     )
 
 
-def row_label(group: Group) -> str:
-    """The row's label in an ablation table."""
-    record = group.record
-    return record.title if record.variant == "full" else record.variant_title
-
-
-def full_label(group: Group) -> str:
+def label_of(group: Group) -> str:
     """The row's label where methods and variants stand together."""
-    record = group.record
-    return record.title if record.variant == "full" else f"{record.title} {record.variant_title}"
+    return record_label(group.record)
 
 
 def values_of(group: Group, metric: str, k: int) -> np.ndarray:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from results import published as paper
+from results.comparison import shown_p
 from results.report.material import Board, Material, values_of
 from results.selection import Group
-from results.stats import ALPHA, Interval, bootstrap_difference, holm, mean_over_seeds, paired_t_test
+from results.stats import ALPHA, Interval, bootstrap_difference, holm, mean_over_seeds, paired_t_test, users_needed
 from results.table import DECIMALS
 from results.tables import INTERVAL_SEED, PROPOSED
 
@@ -32,6 +33,7 @@ class Contest:
     second_mean: float
     gap: Interval  # of first - second
     p_value: float
+    users_needed: int | None  # for a gap of this size to be told from chance; None: there is no gap
 
     @property
     def is_real(self) -> bool:
@@ -42,13 +44,9 @@ class Contest:
     def verdict(self) -> str:
         """What the test says."""
         if self.is_real:
-            return f"beyond chance among users ({told_p(self.p_value)})"
-        return f"not beyond chance among users ({told_p(self.p_value)}, where p < {ALPHA} is asked for)"
-
-
-def told_p(p_value: float) -> str:
-    """A p-value as one writes it."""
-    return "p < 0.0001" if p_value < 0.0001 else f"p = {p_value:.2g}"
+            seeds = ", though seeds alone may explain it" if self.gap.low <= 0 <= self.gap.high else ""
+            return f"beyond chance among users (p {shown_p(self.p_value)}{seeds})"
+        return f"not beyond chance among users (p {shown_p(self.p_value)}, where p < {ALPHA} is asked for)"
 
 
 def contest(first: tuple[str, Group], second: tuple[str, Group], metric: tuple[str, int] = MAIN) -> Contest:
@@ -58,7 +56,16 @@ def contest(first: tuple[str, Group], second: tuple[str, Group], metric: tuple[s
     first_U, second_U = mean_over_seeds(first_SU), mean_over_seeds(second_SU)
     gap = bootstrap_difference(first_SU, second_SU, np.random.default_rng(INTERVAL_SEED))
     test = paired_t_test(first_U, second_U)
-    return Contest(first_label, second_label, float(first_U.mean()), float(second_U.mean()), gap, test.p_value)
+    std = float((first_U - second_U).std(ddof=1)) if len(first_U) > 1 else 0.0
+    return Contest(
+        first=first_label,
+        second=second_label,
+        first_mean=float(first_U.mean()),
+        second_mean=float(second_U.mean()),
+        gap=gap,
+        p_value=test.p_value,
+        users_needed=users_needed(test.difference, std),
+    )
 
 
 def summary(material: Material) -> list[str]:
@@ -95,12 +102,18 @@ def _leader(groups: Mapping[str, Group]) -> list[str]:
         if len(ranking) == 1:
             return [f"{ranking[0][0]} alone was run; there is nothing to compare it with."]
         lead = contest(ranking[0], ranking[1], metric)
+        needed = "" if lead.is_real or lead.users_needed is None else _needed(lead.users_needed)
         lines.append(
             f"{lead.first} leads on {name}: {_value(lead.first_mean)}, {_value(lead.gap.mean)} "
             f"({_percent(lead.gap.mean, lead.second_mean)}) above {lead.second} with {_value(lead.second_mean)}. "
             f"The gap is {lead.verdict}; its 95 % interval is {_value(lead.gap.low)} to {_value(lead.gap.high)}."
+            + needed
         )
     return lines
+
+
+def _needed(num_users: int) -> str:
+    return f" To tell such a gap from chance takes about {num_users:,} users."
 
 
 def _proposed(groups: Mapping[str, Group]) -> list[str]:
@@ -127,7 +140,7 @@ def _ablation(board: Board) -> list[str]:
             f"None of the {len(contests)} variants of {title} differs from it on NDCG@10 beyond chance among users "
             "(Holm's correction over the variants)."
         ]
-    told = "; ".join(f"{one.first} {_signed(one.gap.mean)} ({told_p(one.p_value)})" for one in real)
+    told = "; ".join(f"{one.first} {_signed(one.gap.mean)} (p {shown_p(one.p_value)})" for one in real)
     return [
         f"{len(real)} of {len(contests)} variants of {title} differ from it on NDCG@10 beyond chance among users "
         f"(Holm's correction over the variants): {told}."
@@ -194,7 +207,7 @@ def _reversed_ablations(board: Board) -> list[str]:
     title = contests[0].second
     lines = []
     if above:
-        told = _listed([f"{one.first} ({_signed(one.gap.mean)}, {told_p(one.p_value)})" for one in above])
+        told = _listed([f"{one.first} ({_signed(one.gap.mean)}, p {shown_p(one.p_value)})" for one in above])
         lines.append(f"{told} scored above {title}; in the paper, leaving that out costs on all three data sets.")
     if not lost:
         lines.append(f"No variant is below {title} beyond chance among users, so no part of it is shown to help here.")
