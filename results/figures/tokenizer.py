@@ -80,7 +80,8 @@ def tokenizer_figure(
         told.append("Items re-coded: share of items of which any code changed in a tokenizer epoch.")
     told.append(
         "Perplexity: how many codes of a level would be in use, were they used equally often. Collision rate: share "
-        "of items whose codes an earlier item has. Dotted: the epoch that training keeps."
+        "of items whose codes an earlier item has. Dotted: the epoch that training keeps; dashed: the codes that a "
+        "level has."
     )
     return Figure("tokenizer", " ".join(told), frame, draw, rows.notes)
 
