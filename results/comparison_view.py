@@ -63,10 +63,17 @@ def _add_comparisons(
     for comparison in comparisons:
         if several:
             grid.add_section()
-            grid.add_row(Text(comparison.second, "italic"))
+            grid.add_row(Text(_short(comparison.second, comparisons), "italic"))
         for metric in comparison.metrics:
             style = "bold" if metric.sign != "undecided" else ""
             grid.add_row(Text(metric.name, style), *map(Text, cells(metric)))
+
+
+def _short(label: str, comparisons: Sequence[Comparison]) -> str:
+    """A variant's label without its method's where the unchanged method stands beside it."""
+    for comparison in comparisons:
+        label = label.removeprefix(comparison.second + " ")
+    return label
 
 
 def _numbers_grid(comparisons: Sequence[Comparison], several: bool, padding: int) -> Grid:
@@ -98,9 +105,7 @@ def _signed(value: float) -> str:
 
 def _sizes_grid(comparisons: Sequence[Comparison], several: bool, padding: int) -> Grid:
     """Effect sizes and what would resolve them."""
-    grid = _comparison_grid(
-        ("Metric", "gain", "d_z", "better", "worse", "equal", "users needed", "seeds needed"), padding
-    )
+    grid = _comparison_grid(("Metric", "gain", "d_z", "better", "worse", "equal", "users", "seeds"), padding)
 
     def cells(metric: MetricComparison) -> list[str]:
         size = metric.effect
@@ -128,8 +133,8 @@ def _comparison_notes(comparisons: Sequence[Comparison]) -> list[str]:
         "t, Wilc., perm.: p-values of the paired t-test, Wilcoxon's signed-rank test and the permutation test, all "
         f"two-sided, by Holm's method over {first.num_questions} question{'s' * (first.num_questions != 1)}. "
         f"Bold: t below {ALPHA}.",
-        "gain: gap / second; d_z: gap / standard deviation of the users' differences; better, worse, equal: users.",
-        f"needed: for p < {ALPHA} in {100 * POWER:.0f} of 100 evaluations if the true gap were this one; seeds: on "
-        f"either side, users aside{'; unknown (–) from one seed' * single}.",
+        "gain: gap / second; d_z: gap / standard deviation of users' differences; better, worse, equal: users.",
+        f"users, seeds: needed for p < {ALPHA} in {100 * POWER:.0f} of 100 evaluations if the true gap were this one; "
+        f"seeds on either side, users aside{'; unknown (–) from one seed' * single}.",
         *first.notes,
     ]

@@ -93,7 +93,10 @@ def bootstrap_interval(
 ) -> Interval:
     """Percentile bootstrap of the mean: each draw resamples the users and, where there are several, the seeds.
 
-    What one seed leaves out, the randomness of training, is not in the interval. Few seeds put too little of it there:
+    Where all users have one value (no hit among them, say) the interval has no width: resampling cannot see what no
+    user shows. What one seed leaves out, the randomness of training, is not in it.
+
+    Few seeds put too little of it there:
     no draw of seeds lies beyond their least and greatest, so where training varies much more than users do, S seeds
     give a coverage of at most 1 - 2^(1 - S), whatever the level: 50 % for two, 75 % for three. Simulated 95 % intervals
     of normal seeds cover 83 % with five and 90 % with ten.

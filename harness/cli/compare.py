@@ -30,7 +30,7 @@ def compare(
     ],
     second: Annotated[
         str | None,
-        typer.Argument(metavar="[B]", help="What to compare it with (default: all that stand in a table with it)."),
+        typer.Argument(metavar="B", help="What to compare it with (default: all that stand in a table with it)."),
     ] = None,
     dataset: DatasetFilter = None,
     metric: Annotated[

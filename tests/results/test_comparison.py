@@ -1,5 +1,6 @@
 """Oracles: scipy's tests, Holm over the whole family, arithmetic by hand, and the sentence that must be said."""
 
+import io
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from made_up_runs import CONTRACT, made_up_ranks, write_made_up_run
+from rich.console import Console
 from scipy import stats
 
 from results.comparison import compare, shown_p
+from results.comparison_view import comparison_view
 from results.errors import ResultsError
 from results.stats import holm
 
@@ -177,6 +180,21 @@ def test_runs_of_other_data_or_other_users_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "tiger", [1, 0, 3, 4])
     with pytest.raises(ResultsError, match="on the same users and targets"):
         compare(tmp_path, "etegrec", "tiger")
+
+
+def test_long_names_are_not_cut_on_a_narrow_screen(tmp_path: Path) -> None:
+    for place, (variant, title) in enumerate(
+        [("wo-at-finetuned", "w/o AT, fine-tuned"), ("wo-sia-psa", "w/o SIA&PSA")]
+    ):
+        ranks = made_up_ranks(400, 0.2 + 0.2 * place, place)
+        write(tmp_path, "etegrec", ranks, variant=variant, variant_title=title)
+    write(tmp_path, "etegrec", made_up_ranks(400, 0.8, 7))
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(comparison_view(compare(tmp_path, "etegrec/wo-sia-psa")))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "ETEGRec w/o AT, fine-tuned" in text
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_small_p_values_are_bounded_and_others_rounded() -> None:
