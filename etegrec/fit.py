@@ -20,7 +20,6 @@ from harness.artifacts import CODES_FILE
 from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset, Sequences
 from harness.data.text import load_vectors
-from harness.distributed import ALONE, Group
 from harness.evaluation import validation_score
 from harness.generator import (
     Batch,
@@ -31,6 +30,7 @@ from harness.generator import (
     own_share,
     prefix_batches,
     token_loss,
+    token_losses,
 )
 from harness.nn.code_seq2seq import GeneratorOutput
 from harness.protocols import Artifacts, FitContext, Need
@@ -181,11 +181,11 @@ class ETEGRecTraining:
     # Losses, by chunks whose samples are each other's negatives (C.5 #10); chunks count by their size. Several
     # processes share a batch by whole chunks, and by samples where there are no negatives.
 
-    def chunks(self, batch: Batch, group: Group = ALONE) -> Iterator[tuple[Batch, Tensor, float]]:
-        """Each chunk of a batch (of a group: this process's), its targets on the device, and its share of the batch."""
+    def chunks(self, batch: Batch) -> Iterator[tuple[Batch, Tensor, float]]:
+        """Each of this process's chunks of a batch, its targets on the device, and its share of the batch."""
         size = self.config.chunk_size
         total = len(batch.targets)
-        for start in range(0, total, size)[group.own]:
+        for start in range(0, total, size)[self.context.group.own]:
             rows = range(start, min(start + size, total))
             chunk = batch if len(rows) == total else batch.rows(rows)
             yield chunk, torch.from_numpy(chunk.targets).to(self.context.device), len(rows) / total
@@ -197,21 +197,21 @@ class ETEGRecTraining:
 
     def generation_losses(self, batch: Batch) -> Iterator[Losses]:
         """L_REC alone."""
-        own, own_part = own_share(batch, self.context.group)
-        for chunk, targets_B, share in self.chunks(own):
-            output, codes_BL = self.generate(chunk.histories, targets_B)
-            yield {"total": own_part * share * token_loss(output.logits, codes_BL)}
+        own, share = own_share(batch, self.context.group)
+        if share:
+            for loss in token_losses(self.model.generator, own, self.model.codes_NL):
+                yield {"total": share * loss}
 
     def recommender_losses(self, batch: Batch) -> Iterator[Losses]:
         """L_GR = L_REC + mu L_SIA + lambda L_PSA."""
-        for chunk, targets_B, share in self.chunks(batch, self.context.group):
+        for chunk, targets_B, share in self.chunks(batch):
             output, codes_BL = self.generate(chunk.histories, targets_B)
             losses = {"rec": token_loss(output.logits, codes_BL), **self.model.alignments(output, targets_B)}
             yield self.weighted(losses, share)
 
     def tokenizer_losses(self, batch: Batch, *, aligned: bool) -> Iterator[Losses]:
         """L_IT = L_SQ + mu L_SIA + lambda L_PSA, where R only runs forward."""
-        for chunk, targets_B, share in self.chunks(batch, self.context.group):
+        for chunk, targets_B, share in self.chunks(batch):
             losses = {"sq": self.model.quantisation(targets_B)}
             if aligned and (self.config.mu or self.config.lambda_):
                 with torch.no_grad():
@@ -224,7 +224,7 @@ class ETEGRecTraining:
         if self.config.joint_refresh == "step":
             self.model.refresh_codes()
             self.context.group.copy_from_main([self.model.codes_NL])
-        for chunk, targets_B, share in self.chunks(batch, self.context.group):
+        for chunk, targets_B, share in self.chunks(batch):
             output, codes_BL = self.generate(chunk.histories, targets_B)
             losses = {"rec": token_loss(output.logits, codes_BL), "sq": self.model.quantisation(targets_B)}
             if aligned:

@@ -23,7 +23,7 @@ from harness.decoding.beam import recommend_by_codes
 from harness.decoding.trie import Trie
 from harness.distributed import Group
 from harness.evaluation import validation_score
-from harness.nn.code_seq2seq import CodeSeq2Seq
+from harness.nn.code_seq2seq import CHUNK_TOKENS, CodeSeq2Seq, token_chunks
 from harness.nn.t5 import T5Config
 from harness.protocols import FitContext, Recommendations
 from harness.seeding import derive_seed
@@ -94,6 +94,24 @@ def token_loss(logits: tuple[Tensor, ...], codes_BL: Tensor, temperature: float 
     return torch.stack([functional.cross_entropy(scores / temperature, codes) for scores, codes in levels]).mean()
 
 
+def token_losses(
+    model: CodeSeq2Seq,
+    batch: Batch,
+    codes_NL: Tensor,
+    temperature: float = 1.0,
+    *,
+    max_tokens: int = CHUNK_TOKENS,
+) -> Iterator[Tensor]:
+    """The batch's token loss in parts that add up to it, histories of like length together.
+
+    Where samples do not meet in the loss, the graph of one part is freed before the next is built.
+    """
+    for rows in token_chunks(batch.histories.lengths * model.num_levels, max_tokens):
+        target_codes_BL = codes_NL[torch.from_numpy(batch.targets[rows]).to(codes_NL.device)]
+        output = model.forward_chunk(batch.histories.take(rows), target_codes_BL, codes_NL)
+        yield len(rows) / len(batch.targets) * token_loss(output.logits, target_codes_BL, temperature)
+
+
 def adamw(parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
     """AdamW over all the parameters, norms and embeddings included (METHODS C.5 #26), in its fused form."""
     return torch.optim.AdamW(list(parameters), lr=learning_rate, weight_decay=weight_decay, fused=True)
@@ -117,9 +135,8 @@ def fit_generator(
         own, share = own_share(batch, context.group)
         if not share:
             return
-        target_codes_BL = codes_NL[torch.from_numpy(own.targets).to(codes_NL.device)]
-        output = model(own.histories, target_codes_BL, codes_NL)
-        yield {"total": share * token_loss(output.logits, target_codes_BL, config.temperature)}
+        for loss in token_losses(model, own, codes_NL, config.temperature):
+            yield {"total": share * loss}
 
     learner = Learner(
         adamw(model.parameters(), config.learning_rate, config.weight_decay),

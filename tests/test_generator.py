@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from harness.data.batches import PrefixSamples, shuffled_batches
 from harness.data.dataset import Catalog, Dataset, Sequences
-from harness.generator import Batch, prefix_batches, token_loss
+from harness.generator import Batch, prefix_batches, token_loss, token_losses
+from harness.nn.code_seq2seq import CodeSeq2Seq
+from harness.nn.t5 import T5Config
 
 rows_of_items = st.lists(st.lists(st.integers(1, 9), max_size=7), min_size=1, max_size=8)
 
@@ -56,6 +58,23 @@ def test_a_temperature_below_one_gives_the_hardest_negative_more_of_the_gradient
         pushed = scores.grad[0, 1:]
         shares[temperature] = (pushed[0] / pushed.sum()).item()
     assert shares[0.5] > shares[1.0]
+
+
+def test_the_parts_of_a_token_loss_add_up_to_it_and_so_do_their_gradients() -> None:
+    torch.manual_seed(0)
+    config = T5Config(d_model=16, d_ff=32, num_heads=2, d_head=8, encoder_layers=1, decoder_layers=1, dropout=0)
+    model = CodeSeq2Seq(config, (5, 4))
+    codes = torch.stack([torch.randint(0, 5, (10,)), torch.randint(0, 4, (10,))], dim=1)
+    batch = Batch(Sequences.from_rows([[1, 2, 3], [4], [5, 6, 7, 8, 9], [2], [3, 3]]), np.array([4, 5, 1, 9, 2]))
+    targets = codes[torch.from_numpy(batch.targets)]
+    whole = token_loss(model(batch.histories, targets, codes).logits, targets)
+    parts = list(token_losses(model, batch, codes, max_tokens=4))
+    assert len(parts) > 1
+    assert sum(part.item() for part in parts) == pytest.approx(whole.item(), abs=1e-6)
+    parameters = list(model.parameters())
+    expected = torch.autograd.grad(whole, parameters)
+    for a, b in zip(torch.autograd.grad(torch.stack(parts).sum(), parameters), expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
 
 
 @given(rows_of_items, st.integers(1, 5))
