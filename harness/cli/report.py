@@ -14,6 +14,7 @@ from harness.cli import options
 from harness.cli.options import CacheDir, Json, RunsDir, print_json
 from harness.cli.sweep import STUDIES, StorageUrl, StudiesDir, storage_of
 from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, only_dataset
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from results.report import Material, Section
@@ -48,6 +49,9 @@ def report(
     from results.report.blocks import anchor
 
     dataset = dataset or only_dataset(runs_dir)
+    out = out or Path(f"report-{anchor(dataset)}.html")
+    if not out.parent.is_dir():
+        raise UsageError(f"--out must be in a folder that exists, but {out.parent} does not; make it, or name another")
     material = gather(runs_dir, dataset, Filters(tuple(config or ()), contract, preset), paper_dataset=paper_dataset)
     page = page_of(
         material,
@@ -55,7 +59,6 @@ def report(
         sweeps=sweep_sections(material, studies_dir, storage),
         reproduction=reproduction_section(material),
     )
-    out = out or Path(f"report-{anchor(dataset)}.html")
     temporary = out.with_name(out.name + ".tmp")
     temporary.write_text(page.html(), encoding="utf-8")
     os.replace(temporary, out)

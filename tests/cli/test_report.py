@@ -141,6 +141,7 @@ def test_a_report_takes_the_filters_of_a_table(harness):
     assert "none of data set" in harness("report", "--dataset", "scientific2018", "--preset", "paper").error
     assert "no run has a config that begins with 'ffff'" in harness("report", "--config", "ffff").error
     assert harness("report", "--paper-dataset", "Moon").code == 2
+    assert "--out must be in a folder that exists" in harness("report", "--out", "none/one.html").error
 
 
 def test_without_runs_it_says_how_to_make_some(harness):
