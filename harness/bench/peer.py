@@ -25,10 +25,14 @@ from harness.bench.workload import K, Rate, Setup, Workload, timed, training_ste
 from harness.data.dataset import Sequences
 from harness.errors import StageError
 from harness.generator import Batch, adamw, new_generator
+from harness.nn.code_seq2seq import length_groups
 from harness.provenance import peak_memory_mb
 from harness.sequential import vectors_config
 from harness.training import Learner, Losses
 from harness.workers import use_threads
+
+PIECE_TOKENS = 6144  # padded tokens of a piece of like lengths: about where its throughput is best
+GENERATED_USERS = 16  # users of one call of `generate`
 
 Peer = Callable[[str, int], float]  # task and step → what the peer's process measured
 
@@ -79,8 +83,10 @@ def _serve(connection: Connection, setup: Setup) -> None:
     try:
         twin = Twin(Workload(setup))
         tasks: dict[str, Rate] = {
-            "training": twin.training_rate,
-            "evaluation": twin.evaluation_rate,
+            "random training": twin.random_training_rate,
+            "bucketed training": twin.bucketed_training_rate,
+            "random evaluation": twin.random_evaluation_rate,
+            "sorted evaluation": twin.sorted_evaluation_rate,
             "memory": lambda step: peak_memory_mb(),
         }
         connection.send(("done", 0.0))
@@ -110,44 +116,67 @@ class Twin:
         config = ETEGRecConfig(vectors=vectors_config(workload.sizes.item_width))
         optimizer = adamw(self.model.parameters(), config.learning_rate_recommender, config.weight_decay)
         self.learner = Learner(optimizer, max_norm=config.max_norm)
-        self._train(workload.batch(0).rows(range(8)))  # warms up at little cost
-        self._generate(workload.users(0).take(np.arange(2)))
+        self._train([workload.batch(0).rows(range(8))])  # warms up at little cost
+        self._generate([workload.users(0).take(np.arange(2))])
 
-    def training_rate(self, step: int) -> float:
-        """Samples per second of one step by cross-entropy alone."""
+    def random_training_rate(self, step: int) -> float:
+        """Samples per second of one step by cross-entropy alone, in the order of the random batch."""
         batch = self.workload.batch(step)
-        return timed(lambda: self._train(batch), len(batch.targets))
-
-    def evaluation_rate(self, part: int) -> float:
-        """Users per second of `generate` for some of the round's users, in one batch."""
-        users = self.workload.users(part)
-        users = users.take(np.arange(min(self.workload.sizes.peer_users, len(users))))
-        return timed(lambda: self._generate(users), len(users))
-
-    def _train(self, batch: Batch) -> None:
-        self.model.train()
-        training_step(self.learner, self._losses(batch))
-
-    def _losses(self, batch: Batch) -> Iterator[Losses]:
         total = len(batch.targets)
         size = self.workload.setup.peer_batch or total
-        for start in range(0, total, size):
-            piece = batch.rows(range(start, min(start + size, total)))
+        pieces = [batch.rows(range(start, min(start + size, total))) for start in range(0, total, size)]
+        return timed(lambda: self._train(pieces), total)
+
+    def bucketed_training_rate(self, step: int) -> float:
+        """The same for the same samples, in pieces of like length."""
+        batch = self.workload.batch(step)
+        lengths = batch.histories.lengths * self.workload.codes.num_levels
+        groups = length_groups(lengths, PIECE_TOKENS)
+        pieces = [Batch(batch.histories.take(rows), batch.targets[rows]) for rows in groups]
+        return timed(lambda: self._train(pieces), len(batch.targets))
+
+    def random_evaluation_rate(self, part: int) -> float:
+        """Users per second of `generate` for some of the round's users, in random batches."""
+        return self._evaluation_rate(self._users(part, self.workload.sizes.peer_users))
+
+    def sorted_evaluation_rate(self, part: int) -> float:
+        """Users per second of `generate` for more of the round's users, sorted by the length of their history."""
+        users = self._users(part, self.workload.sizes.peer_sorted_users)
+        return self._evaluation_rate(users.take(np.argsort(users.lengths, kind="stable")))
+
+    def _users(self, part: int, count: int) -> Sequences:
+        users = self.workload.users(part)
+        return users.take(np.arange(min(count, len(users))))
+
+    def _evaluation_rate(self, users: Sequences) -> float:
+        parts = np.split(np.arange(len(users)), range(GENERATED_USERS, len(users), GENERATED_USERS))
+        batches = [users.take(rows) for rows in parts]
+        return timed(lambda: self._generate(batches), len(users))
+
+    def _train(self, pieces: list[Batch]) -> None:
+        self.model.train()
+        training_step(self.learner, self._losses(pieces))
+
+    def _losses(self, pieces: list[Batch]) -> Iterator[Losses]:
+        total = sum(len(piece.targets) for piece in pieces)
+        for piece in pieces:
             labels_BL = self.tokens_NL[torch.from_numpy(piece.targets)]
             output = self.model(**self._inputs(piece.histories), labels=labels_BL)
             yield {"total": output.loss * (len(labels_BL) / total)}
 
     @torch.inference_mode()
-    def _generate(self, histories: Sequences) -> None:
+    def _generate(self, batches: list[Sequences]) -> None:
         num_beams, num_levels = self.workload.context.contract.num_beams, self.workload.codes.num_levels
-        self.model.eval().generate(
-            **self._inputs(histories),
-            num_beams=num_beams,
-            num_return_sequences=K,
-            max_new_tokens=num_levels,
-            do_sample=False,
-            use_cache=True,
-        )
+        self.model.eval()
+        for histories in batches:
+            self.model.generate(
+                **self._inputs(histories),
+                num_beams=num_beams,
+                num_return_sequences=K,
+                max_new_tokens=num_levels,
+                do_sample=False,
+                use_cache=True,
+            )
 
     def _inputs(self, histories: Sequences) -> dict[str, Tensor]:
         items_BS = torch.from_numpy(histories.padded())

@@ -75,7 +75,7 @@ def pretraining_rate(workload: Workload) -> Rate:
 
 
 def sasrec_rate(recommender: SASRecRecommender, workload: Workload) -> Rate:
-    """Targets per second of SASRec's training (METHODS B.1)."""
+    """Samples (targets) per second of SASRec's training (METHODS B.1)."""
     network, config = recommender.network.train(), workload.sizes.sasrec
     learner = Learner(torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True))
     make = Batches.of(workload.dataset, config, workload.context.device)

@@ -45,24 +45,25 @@ class Sizes:
     t5: T5Config = field(default_factory=T5Config)
     rqvae: RQVAEConfig = field(default_factory=RQVAEConfig)
     item_width: int = 256
-    sasrec: SASRecConfig = field(default_factory=lambda: SASRecConfig(hidden_size=64))
+    # Padding is a class, as RecBole has it, so that both compute the same loss.
+    sasrec: SASRecConfig = field(default_factory=lambda: SASRecConfig(hidden_size=64, legacy_pad=True))
     batch_size: int = 512
     tokenizer_batch: int = 1024
-    rounds: int = 3  # in which ours and the peer take turns
     users: int = 1000  # served by ours in a round
-    peer_users: int = 16  # served by the peer in a round
+    peer_users: int = 32  # served by `generate` in a round, in random batches;
+    peer_sorted_users: int = 256  # and in batches of like length
 
 
 QUICK = Sizes(
     t5=T5Config(d_model=16, d_ff=32, num_heads=2, d_head=8, encoder_layers=1, decoder_layers=1),
     rqvae=RQVAEConfig(hidden_sizes=(16,), code_dim=8, codebook_size=64),
     item_width=16,
-    sasrec=SASRecConfig(hidden_size=16, inner_size=16, batch_size=64),
+    sasrec=SASRecConfig(hidden_size=16, inner_size=16, batch_size=64, legacy_pad=True),
     batch_size=32,
     tokenizer_batch=32,
-    rounds=2,
     users=16,
     peer_users=4,
+    peer_sorted_users=8,
 )
 
 
@@ -76,6 +77,8 @@ class Setup:
     peer_batch: int | None = None  # samples of a peer's piece, whose gradients add up to the batch's; none: all at once
     all_users: bool = False
     with_peer: bool = True
+    recbole_python: str | None = None  # the Python that has RecBole; none: RecBole is left out
+    repeats: int = 5  # rounds in which ours and the peers take turns
 
     @property
     def has_aims(self) -> bool:
@@ -108,13 +111,16 @@ class Workload:
 
     def batch(self, step: int) -> Batch:
         """The random training batch of a step."""
-        size = self.sizes.batch_size
+        return self.prefix_samples(step, self.sizes.batch_size)
+
+    def prefix_samples(self, step: int, size: int) -> Batch:
+        """Random prefix samples of a step."""
         stream = numpy_stream(SEED, "bench", "batch", step)
         return Batch(*self.samples.batch(stream.choice(len(self.samples), size, replace=len(self.samples) < size)))
 
     def users(self, part: int) -> Sequences:
         """The histories of a round's random users; no user is in two rounds."""
-        rounds, total = self.sizes.rounds, self.dataset.num_users
+        rounds, total = self.setup.repeats, self.dataset.num_users
         count = -(-total // rounds) if self.setup.all_users else min(self.sizes.users, total // rounds)
         order = numpy_stream(SEED, "bench", "users").permutation(total)
         return self.dataset.validation().histories.take(order[part * count : (part + 1) * count])

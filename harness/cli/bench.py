@@ -13,13 +13,31 @@ from harness.cli.data import source_of
 from harness.cli.options import CacheDir, Json, print_json
 
 if TYPE_CHECKING:
-    from harness.bench.measure import Row
+    from harness.bench.measure import Row, Spread
     from harness.bench.workload import Setup
 
-EXAMPLES = "Examples: [bold]harness bench --dataset ../shared/data/instruments2018[/] · [bold]harness bench --quick[/]"
+EXAMPLES = (
+    "Examples: [bold]harness bench --dataset ../shared/data/instruments2018[/] · [bold]harness bench --quick[/] · "
+    "[bold]harness bench scale --max 20000[/]"
+)
+
+app = typer.Typer(rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]})
+
+RecBolePython = Annotated[
+    str | None,
+    typer.Option(
+        "--recbole-python",
+        envvar="HARNESS_RECBOLE_PYTHON",
+        metavar="PATH",
+        help="A Python that has RecBole (default: this one, if it has).",
+        rich_help_panel=options.MACHINE,
+    ),
+]
 
 
+@app.callback(invoke_without_command=True)
 def bench(
+    context: typer.Context,
     dataset: Annotated[str, typer.Option(help="A named data set, a file, or a folder.", metavar="NAME|PATH")] = "demo",
     threads: Annotated[
         int | None,
@@ -33,13 +51,20 @@ def bench(
             help="Split the peer's batch of 512 into pieces of so many samples; 512: whole, over 24 GB.",
         ),
     ] = 32,
+    recbole_python: RecBolePython = None,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="Rounds in which ours and the peers take turns.")
+    ] = 5,
     full: Annotated[bool, typer.Option("--full", help="Serve all users in the evaluation, not a sample.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes: only shows that the benchmark runs.")] = False,
     cache_dir: CacheDir = options.CACHE,
     json: Json = False,
 ) -> None:
-    """Measure speed and memory at the paper's sizes, in turns with transformers' T5 (the extra bench)."""
+    """Measure speed and memory at the paper's sizes, in turns with transformers' T5 (the extra bench) and RecBole."""
+    if context.invoked_subcommand is not None:
+        return
     from harness.bench.measure import measure
+    from harness.bench.recbole_peer import recbole_python as checked_python
     from harness.bench.workload import QUICK, Setup, Sizes
     from harness.cli import progress
     from harness.cli.settings import cores
@@ -52,9 +77,10 @@ def bench(
     with_peer = util.find_spec("transformers") is not None
     if not with_peer:
         print(
-            "note: the peer is left out, for transformers is not installed; pip install 'etegrec-harness[bench]'",
+            "note: the peer T5 is left out, for transformers is not installed; pip install 'etegrec-harness[bench]'",
             file=sys.stderr,
         )
+    python = checked_python(recbole_python)
     with progress.working(f"reading {dataset}"):
         folder = open_dataset(source, cache_dir)
     setup = Setup(
@@ -64,6 +90,8 @@ def bench(
         peer_batch=peer_batch,
         all_users=full,
         with_peer=with_peer,
+        recbole_python=python,
+        repeats=repeats,
     )
     with progress.told() as report:
         rows = measure(setup, report)
@@ -76,17 +104,22 @@ def bench(
 
 def notes(setup: Setup) -> list[str]:
     """What a reader must know to judge the numbers."""
-    told = ["random weights, codes and vectors; ratio: how many times better ours is"]
+    told = [
+        f"random weights, codes and vectors; medians of {setup.repeats} rounds or more, in which ours and the peers "
+        "take turns, with the least and the most; ratio: how many times better our median is"
+    ]
     if setup.with_peer:
+        pieces = f"pieces of {setup.peer_batch}" if setup.peer_batch else "one piece"
         told += [
-            "the peer is transformers' T5 with the same weights, optimiser, random batches (padded to their longest "
-            "member), threads and allocator settings; it is trained by cross-entropy alone and generates without a "
-            "trie, and so does less than ours",
+            "T5 is transformers', with the same weights, optimiser, samples, threads and allocator settings; it is "
+            "trained by cross-entropy alone and generates without a trie, and so does less than ours",
+            f"T5 in random batches: {pieces}, each padded to its longest member, whose gradients are added up; by "
+            "length: the same samples sorted, in pieces of like length; generate: batches of 16 users",
         ]
-    if setup.with_peer and setup.peer_batch:
+    if setup.recbole_python:
         told += [
-            f"the peer's batch is split into pieces of {setup.peer_batch}, each padded to its own longest member, "
-            "whose gradients are added up"
+            "RecBole is its SASRec with the same weights, loss (checked on each run) and optimiser, on batches made "
+            "beforehand, padded as its loader pads them; its loader and its metrics take no part"
         ]
     return told if setup.has_aims else [*told, "small sizes: these numbers mean nothing"]
 
@@ -97,11 +130,29 @@ def _content(name: str, setup: Setup, rows: list[Row]) -> dict[str, object]:
     return {
         "dataset": name,
         "threads": setup.threads,
+        "repeats": setup.repeats,
         "peer_batch": setup.peer_batch,
-        "rows": [{**row._asdict(), "ratio": row.ratio, "reached": row.reached} for row in rows],
+        "rows": [_row_content(row) for row in rows],
         "notes": notes(setup),
         "environment": environment(),
     }
+
+
+def _row_content(row: Row) -> dict[str, object]:
+    peers = [
+        {
+            "name": rival.name,
+            **({"missing": rival.missing} if rival.spread is None else _spread_content(rival.spread)),
+            "ratio": row.ratio(rival),
+        }
+        for rival in row.rivals
+    ]
+    aims = {"aim": row.aim, "aim_ratio": row.aim_ratio, "reached": row.reached}
+    return {"what": row.what, "unit": row.unit, "ours": _spread_content(row.ours), "peers": peers, **aims}
+
+
+def _spread_content(spread: Spread) -> dict[str, float]:
+    return {"median": spread.median, "min": spread.least, "max": spread.most}
 
 
 def _print(name: str, setup: Setup, rows: list[Row]) -> None:
@@ -109,34 +160,38 @@ def _print(name: str, setup: Setup, rows: list[Row]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    columns = ["ours", *(["transformers", "ratio"] if setup.with_peer else []), *(["aim"] if setup.has_aims else [])]
     grid = Table(title=f"Speed on {name}, {setup.threads} threads", title_justify="left")
     grid.add_column("what")
-    for column in columns:
+    for column in ("median", "min to max", "ratio", *(["aim", "reached"] if setup.has_aims else [])):
         grid.add_column(column, justify="right")
-    if setup.has_aims:
-        grid.add_column("reached")
     marks = {True: Text("yes", "green"), False: Text("no", "bold red"), None: Text("")}
     for row in rows:
-        cells = {"ours": _number(row.ours), "transformers": _number(row.peer), "ratio": _ratio(row), "aim": _aim(row)}
-        mark = [marks[row.reached]] if setup.has_aims else []
-        grid.add_row(f"{row.what}, {row.unit}", *(cells[column] for column in columns), *mark)
+        judged: list[str | Text] = [_aim(row), marks[row.reached]] if setup.has_aims else []
+        grid.add_row(f"{row.what}, {row.unit}", _number(row.ours.median), _range(row.ours), "", *judged)
+        for place, rival in enumerate(row.rivals):
+            if rival.spread is None:
+                grid.add_row(Text(f"  {rival.missing}", "dim"))
+                continue
+            aim = [_ratio(row.aim_ratio, "≥ ") if place == 0 else ""] if setup.has_aims else []
+            cells = (_number(rival.spread.median), _range(rival.spread), _ratio(row.ratio(rival)))
+            grid.add_row(f"  {rival.name}", *cells, *aim, style="dim")
     console = Console(highlight=False)
     console.print(grid)
     for note in notes(setup):
         console.print(Text(note, "dim"))
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+def _number(value: float) -> str:
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def _ratio(row: Row) -> str:
-    return "" if row.ratio is None else f"{row.ratio:.2f} ×"
+def _range(spread: Spread) -> str:
+    return "" if spread.least == spread.most else f"{_number(spread.least)} to {_number(spread.most)}"
+
+
+def _ratio(ratio: float | None, sign: str = "") -> str:
+    return "" if ratio is None else f"{sign}{ratio:.3g} ×"
 
 
 def _aim(row: Row) -> str:
-    if row.aim is None:
-        return ""
-    sign = "<" if row.lower_is_better else "≥"
-    return f"{sign} {row.aim:,.0f}" + (f", ≥ {row.aim_ratio:.0f} ×" if row.aim_ratio else "")
+    return "" if row.aim is None else f"{'≤' if row.lower_is_better else '≥'} {row.aim:,.0f}"
