@@ -39,7 +39,7 @@ app.command("show", epilog=tables.SHOW_EXAMPLES)(tables.show)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.add_typer(data.app, name="data")
 app.command("methods", epilog=methods.EXAMPLES)(methods.methods)
-app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
+app.add_typer(bench.app, name="bench", help=bench.bench.__doc__, epilog=bench.EXAMPLES)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 
