@@ -22,6 +22,8 @@ COMMANDS = [
     ["report"],
     ["bench"],
     ["doctor"],
+    ["sweep"],
+    *(["sweep", name] for name in ("ls", "show", "best", "finish", "dashboard")),
     *(["data", name] for name in ("list", "fetch", "prepare", "describe")),
 ]
 

@@ -1,7 +1,7 @@
 """Oracles: what was written comes back; damage done by hand is named."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from results.schema import (
     cases_frame,
     ranks_frame,
 )
-from results.store import find_runs, find_unfinished, load_metrics, read_run, write_run
+from results.store import find_runs, find_unfinished, load_metrics, raise_trials, read_run, write_run
 
 RANKS = [1, 0, 3, 10]
 
@@ -179,3 +179,13 @@ def test_a_run_from_before_cases_were_kept_is_readable_and_says_how_to_get_them(
     assert run.metrics().height > 0
     with pytest.raises(ResultsError, match=r"has no cases\.parquet.*give its 'harness run' command again"):
         run.cases()
+
+
+def test_trials_that_preceded_a_run_are_raised_in_its_record_alone(tmp_path: Path) -> None:
+    run = write_made_up_run(tmp_path, RANKS)
+    before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+    assert raise_trials(run.folder, 7).record.trials == 7
+    assert raise_trials(run.folder, 3).record.trials == 7
+    assert read_run(run.folder).record == replace(run.record, trials=7)
+    changed = {name for name, content in before.items() if (run.folder / name).read_bytes() != content}
+    assert changed <= {"run.json", "DONE"}
