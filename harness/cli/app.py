@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from harness import __version__
-from harness.cli import bench, compare, data, doctor, methods, report, run, sweep, tables
+from harness.cli import bench, compare, data, doctor, figure, methods, report, run, sweep, tables
 from harness.errors import DataError, HarnessError, UsageError
 from results.errors import ResultsError
 
@@ -34,6 +34,7 @@ app.command("run", epilog=run.EXAMPLES)(run.run)
 app.add_typer(sweep.app, name="sweep", help=sweep.sweep.__doc__, epilog=sweep.EXAMPLES)
 app.command("table", epilog=tables.TABLE_EXAMPLES)(tables.table)
 app.command("report", epilog=report.EXAMPLES)(report.report)
+app.command("figure", epilog=figure.EXAMPLES)(figure.figure)
 app.command("ls", epilog=tables.LS_EXAMPLES)(tables.ls)
 app.command("show", epilog=tables.SHOW_EXAMPLES)(tables.show)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)

@@ -1,0 +1,289 @@
+"""`harness figure`: the figures of the paper and some more, from stored runs and studies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+import typer
+
+from harness.cli import options
+from harness.cli.options import CacheDir, Json, RunsDir, print_json
+from harness.cli.sweep import STUDIES, StorageUrl, StudiesDir, storage_of
+from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter
+from harness.errors import HarnessError, UsageError
+from results.errors import ResultsError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from results.figure import Figure
+    from results.figures.rows import Filters
+    from results.store import Run
+    from sweeps.study import StudySummary
+
+Name = Literal["unseen", "alignment", "hyperparameters", "curves", "tokenizer", "ablation", "cost", "sweep"]
+NAMES: tuple[Name, ...] = get_args(Name)
+OF_STUDIES = ("hyperparameters", "sweep")
+
+EXAMPLES = (
+    "Examples: [bold]harness figure all[/] · [bold]harness figure ablation --dataset scientific --format pdf[/] · "
+    "[bold]harness figure curves --method tiger[/]"
+)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What figures are made from, and of what."""
+
+    runs: Path
+    cache: Path
+    dataset: str
+    method: str
+    filters: Filters
+    studies: tuple[StudySummary, ...]
+
+
+def figure(
+    name: Annotated[
+        Literal["unseen", "alignment", "hyperparameters", "curves", "tokenizer", "ablation", "cost", "sweep", "all"],
+        typer.Argument(help="The figure, or all that can be made."),
+    ],
+    dataset: DatasetFilter = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to (default: figures/DATASET).", metavar="DIR")
+    ] = None,
+    format: Annotated[str, typer.Option(help="Formats, with commas between; the data's csv always.", metavar="F,F")] = (
+        "png,svg,pdf"
+    ),
+    method: Annotated[str, typer.Option(help="Of curves, tokenizer, ablation, sweeps.")] = "etegrec",
+    config: ConfigFilter = None,
+    contract: ContractFilter = None,
+    preset: PresetFilter = None,
+    study: Annotated[
+        str | None, typer.Option(help="Beginning of a study's name, of sweep and hyperparameters.", metavar="STUDY")
+    ] = None,
+    json: Json = False,
+    runs_dir: RunsDir = options.RUNS,
+    cache_dir: CacheDir = options.CACHE,
+    studies_dir: StudiesDir = STUDIES,
+    storage: StorageUrl = None,
+) -> None:
+    """Draw a figure from stored runs and studies, as PNG, SVG and PDF beside the csv of its data."""
+    from results.figure import FORMATS, style
+    from results.figures.rows import Filters
+
+    formats = [part.strip() for part in format.split(",")]
+    unknown = [part for part in formats if part not in FORMATS]
+    if unknown:
+        raise UsageError(f"--format must be of {', '.join(FORMATS)}, with commas between, but got '{unknown[0]}'")
+    style(name)  # says at once where matplotlib is missing
+    names = NAMES if name == "all" else (name,)
+    studies = _studies(storage_of(studies_dir, storage), study) if set(names) & set(OF_STUDIES) else ()
+    dataset = dataset or _only_dataset(runs_dir, studies)
+    filters = Filters(tuple(config or ()), contract, preset)
+    sources = Sources(runs_dir, cache_dir, dataset, method, filters, studies)
+    folder = out or Path("figures") / dataset
+    made: list[tuple[Figure, list[Path]]] = []
+    refused: dict[str, str] = {}
+    for each in names:
+        try:
+            made += [(figure, figure.save(folder, formats)) for figure in MAKERS[each](sources)]
+        except (HarnessError, ResultsError) as error:
+            if name != "all":
+                raise
+            refused[each] = " ".join(str(error).split())
+    _tell(made, refused, json)
+    if not made:
+        raise UsageError(f"no figure of '{dataset}' can be made; the lines above say what each one lacks")
+
+
+def _tell(made: list[tuple[Figure, list[Path]]], refused: dict[str, str], json: bool) -> None:
+    """Each figure's files and caption, and in one line each why others were not made."""
+    if json:
+        print_json(
+            {
+                "figures": [
+                    {"name": one.name, "caption": one.caption, "notes": one.notes, "files": list(map(str, files))}
+                    for one, files in made
+                ],
+                "not_made": refused,
+            }
+        )
+        return
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for one, files in made:
+        suffixes = ",".join(path.suffix[1:] for path in files)
+        console.print(Text(one.name, "bold"), Text(f"{files[0].with_suffix('')}.{{{suffixes}}}"), soft_wrap=True)
+        console.print(Padding(Text(one.caption), (0, 0, 0, 2)))
+        for note in one.notes:
+            console.print(Padding(Text(note, "dim"), (0, 0, 0, 2)))
+    for name, reason in refused.items():
+        console.print(Text(name, "bold"), Text(f"not made: {reason}"), soft_wrap=True)
+
+
+def _studies(place: Any, prefix: str | None) -> tuple[StudySummary, ...]:
+    """All studies, or the one whose name begins so; `UsageError` as in `sweeps.study.load_named`."""
+    from sweeps.study import load_named, load_studies
+
+    return tuple(load_studies(place)) if prefix is None else (load_named(prefix, place),)
+
+
+def _only_dataset(runs_dir: Path, studies: tuple[StudySummary, ...]) -> str:
+    """The data set that all runs and studies are of; `UsageError` when there are several, or none."""
+    from results.figures.unseen import PROTOCOL
+    from results.store import DONE
+
+    found = [path.relative_to(runs_dir).parts[0] for path in runs_dir.glob(f"*/*/*/*/seed=*/{DONE}")]
+    found += [study.sweep.dataset for study in studies]
+    names = sorted({name.removesuffix(f"-{PROTOCOL}") for name in found})
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise UsageError(f"a figure needs finished runs, but {runs_dir} has none; make some with: harness run")
+    raise UsageError(f"one data set must be named, but there are {', '.join(names)}; add --dataset NAME")
+
+
+# One maker per name: from the sources to figures, mostly one.
+
+
+def _unseen(sources: Sources) -> list[Figure]:
+    from results.figures.unseen import unseen_figure
+
+    return [unseen_figure(sources.runs, sources.dataset, sources.filters)]
+
+
+def _ablation(sources: Sources) -> list[Figure]:
+    from results.figures.ablation import ablation_figure
+
+    return [ablation_figure(sources.runs, sources.dataset, sources.method, sources.filters)]
+
+
+def _cost(sources: Sources) -> list[Figure]:
+    from results.figures.cost import cost_figure
+
+    return [cost_figure(sources.runs, sources.dataset, sources.filters)]
+
+
+def _curves(sources: Sources) -> list[Figure]:
+    from results.figures.curves import curves_figure
+
+    pretraining = pretraining_of(_first_run(sources), sources.cache)
+    return [curves_figure(sources.runs, sources.dataset, sources.method, sources.filters, pretraining)]
+
+
+def _tokenizer(sources: Sources) -> list[Figure]:
+    from results.figures.tokenizer import tokenizer_figure
+
+    pretraining = pretraining_of(_first_run(sources), sources.cache)
+    return [tokenizer_figure(sources.runs, sources.dataset, sources.method, sources.filters, pretraining)]
+
+
+def _first_run(sources: Sources) -> Run:
+    """The run that curves show."""
+    from results.figures.rows import method_rows
+
+    return method_rows(sources.runs, sources.dataset, sources.filters, sources.method).rows[0].group.runs[0]
+
+
+def _alignment(sources: Sources) -> list[Figure]:
+    import polars as pl
+
+    from etegrec.alignment import FittedETEGRec, alignment_frame, choose_cases
+    from harness.cli.reproduction import prepared_folder
+    from harness.data.prepare import load_dataset
+    from results.figures.alignment import alignment_figure
+    from results.figures.rows import variant_rows
+
+    rows = variant_rows(sources.runs, sources.dataset, "etegrec", sources.filters)
+    shown = {row.name: row for row in rows.rows if row.name in ("full", "wo-psa")}
+    if "full" not in shown:
+        raise UsageError(
+            f"alignment needs a finished run of etegrec on '{sources.dataset}'; make it with: harness run --dataset "
+            f"{sources.dataset} --methods etegrec --ablation psa"
+        )
+    record = rows.rows[0].group.record
+    folder = prepared_folder(record.dataset_fingerprint, sources.cache)
+    if folder is None:
+        raise UsageError(
+            f"alignment needs the prepared data of '{sources.dataset}', but {sources.cache} has no longer those with "
+            f"the fingerprint {record.dataset_fingerprint}; give harness data describe {sources.dataset}"
+        )
+    data = load_dataset(folder)
+    cases = choose_cases(data)
+    frames = [
+        alignment_frame(FittedETEGRec.load(row.group.runs[0].folder, data), cases, data.catalog.keys, row.label)
+        for row in shown.values()
+    ]
+    untrained = shown["wo-psa"].label if "wo-psa" in shown else None
+    return [alignment_figure(pl.concat(frames), rows.dataset, untrained)]
+
+
+def _hyperparameters(sources: Sources) -> list[Figure]:
+    from sweeps.figures import hyperparameters_figure
+
+    return [hyperparameters_figure(sources.studies, sources.dataset, sources.method)]
+
+
+def _sweep(sources: Sources) -> list[Figure]:
+    from sweeps.figures import sweep_figure
+
+    wanted = (sources.dataset, sources.method)
+    found = [one for one in sources.studies if (one.sweep.dataset, one.sweep.method) == wanted and not one.sweep.curve]
+    if not found:
+        raise UsageError(
+            f"no study of {sources.method} on '{sources.dataset}'; make one with: harness sweep --dataset "
+            f"{sources.dataset} --method {sources.method}"
+        )
+    return [sweep_figure(study) for study in found]
+
+
+MAKERS: dict[str, Callable[[Sources], list[Figure]]] = {
+    "unseen": _unseen,
+    "alignment": _alignment,
+    "hyperparameters": _hyperparameters,
+    "curves": _curves,
+    "tokenizer": _tokenizer,
+    "ablation": _ablation,
+    "cost": _cost,
+    "sweep": _sweep,
+}
+
+
+def pretraining_of(run: Run, cache: Path) -> pl.DataFrame | None:
+    """The history of the stages that a run's fit stands on (`HISTORY_SCHEMA`); None where the cache has them no more.
+
+    The fit is known by its history, times included, which no other fit shares.
+    """
+    import polars as pl
+
+    from harness.experiment import histories
+    from harness.stages import read_json
+    from results.schema import history_frame
+
+    history = run.history().sort(pl.all())
+    for path in sorted((cache / run.record.method).glob("*/stage.json")):
+        stage = read_json(path)
+        place = (stage["dataset"], stage["seed"])
+        if place != (run.record.dataset_fingerprint, run.record.seed):
+            continue
+        if history_frame(histories(path.parent)).sort(pl.all()).equals(history):
+            ancestors = dict.fromkeys(_ancestors(path.parent, cache))
+            return history_frame(row for folder in ancestors for row in histories(folder))
+    return None
+
+
+def _ancestors(folder: Path, cache: Path) -> Iterator[Path]:
+    """The folders of the stages that a stage stands on, inputs first; those that the cache has no more are left out."""
+    from harness.stages import read_json
+
+    for place in read_json(folder / "stage.json")["inputs"].values():
+        if (cache / place / "stage.json").exists():
+            yield from _ancestors(cache / place, cache)
+            yield cache / place
