@@ -17,7 +17,11 @@ from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, Pres
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from results.report import Material, Section
+    from results.report.material import Pretraining
+    from results.store import Run
 
 EXAMPLES = (
     "Examples: [bold]harness report --dataset demo[/] · [bold]harness report --dataset scientific --open[/] · "
@@ -52,7 +56,13 @@ def report(
     out = out or Path(f"report-{anchor(dataset)}.html")
     if not out.parent.is_dir():
         raise UsageError(f"--out must be in a folder that exists, but {out.parent} does not; make it, or name another")
-    material = gather(runs_dir, dataset, Filters(tuple(config or ()), contract, preset), paper_dataset=paper_dataset)
+    material = gather(
+        runs_dir,
+        dataset,
+        Filters(tuple(config or ()), contract, preset),
+        paper_dataset=paper_dataset,
+        pretraining=pretraining_in(cache_dir),
+    )
     page = page_of(
         material,
         counts=_counts(material, cache_dir),
@@ -68,6 +78,26 @@ def report(
         print(f"wrote {out}", file=sys.stderr)
     if open_:
         webbrowser.open(out.resolve().as_uri())
+
+
+def pretraining_in(cache_dir: Path) -> Pretraining:
+    """Gives a run the history of the stages that it stands on, as far as the cache still holds them."""
+    from harness.cli.reproduction import cell_of, command_for
+    from harness.experiment import histories
+    from harness.stages import StageStore
+    from results.schema import history_frame
+    from results.selection import Group
+
+    store = StageStore(cache_dir)
+
+    def history_before(run: Run) -> pl.DataFrame | None:
+        command = command_for(Group((run,)), run.record.dataset)
+        cell = cell_of(command, run.record) if command.is_exact else None
+        ancestors = [] if cell is None else cell.fit.with_ancestors()[:-1]
+        rows = [row for stage in ancestors if store.is_done(stage) for row in histories(store.folder(stage))]
+        return history_frame(rows) if rows else None
+
+    return history_before
 
 
 def sweep_sections(material: Material, studies_dir: Path, storage: str | None) -> list[Section]:
