@@ -5,23 +5,21 @@ from __future__ import annotations
 import os
 import sys
 import webbrowser
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli import options
+from harness.cli.figure import pretraining_of
 from harness.cli.options import CacheDir, Json, RunsDir, print_json
 from harness.cli.sweep import STUDIES, StorageUrl, StudiesDir, storage_of
 from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, only_dataset
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from results.report import Material, Section
-    from results.report.material import Pretraining
-    from results.store import Run
 
 EXAMPLES = (
     "Examples: [bold]harness report --dataset demo[/] · [bold]harness report --dataset scientific --open[/] · "
@@ -61,7 +59,7 @@ def report(
         dataset,
         Filters(tuple(config or ()), contract, preset),
         paper_dataset=paper_dataset,
-        pretraining=pretraining_in(cache_dir),
+        pretraining=partial(pretraining_of, cache=cache_dir),
     )
     page = page_of(
         material,
@@ -78,26 +76,6 @@ def report(
         print(f"wrote {out}", file=sys.stderr)
     if open_:
         webbrowser.open(out.resolve().as_uri())
-
-
-def pretraining_in(cache_dir: Path) -> Pretraining:
-    """Gives a run the history of the stages that it stands on, as far as the cache still holds them."""
-    from harness.cli.reproduction import cell_of, command_for
-    from harness.experiment import histories
-    from harness.stages import StageStore
-    from results.schema import history_frame
-    from results.selection import Group
-
-    store = StageStore(cache_dir)
-
-    def history_before(run: Run) -> pl.DataFrame | None:
-        command = command_for(Group((run,)), run.record.dataset)
-        cell = cell_of(command, run.record) if command.is_exact else None
-        ancestors = [] if cell is None else cell.fit.with_ancestors()[:-1]
-        rows = [row for stage in ancestors if store.is_done(stage) for row in histories(store.folder(stage))]
-        return history_frame(rows) if rows else None
-
-    return history_before
 
 
 def sweep_sections(material: Material, studies_dir: Path, storage: str | None) -> list[Section]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.sweep_progress import shown
+from harness.errors import UsageError
 from harness.methods import method_named
 from results.panels import duration
 from results.render import UNKNOWN
 from results.report import Section
 from results.report.blocks import Block, DataCell, DataColumn, DataRow, DataTable, Facts, Folded, Heading, Prose
+from results.report.pictures import made, picture_of
+from sweeps.figures import hyperparameters_figure, sweep_figure
 from sweeps.study import cost_of, importances, note_of, state_of, trials_frame
 from sweeps.trials import RECALL
 
@@ -25,8 +29,12 @@ def sweeps_section(studies: Sequence[StudySummary]) -> Section | None:
     if not studies:
         return None
     blocks: list[Block] = [_studies_table(studies)]
+    for method in dict.fromkeys(study.sweep.method for study in studies if study.sweep.curve):
+        figures = made(partial(hyperparameters_figure, studies, studies[0].sweep.dataset, method), UsageError)
+        blocks += [picture_of(figure, f"{figure.name}-{method}") for figure in figures]
     for study in studies:
-        blocks += [Heading(study.name), Prose(_told(study)), *_best(study), _trials(study)]
+        figures = () if study.sweep.curve else made(partial(sweep_figure, study), UsageError)
+        blocks += [Heading(study.name), Prose(_told(study)), *_best(study), *map(picture_of, figures), _trials(study)]
     return Section("Hyper-parameter search", tuple(blocks))
 
 

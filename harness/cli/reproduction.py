@@ -14,7 +14,6 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.config import Config
-    from harness.planning import Cell
     from harness.protocols import Ablation, Method
     from results.schema import RunRecord
     from results.selection import Group
@@ -96,12 +95,6 @@ def together(groups: Sequence[Group], commands: Sequence[Command]) -> list[Comma
 
 def makes(command: Command, record: RunRecord) -> bool:
     """Whether the command's config for the record's row has the record's digest."""
-    cell = cell_of(command, record)
-    return cell is not None and cell.config_digest == record.config_digest
-
-
-def cell_of(command: Command, record: RunRecord) -> Cell | None:
-    """What the command plans for the record's row and seed; None where this version knows no such row."""
     from harness.cli.settings import settings_of
     from harness.cli.values import assignments_of
     from harness.planning import Cell, configured, stage_of
@@ -109,7 +102,7 @@ def cell_of(command: Command, record: RunRecord) -> Cell | None:
 
     method, ablation, _ = _made_by(record)
     if method is None:
-        return None
+        return False
     original, _ = original_of(record.dataset)
     try:
         settings = settings_of(
@@ -117,12 +110,13 @@ def cell_of(command: Command, record: RunRecord) -> Cell | None:
         )
         config = ablation.change(configured(method, original, settings))
     except HarnessError:
-        return None
+        return False
     conditions = {"contract": settings.contract.model_dump(mode="json"), "precision": command.precision}
     fit = stage_of(
         Need(record.method, config), dataset=record.dataset_fingerprint, seed=record.seed, conditions=conditions
     )
-    return Cell(record.method, ablation, record.seed, config, settings.contract, record.preset, record.recipe, fit)
+    cell = Cell(record.method, ablation, record.seed, config, settings.contract, record.preset, record.recipe, fit)
+    return cell.config_digest == record.config_digest
 
 
 def _made_by(record: RunRecord) -> tuple[Method | None, Ablation, str]:

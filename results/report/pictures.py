@@ -9,11 +9,11 @@ from results.figure import Figure
 from results.report.blocks import Picture
 
 
-def made(make: Callable[[], Figure]) -> tuple[Figure, ...]:
-    """The figure; none where the runs at hand give nothing to draw."""
+def made(make: Callable[[], Figure], nothing_to_draw: type[Exception] = ResultsError) -> tuple[Figure, ...]:
+    """The figure; none where its maker raises that there is nothing to draw."""
     try:
         return (make(),)
-    except ResultsError:
+    except nothing_to_draw:
         return ()
 
 

@@ -9,7 +9,6 @@ import pytest
 from report_runs import write_report_runs
 
 from harness.cli import values
-from harness.cli.report import pretraining_in
 from harness.cli.reproduction import command_for, together
 from harness.config import to_toml
 from harness.data.open import Source, open_dataset
@@ -17,7 +16,6 @@ from harness.data.prepare import load_dataset
 from harness.methods import method_named, methods
 from harness.planning import ABLATED, Settings, make_plan
 from harness.protocols import Contract
-from harness.stages import StageStore
 from results.schema import RunRecord
 from results.selection import Group
 
@@ -108,23 +106,6 @@ def test_unseen_users_are_asked_for_by_their_protocol(harness, ratings):
     command = command_for(Group((PlannedRun(plan.cells[0], dataset),)), str(ratings))
     assert command.is_exact
     assert _planned(harness, command) == {_row("tiny-unseen-users", plan.cells[0])}
-
-
-def test_the_history_of_what_a_run_stands_on_comes_from_the_cache_while_it_is_there(harness, ratings):
-    dataset = load_dataset(open_dataset(Source(str(ratings)), Path("cache")))
-    plan = make_plan(dataset, method_names=["tiger-sas"], ablation_names=[], seeds=[0], settings=Settings())
-    run, history_before = PlannedRun(plan.cells[0], dataset), pretraining_in(Path("cache"))
-    assert history_before(run) is None
-    (tokenizer,) = [stage for stage in plan.stages if stage.kind == "tokenizer"]
-    folder = StageStore(Path("cache")).folder(tokenizer)
-    folder.mkdir(parents=True)
-    epochs = [
-        {"stage": "tokenizer", "phase": "tokenizer", "epoch": epoch, "losses": {"total": 1.0}} for epoch in (1, 2)
-    ]
-    (folder / "history-tokenizer.json").write_text(json.dumps(epochs))
-    assert history_before(run) is None  # a stage that is not finished
-    (folder / "stage.json").write_text("{}")
-    assert history_before(run)["epoch"].to_list() == [1, 2]
 
 
 def test_a_run_that_no_command_of_this_version_gives_is_named_as_such(harness, ratings):
