@@ -74,6 +74,7 @@ def test_a_study_shows_its_cost_its_best_config_and_every_trial(study):
         ("complete", "0.5"),
         ("superseded", ""),
     ]
+    assert "figure-sweep-markov.csv" in links
     assert "&lt;markov&gt;" in page
     assert "<markov>" not in page
 
