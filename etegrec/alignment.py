@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from etegrec.config import ETEGRecConfig
+from etegrec.fit import ADAPTERS_FILE, TOKENIZER_FILE
 from etegrec.model import adapter
 from harness.artifacts import CODES_FILE
 from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset, Sequences
 from harness.errors import DataError, UsageError
+from harness.generator import GENERATOR_FILE
 from harness.nn.code_seq2seq import CodeSeq2Seq
 from harness.seeding import derive_seed, numpy_stream
 from harness.tokenizer.codes import CodeTable
@@ -96,18 +98,18 @@ class FittedETEGRec:
     @classmethod
     def load(cls, folder: Path, dataset: Dataset) -> FittedETEGRec:
         """What a run's folder holds; `UsageError` for a run without adapters (w/o ETE), `DataError` for other items."""
-        if not (folder / "adapters.safetensors").exists():
+        if not (folder / ADAPTERS_FILE).exists():
             raise UsageError(f"{folder} must hold a tokenizer and adapters, but has none; name an end-to-end run")
         config = ETEGRecConfig.model_validate(tomllib.loads((folder / CONFIG).read_text())["etegrec"])
         codes = CodeTable.load(folder / CODES_FILE, dataset.catalog.keys)
         generator = CodeSeq2Seq(config.generator, codes.sizes)
-        generator.load_state_dict(load_tensors(folder / "generator.safetensors"))
-        weights = load_tensors(folder / "tokenizer.safetensors")
+        generator.load_state_dict(load_tensors(folder / GENERATOR_FILE))
+        weights = load_tensors(folder / TOKENIZER_FILE)
         item_width = weights["encoder.0.weight"].shape[1]
         tokenizer = RQVAE(item_width, config.tokenizer.rqvae)
         tokenizer.load_state_dict(weights)
         psa_adapter = adapter(config.generator.d_model, config.adapter_hidden, item_width)
-        adapters = load_tensors(folder / "adapters.safetensors")
+        adapters = load_tensors(folder / ADAPTERS_FILE)
         psa_adapter.load_state_dict(
             {name.removeprefix("psa."): weight for name, weight in adapters.items() if name.startswith("psa.")}
         )

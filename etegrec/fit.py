@@ -22,6 +22,7 @@ from harness.data.dataset import Dataset, Sequences
 from harness.data.text import load_vectors
 from harness.evaluation import validation_score
 from harness.generator import (
+    GENERATOR_FILE,
     Batch,
     CodeRecommender,
     adamw,
@@ -37,15 +38,36 @@ from harness.protocols import Artifacts, FitContext, Need
 from harness.seeding import derive_seed
 from harness.tokenizer.codes import CodeTable, flat_health
 from harness.tokenizer.fit import load_tokenizer
-from harness.training import Learner, Losses, Phase, TrainingPlan, save_tensors, train, warmup_then_cosine
+from harness.training import (
+    Learner,
+    Losses,
+    Phase,
+    TrainingPlan,
+    load_tensors,
+    save_tensors,
+    train,
+    warmup_then_cosine,
+)
+
+# Beside the generator and the codes in a fit's folder.
+TOKENIZER_FILE = "tokenizer.safetensors"
+ADAPTERS_FILE = "adapters.safetensors"
 
 
 def needs(config: ETEGRecConfig) -> dict[str, Need]:
-    """The item vectors and the pre-trained tokenizer; w/o ETE, the trained ETEGRec whose codes are taken."""
+    """The item vectors and the pre-trained tokenizer.
+
+    W/o ETE, the trained ETEGRec whose codes are taken; w/o AT but fine-tuned, the jointly trained one too, since w/o AT
+    by itself is a row of the same table.
+    """
     if not config.end_to_end:
         return {"etegrec": Need("etegrec", config.replace(end_to_end=True))}
     vectors = Need("sasrec-vectors", config.vectors)
-    return {"vectors": vectors, "tokenizer": Need("tokenizer", config.tokenizer, {"vectors": vectors})}
+    found = {"vectors": vectors, "tokenizer": Need("tokenizer", config.tokenizer, {"vectors": vectors})}
+    if not config.alternating and config.finetuning.epochs:
+        jointly = config.replace(finetuning=config.finetuning.replace(epochs=0))
+        found["etegrec"] = Need("etegrec", jointly)
+    return found
 
 
 def fit(config: ETEGRecConfig, dataset: Dataset, artifacts: Artifacts, context: FitContext) -> CodeRecommender:
@@ -60,16 +82,29 @@ def fit(config: ETEGRecConfig, dataset: Dataset, artifacts: Artifacts, context: 
     vectors = torch.from_numpy(load_vectors(artifacts["vectors"], keys))
     model = ETEGRec(config, vectors, load_tokenizer(artifacts["tokenizer"])).to(context.device)
     training = ETEGRecTraining(model, dataset, context)
-    train(training.first_stage(), context)
+    if "etegrec" in artifacts:
+        restore(model, artifacts["etegrec"], keys)
+    else:
+        train(training.first_stage(), context)
     if config.finetuning.epochs:
         train(training.finetuning_stage(), context)
     if context.group.is_main:
-        save_tensors(context.folder / "tokenizer.safetensors", model.tokenizer.state_dict())
-        save_tensors(
-            context.folder / "adapters.safetensors",
-            nn.ModuleDict({"sia": model.sia_adapter, "psa": model.psa_adapter}).state_dict(),
-        )
+        save_tensors(context.folder / TOKENIZER_FILE, model.tokenizer.state_dict())
+        save_tensors(context.folder / ADAPTERS_FILE, adapters(model).state_dict())
     return training.recommender()
+
+
+def restore(model: ETEGRec, folder: Path, keys: tuple[str, ...]) -> None:
+    """Puts a fit's weights and codes into the model."""
+    model.generator.load_state_dict(load_tensors(folder / GENERATOR_FILE))
+    model.tokenizer.load_state_dict(load_tensors(folder / TOKENIZER_FILE))
+    adapters(model).load_state_dict(load_tensors(folder / ADAPTERS_FILE))
+    model.codes_NL.copy_(CodeTable.load(folder / CODES_FILE, keys).codes)
+
+
+def adapters(model: ETEGRec) -> nn.ModuleDict:
+    """Both adapters, under the names that their file gives them."""
+    return nn.ModuleDict({"sia": model.sia_adapter, "psa": model.psa_adapter})
 
 
 def load(folder: Path, config: ETEGRecConfig, dataset: Dataset, context: FitContext) -> CodeRecommender:

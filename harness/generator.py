@@ -40,6 +40,8 @@ from harness.training import (
     warmup_then_cosine,
 )
 
+GENERATOR_FILE = "generator.safetensors"
+
 
 class GeneratorTraining(Config):
     """How a generator is trained on frozen codes (METHODS B.3): AdamW, warm-up, one cosine to zero.
@@ -198,7 +200,7 @@ class CodeRecommender:
 
     def save(self, folder: Path) -> None:
         """Writes `generator.safetensors`, `generator.json` and `codes.safetensors`."""
-        save_tensors(folder / "generator.safetensors", self.model.state_dict())
+        save_tensors(folder / GENERATOR_FILE, self.model.state_dict())
         shape = {"t5": self.model.config.model_dump(mode="json"), "has_dedup_level": self.has_dedup_level}
         write_json(folder / "generator.json", shape)
         self.codes.save(folder / CODES_FILE, self.item_keys)
@@ -210,7 +212,7 @@ class CodeRecommender:
         keys = dataset.catalog.keys
         codes = CodeTable.load(folder / CODES_FILE, keys)
         model = CodeSeq2Seq(T5Config.model_validate(shape["t5"]), codes.sizes)
-        model.load_state_dict(load_tensors(folder / "generator.safetensors"))
+        model.load_state_dict(load_tensors(folder / GENERATOR_FILE))
         has_dedup_level = shape["has_dedup_level"]
         return cls(model.to(context.device), codes, context, item_keys=keys, has_dedup_level=has_dedup_level)
 

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from tiny_etegrec import TINY, moved, one_batch, tiny_dataset, tiny_training, watch
+from tiny_etegrec import ITEM_WIDTH, NUM_ITEMS, TINY, moved, one_batch, tiny_dataset, tiny_training, watch
 
 from etegrec.ablations import ABLATIONS
 from etegrec.config import ETEGRecConfig
@@ -14,10 +15,13 @@ from etegrec.fit import fit, needs
 from etegrec.method import METHOD
 from harness.artifacts import CODES_FILE
 from harness.config import Config, one_line, with_field
+from harness.data.text import save_vectors
 from harness.errors import UsageError
 from harness.generator import CodeRecommender
 from harness.protocols import FitContext
 from harness.tokenizer.codes import CodeTable
+from harness.tokenizer.fit import kmeans, save_tokenizer, start_codebooks
+from harness.tokenizer.rqvae import RQVAE
 
 WARM = TINY.replace(alignment_warmup_epochs=0)
 
@@ -115,6 +119,29 @@ def test_without_alternation_every_step_moves_both_parts(tmp_path: Path, name: s
 def test_fine_tuning_follows_without_alternation_only_where_it_is_asked_for() -> None:
     assert ABLATIONS["at"].change(TINY).finetuning.epochs == 0
     assert ABLATIONS["at+finetuning"].change(TINY).finetuning == TINY.finetuning
+
+
+def test_fine_tuning_goes_on_from_the_row_without_it_as_if_both_were_one_fit(tmp_path: Path) -> None:
+    dataset = tiny_dataset()
+    vectors = np.random.default_rng(0).standard_normal((NUM_ITEMS, ITEM_WIDTH)).astype(np.float32)
+    rqvae = RQVAE(ITEM_WIDTH, TINY.tokenizer.rqvae, generator=torch.Generator().manual_seed(0))
+    start_codebooks(rqvae, torch.from_numpy(vectors), kmeans(TINY.tokenizer.rqvae.codebook_size, seed=0))
+    folders = {name: tmp_path / name for name in ("vectors", "tokenizer", "at", "in-two", "in-one")}
+    for folder in folders.values():
+        folder.mkdir()
+    save_vectors(folders["vectors"], dataset.catalog.keys, vectors)
+    save_tokenizer(rqvae, folders["tokenizer"])
+    artifacts = {name: folders[name] for name in ("vectors", "tokenizer")}
+
+    config = ABLATIONS["at+finetuning"].change(TINY)
+    assert needs(config)["etegrec"].config == ABLATIONS["at"].change(TINY)
+    fit(ABLATIONS["at"].change(TINY), dataset, artifacts, FitContext(seed=0, folder=folders["at"])).save(folders["at"])
+    in_two = fit(config, dataset, artifacts | {"etegrec": folders["at"]}, FitContext(seed=0, folder=folders["in-two"]))
+    in_one = fit(config, dataset, artifacts, FitContext(seed=0, folder=folders["in-one"]))
+    assert torch.equal(in_two.codes.codes, in_one.codes.codes)
+    for name, weight in in_one.model.state_dict().items():
+        assert torch.equal(in_two.model.state_dict()[name], weight), name
+    assert not (folders["in-two"] / "history-joint.json").exists()
 
 
 def test_without_end_to_end_needs_the_trained_etegrec_and_nothing_else() -> None:
