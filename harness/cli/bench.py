@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli import options
+from harness.cli import options, scale
 from harness.cli.data import source_of
 from harness.cli.options import CacheDir, Json, print_json
 
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "Examples: [bold]harness bench --dataset ../shared/data/instruments2018[/] · [bold]harness bench --quick[/] · "
-    "[bold]harness bench scale --max 20000[/]"
+    "[bold]harness bench scale --quick[/]"
 )
 
 app = typer.Typer(rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]})
+app.command("scale", epilog=scale.EXAMPLES)(scale.scale)
 
 RecBolePython = Annotated[
     str | None,
