@@ -107,7 +107,7 @@ def draw_curves(frame: pl.DataFrame) -> Picture:
     for axes, field in zip(drawn.subplots(1, len(fields), squeeze=False)[0], fields, strict=True):
         _draw_curve(axes, frame.filter(pl.col("field") == field), field)
     handles = [line for axes in (drawn.axes[0], drawn.axes[-1]) for line in axes.get_legend_handles_labels()[0]]
-    drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=2.6)
     return drawn
 
 
@@ -135,8 +135,9 @@ def _draw_curve(left: Axes, frame: pl.DataFrame, field: str) -> None:
         x = np.array([places[setting] for setting in shown["setting"]])
         y = shown["mean"].to_numpy()
         start = int(settings[0] == 0)  # the line does not bridge the break
-        axes.plot(x[start:], y[start:], marker=marker, color=color, linestyle=line, label=metric)
-        axes.plot(x[:start], y[:start], marker=marker, color=color, linestyle="none")
+        face = color if axes is left else "white"  # so that neither hides the other where they meet
+        axes.plot(x[start:], y[start:], marker, color=color, linestyle=line, markerfacecolor=face, label=metric)
+        axes.plot(x[:start], y[:start], marker, color=color, markerfacecolor=face)
         axes.vlines(x, shown["low"], shown["high"], color=color, linewidth=0.8)
         axes.set_ylabel(f"Validation {metric}", color=dark(color))
         axes.margins(y=0.15)
@@ -172,8 +173,8 @@ def sweep_figure(study: StudySummary) -> Figure:
     told = (
         f"Search for {method_named(sweep.method).title} on {sweep.dataset}, preset {sweep.preset}, seed {sweep.seed}: "
         f"NDCG@10 on the validation items of {_count(counts['complete'], 'complete trial')} (circles) and of "
-        f"{_count(counts['pruned'], 'pruned trial')} when they were given up (crosses); line: best so far. Sampler "
-        f"{sweep.sampler}, pruner {sweep.pruner}."
+        f"{_count(counts['pruned'], 'pruned trial')} when they were given up (crosses); line: best so far; ticks on "
+        f"the axis: failed trials. Sampler {sweep.sampler}, pruner {sweep.pruner}."
     )
     bars = f" Bars: each field's share of what decides the score, by PED-ANOVA over {counts['complete']} trials."
     return Figure(f"sweep-{study.name}", told + bars * bool(fields), frame, draw_search)
