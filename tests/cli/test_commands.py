@@ -20,6 +20,7 @@ COMMANDS = [
     ["show"],
     ["methods"],
     ["report"],
+    ["figure"],
     ["bench"],
     ["doctor"],
     ["sweep"],
