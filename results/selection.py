@@ -63,7 +63,7 @@ def select_runs(
         given = "".join(f", {name} '{value}'" for name, value in filters.items() if value is not None)
         known = sorted({run.record.dataset for run in find_runs(runs_dir)})
         raise ResultsError(
-            f"a table needs finished runs, but {runs_dir} has none of data set '{dataset}'{given}; "
+            f"a table or figure needs finished runs, but {runs_dir} has none of data set '{dataset}'{given}; "
             f"data sets with finished runs: {', '.join(known) or 'none'}"
         )
     _check_configs(runs, configs)

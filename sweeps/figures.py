@@ -135,7 +135,7 @@ def _draw_curve(left: Axes, frame: pl.DataFrame, field: str) -> None:
         x = np.array([places[setting] for setting in shown["setting"]])
         y = shown["mean"].to_numpy()
         start = int(settings[0] == 0)  # the line does not bridge the break
-        face = color if axes is left else "white"  # so that neither hides the other where they meet
+        face = color if axes is left else "none"  # so that neither hides the other where they meet
         axes.plot(x[start:], y[start:], marker, color=color, linestyle=line, markerfacecolor=face, label=metric)
         axes.plot(x[:start], y[:start], marker, color=color, markerfacecolor=face)
         axes.vlines(x, shown["low"], shown["high"], color=color, linewidth=0.8)

@@ -48,8 +48,8 @@ class Sources:
 
 def figure(
     name: Annotated[
-        Literal["unseen", "alignment", "hyperparameters", "curves", "tokenizer", "ablation", "cost", "sweep", "all"],
-        typer.Argument(help="The figure, or all that can be made."),
+        Literal[Name, "all"],
+        typer.Argument(metavar="NAME", help="The figure, or all that can be made."),
     ],
     dataset: DatasetFilter = None,
     out: Annotated[
@@ -222,7 +222,7 @@ def _alignment(sources: Sources) -> list[Figure]:
         for row in shown.values()
     ]
     untrained = shown["wo-psa"].label if "wo-psa" in shown else None
-    return [alignment_figure(pl.concat(frames), rows.dataset, untrained)]
+    return [alignment_figure(pl.concat(frames), rows.dataset, untrained, rows.notes)]
 
 
 def _hyperparameters(sources: Sources) -> list[Figure]:

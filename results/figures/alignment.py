@@ -19,7 +19,9 @@ COLORS = (
 )  # fmt: skip
 
 
-def alignment_figure(frame: pl.DataFrame, dataset: str, untrained: str | None = None) -> Figure:
+def alignment_figure(
+    frame: pl.DataFrame, dataset: str, untrained: str | None = None, notes: tuple[str, ...] = ()
+) -> Figure:
     """A panel per model of a frame as `etegrec.alignment.alignment_frame` makes it.
 
     `untrained` is the panel of a model whose adapter no loss trained.
@@ -43,7 +45,7 @@ def alignment_figure(frame: pl.DataFrame, dataset: str, untrained: str | None = 
     ]
     if untrained is not None:
         told.append(f"In {untrained} no loss trains the adapter that makes preferences, so it is as it was drawn.")
-    return Figure("alignment", " ".join(told), frame, draw)
+    return Figure("alignment", " ".join(told), frame, draw, notes)
 
 
 def gaps(frame: pl.DataFrame) -> pl.DataFrame:

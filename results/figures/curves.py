@@ -141,9 +141,11 @@ def _losses(axes: Axes, rows: pl.DataFrame) -> None:
             linewidth=0.8 if is_second else 1.1,
         )
     values = losses["value"].to_list()
-    if 0 < 20 * min(values) < max(values):
+    if values and 0 < 20 * min(values) < max(values):
         axes.set_yscale("log")
     axes.margins(y=0.1)
+    if rows["part"][0] != TRAINING and len(looks) > 1:
+        axes.legend(handles=_legend(rows), fontsize=6.0, handlelength=1.2, loc="best")
 
 
 def _selection(axes: Axes, rows: pl.DataFrame) -> None:
@@ -151,12 +153,13 @@ def _selection(axes: Axes, rows: pl.DataFrame) -> None:
     from results.figures.style import BLACK, VERMILLION
 
     is_tokenizer = rows["part"][0] == TOKENIZER
-    axes.set_ylabel("Collision rate" if is_tokenizer else "Validation NDCG@10")
+    axes.set_ylabel("Collision rate (%)" if is_tokenizer else "Validation NDCG@10")
     shown = rows.filter(pl.col("quantity") == (COLLISIONS if is_tokenizer else "score"))
+    shown = shown.with_columns(pl.col("value") * (100.0 if is_tokenizer else 1.0))
     for _, line in shown.group_by("stage", maintain_order=True):
         axes.plot(line["position"], line["value"], color=BLACK, marker=".", markersize=3.5, linewidth=1.0)
     if is_tokenizer:
-        axes.set_ylim(0, max(0.01, axes.get_ylim()[1]))
+        axes.set_ylim(0, max(1.0, *(1.1 * shown["value"])))
     for place in best_positions(rows):
         at = shown.filter(pl.col("position") == place)
         axes.plot(
@@ -211,7 +214,7 @@ def _looks(rows: pl.DataFrame) -> dict[str, Look]:
 
 
 def _legend(rows: pl.DataFrame) -> list[Line2D]:
-    """What the lines of the method's own stages are; empty where there is one loss."""
+    """What the lines of a part are; empty where there is one loss."""
     from matplotlib.lines import Line2D
 
     from results.figures.style import GREY

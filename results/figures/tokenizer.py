@@ -163,6 +163,8 @@ def draw(frame: pl.DataFrame) -> Picture:
                 axes.set_axis_off()
                 continue
             _panel(axes, shown, panel)
+            every = frame.filter(pl.col("quantity") == panel.quantity)["value"].to_list()
+            axes.set_ylim(0, panel.scale * max(LEAST_TOP, 1.08 * max(every)))
             for epoch in shown.filter("kept")["epoch"].unique():
                 axes.axvline(epoch, color=BLACK, linewidth=0.7, linestyle=":", zorder=1)
         last = grid[-1, column]
@@ -209,4 +211,3 @@ def _panel(axes: Axes, shown: pl.DataFrame, panel: Panel) -> None:
     size = shown["codebook_size"][0]
     if panel.quantity == "used_codes" and size is not None:
         axes.axhline(size, color=GREY, linewidth=0.7, linestyle=(0, (6, 3)), zorder=1)
-    axes.set_ylim(0, max(axes.get_ylim()[1], LEAST_TOP * panel.scale))
