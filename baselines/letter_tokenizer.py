@@ -226,12 +226,16 @@ def initial_bounds(num_items: int, codebook_size: int) -> tuple[int, int]:
 @torch.no_grad()
 def item_codes(rqvae: RQVAE, text_vectors_NZ: Tensor, config: LetterTokenizerConfig) -> Tensor:
     """(N, L) int64 nearest codes, colliding items then given other last codes; (N, L + 1) with `dedup`."""
-    chunks = [rqvae.quantize(rqvae.encode(text_BZ)) for text_BZ in text_vectors_NZ.split(ENCODE_ITEMS)]
-    codes_NL = torch.cat([chunk.codes_BL for chunk in chunks])
+    codes, last_distances = [], []
+    for text_BZ in text_vectors_NZ.split(ENCODE_ITEMS):
+        quantized = rqvae.quantize(rqvae.encode(text_BZ))
+        codes.append(quantized.codes_BL)
+        if not config.dedup:  # the other levels' distances would be most of the memory of a large catalog
+            last_distances.append(quantized.distances[-1])
     if config.dedup:
-        return deduplicate(codes_NL, config.rqvae.codebook_size)
+        return deduplicate(torch.cat(codes), config.rqvae.codebook_size)
     return resolve_collisions(
-        codes_NL, torch.cat([chunk.distances[-1] for chunk in chunks]), rounds=config.collision_rounds,
+        torch.cat(codes), torch.cat(last_distances), rounds=config.collision_rounds,
         epsilon=config.sinkhorn_epsilon, iterations=config.sinkhorn_iterations,
     )  # fmt: skip
 
@@ -257,8 +261,9 @@ def resolve_collisions(
 def colliding_groups(codes_NL: Tensor) -> list[Tensor]:
     """Rows of items that share a tuple: one tensor of row numbers, ascending, per shared tuple."""
     _, tuple_N, counts_T = tuple_keys(codes_NL).unique(return_inverse=True, return_counts=True)
-    groups = tuple_N.argsort(stable=True).split(counts_T.tolist())
-    return [rows for rows in groups if len(rows) > 1]
+    order_N = tuple_N.argsort(stable=True)
+    is_shared_N = counts_T[tuple_N[order_N]] > 1
+    return list(order_N[is_shared_N].split(counts_T[counts_T > 1].tolist()))
 
 
 def _check_inputs(text_vectors: Tensor | np.ndarray, cf_vectors: Tensor | np.ndarray, code_dim: int) -> None:
