@@ -25,6 +25,8 @@ COLLISIONS = "measure/collision_rate"
 SUBSCRIPTS = {"rec": "REC", "sq": "SQ", "sia": "SIA", "psa": "PSA"}  # of the losses, as the paper names them
 TITLES = {"sasrec": "SASRec", TOKENIZER: "tokenizer", "finetuning": "fine-tuning"}  # of stages
 
+FEW = 50  # points of a line, or ticks of an axis, that are told apart
+
 SCHEMA = {
     "part": pl.String,  # of the picture: a stage of the pre-training, or `TRAINING`
     "stage": pl.String,
@@ -157,7 +159,8 @@ def _selection(axes: Axes, rows: pl.DataFrame) -> None:
     shown = rows.filter(pl.col("quantity") == (COLLISIONS if is_tokenizer else "score"))
     shown = shown.with_columns(pl.col("value") * (100.0 if is_tokenizer else 1.0))
     for _, line in shown.group_by("stage", maintain_order=True):
-        axes.plot(line["position"], line["value"], color=BLACK, marker=".", markersize=3.5, linewidth=1.0)
+        marker = "." if len(line) <= FEW else ""
+        axes.plot(line["position"], line["value"], color=BLACK, marker=marker, markersize=3.5, linewidth=1.0)
     if is_tokenizer:
         axes.set_ylim(0, max(1.0, *(1.1 * shown["value"])))
     for place in best_positions(rows):
@@ -199,7 +202,8 @@ def _stages(panels: list[Axes], rows: pl.DataFrame) -> None:
     phases = rows.select("position", "phase").unique(maintain_order=True)
     ticks = phases.filter(pl.col("phase") == TOKENIZER)["position"].to_list() if phases["phase"].n_unique() > 1 else []
     for axes in panels if ticks else ():
-        axes.vlines(ticks, 0.0, 0.035, transform=axes.get_xaxis_transform(), color=GREY, linewidth=0.8)
+        width = 0.8 if len(ticks) <= FEW else 0.3
+        axes.vlines(ticks, 0.0, 0.035, transform=axes.get_xaxis_transform(), color=GREY, linewidth=width)
 
 
 def _looks(rows: pl.DataFrame) -> dict[str, Look]:
