@@ -28,4 +28,5 @@ def growth(sizes: Sequence[float], costs: Sequence[float]) -> Growth | None:
     log_sizes, log_costs = np.array(logs).T
     line = linregress(log_sizes, log_costs)
     last = (log_costs[-1] - log_costs[-2]) / (log_sizes[-1] - log_sizes[-2])
-    return Growth(float(line.slope), float(line.stderr), float(last))
+    error = float(np.nan_to_num(line.stderr))  # scipy takes it from the correlation, which equal costs do not have
+    return Growth(float(line.slope), error, float(last))

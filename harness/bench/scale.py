@@ -183,7 +183,7 @@ def _beam_search(num_items: int, scene: Scene, num_beams: int) -> Work:
     tree = Trie.of(table.codes[1:], table.sizes)
     model = new_generator(scene.sizes.t5, table, FitContext(SEED, scene.folder))
     histories = made_up(num_items, BEAM_USERS, HISTORY).train
-    return lambda: recommend_by_codes(model, histories, table.codes, tree, num_beams=num_beams, k=K)
+    return lambda: recommend_by_codes(model, histories, table.codes, tree, num_beams=num_beams, k=min(K, num_beams))
 
 
 def t5_history(size: int, scene: Scene) -> Work:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from harness.bench.growth import growth
@@ -12,6 +13,7 @@ from harness.bench.scale import MEASURES, Point
 from results.figure import Figure
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure as Picture
 
 ROW_HEIGHT = 1.9  # inches
@@ -58,12 +60,23 @@ def draw(frame: pl.DataFrame) -> Picture:
         for look, part in zip(LOOKS, parts, strict=False):
             line = {"color": look.color, "marker": look.marker, "linestyle": look.line}
             for panel, cost in zip(panels, COSTS, strict=True):
-                panel.plot(part["size"], part[cost].clip(lower_bound=1e-6), label=_label(part), **line)
+                panel.plot(part["size"], part[cost].clip(lower_bound=1e-6), label=_label(part), clip_on=False, **line)
             panels[0].fill_between(part["size"], part["seconds_min"], part["seconds_max"], color=look.color, alpha=0.2)
         for panel, label in zip(panels, COSTS.values(), strict=True):
             panel.set(xscale="log", yscale="log", xlabel=axis, ylabel=label)
+            for side in (panel.xaxis, panel.yaxis):
+                _span_decades(side)
         panels[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
     return drawn
+
+
+def _span_decades(side: Axis) -> None:
+    """Whole powers of ten as limits and labels, so that a flat curve looks flat."""
+    from matplotlib.ticker import NullFormatter
+
+    low, high = side.get_data_interval()
+    side.set_view_interval(10.0 ** np.floor(np.log10(low)), 10.0 ** np.ceil(np.log10(high)), ignore=True)
+    side.set_minor_formatter(NullFormatter())
 
 
 def _label(part: pl.DataFrame) -> str:

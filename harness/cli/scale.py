@@ -54,7 +54,7 @@ def scale(
         typer.Option(
             "--folder",
             metavar="DIR",
-            help="Where temporary files go: 2.1 GB and more for 30 million interactions.",
+            help="Where temporary files go: 4 GB if there are 30 million interactions.",
             rich_help_panel=options.MACHINE,
         ),
     ] = None,
