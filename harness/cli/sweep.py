@@ -382,7 +382,8 @@ def show(study: StudyName, json: Json = False, studies_dir: StudiesDir = STUDIES
             }
         )
     else:
-        Console(highlight=False).print(study_panel(found))
+        console = Console(highlight=False)
+        console.print(study_panel(found, console.width))
 
 
 @app.command("best", epilog="Example: [bold]harness sweep best etegrec-demo --toml best.toml[/]")

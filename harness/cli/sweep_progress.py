@@ -61,8 +61,12 @@ def told(trial: FrozenTrial, best: FrozenTrial | None) -> str:
     note = f" ({note_of(trial)})" if note_of(trial) else ""
     leader = f", best {best.value:.4f} of trial {best.number}" if best is not None and best.value is not None else ""
     took = duration(cost_of(trial)["seconds"])
-    params = ", ".join(f"{name}={shown(value)}" for name, value in trial.params.items())
-    return f"trial {trial.number}: {state_of(trial)}{score}{note} in {took}{leader}; {params}"
+    return f"trial {trial.number}: {state_of(trial)}{score}{note} in {took}{leader}; {told_params(trial)}"
+
+
+def told_params(trial: FrozenTrial) -> str:
+    """The trial's values, with commas between."""
+    return ", ".join(f"{name}={shown(value)}" for name, value in trial.params.items())
 
 
 def shown(value: Any) -> str:

@@ -10,11 +10,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.cli.sweep_progress import shown
+from harness.cli.sweep_progress import shown, told_params
 from harness.methods import method_named
 from results.panels import duration
 from sweeps.study import MIN_FOR_IMPORTANCE, StudySummary, cost_of, importances, note_of, state_of
 from sweeps.trials import RECALL
+
+WITHOUT_FIELDS = 64  # columns of the table of trials beside the searched fields, with room for a note
 
 
 def described(study: StudySummary) -> dict[str, Any]:
@@ -62,33 +64,40 @@ def studies_table(studies: Sequence[StudySummary]) -> RenderableType:
     return Group(grid, note)
 
 
-def study_panel(study: StudySummary) -> RenderableType:
-    """A study's head, its trials, importances and cost."""
+def study_panel(study: StudySummary, width: int) -> RenderableType:
+    """A study's head, its trials, importances and cost, for a console of so many columns."""
     sweep = study.sweep
     head = (
         f"{study.name}\n{method_named(sweep.method).title} on {sweep.dataset}, preset {sweep.preset}, recipe "
         f"{sweep.recipe}, seed {sweep.seed}; sampler {sweep.sampler}, pruner {sweep.pruner}; "
         f"{study.ended} of {study.budget} trials ended\n"
     )
-    return Group(Text(head), trials_table(study), Text(), _importances(study), _cost(study))
+    return Group(Text(head), trials_table(study, width), Text(), _importances(study), _cost(study))
 
 
-def trials_table(study: StudySummary) -> RenderableType:
-    """A row per trial; the best one is bold, and what a pruned one reached last is shown too."""
+def trials_table(study: StudySummary, width: int) -> RenderableType:
+    """A row per trial; the best one is bold, and what a pruned one reached last is shown too.
+
+    A column per searched field where so many columns of the console have room for them, else one for all fields.
+    """
     fields = list(study.sweep.space.fields)
-    broken = [name.replace(".", ".\n").replace("_", "_\n").rstrip("_\n") for name in fields]
-    grid = _grid("#", "State", "NDCG@10", *broken, "Epochs", "Time", "Note")
+    headings = [name.replace(".", ".\n").replace("_", "_\n").rstrip("_\n") for name in fields]
+    is_wide = WITHOUT_FIELDS + sum(max(map(len, heading.split("\n"))) + 1 for heading in headings) <= width
+    grid = _grid("#", "State", "NDCG@10", *(headings if is_wide else []), "Epochs", "Time", "Note")
+    if not is_wide:
+        grid.columns[-1].header = "Fields, note"
     for trial in study.trials:
         is_best = study.best is not None and trial.number == study.best.number
         cost = cost_of(trial)
+        listed = told_params(trial) if not is_wide else ""
         cells = [
             str(trial.number),
             state_of(trial),
             "" if trial.value is None else f"{trial.value:.4f}",
-            *(shown(trial.params[name]) if name in trial.params else "" for name in fields),
+            *((shown(trial.params[name]) if name in trial.params else "" for name in fields) if is_wide else ()),
             str(int(cost["epochs"])),
             duration(cost["seconds"]),
-            note_of(trial),
+            "; ".join(part for part in (listed, note_of(trial)) if part),
         ]
         style = "bold" if is_best else "" if state_of(trial) == "complete" else "dim"
         grid.add_row(*[Text(cell, style) for cell in cells])
