@@ -5,6 +5,7 @@ Drawing needs matplotlib, which is imported only then.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -66,10 +67,14 @@ class Figure:
             return buffer.getvalue()
 
     def svg_text(self) -> str:
-        """The picture as an SVG element for a page: no XML header, ids of its own, the caption as its label."""
+        """The picture as an SVG element for a page: no XML header, the caption as its label.
+
+        Its ids begin with a digest of the picture, so that several of one name may stand in a page.
+        """
         svg = self.rendered("svg").decode()
         svg = svg[svg.index("<svg") :].strip()
-        svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{re.sub(r'[^A-Za-z0-9_-]', '-', self.name)}-", svg)
+        own = f"figure-{hashlib.sha256(svg.encode()).hexdigest()[:12]}-"
+        svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{own}", svg)
         label = escape(self.caption, {'"': "&quot;", "\n": " "})
         return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 
