@@ -170,12 +170,12 @@ def _print(name: str, setup: Setup, rows: list[Row]) -> None:
         judged: list[str | Text] = [_aim(row), marks[row.reached]] if setup.has_aims else []
         grid.add_row(f"{row.what}, {row.unit}", _number(row.ours.median), _range(row.ours), "", *judged)
         for place, rival in enumerate(row.rivals):
-            if rival.spread is None:
-                grid.add_row(Text(f"  {rival.missing}", "dim"))
-                continue
             aim = [_ratio(row.aim_ratio, "≥ ") if place == 0 else ""] if setup.has_aims else []
-            cells = (_number(rival.spread.median), _range(rival.spread), _ratio(row.ratio(rival)))
-            grid.add_row(f"  {rival.name}", *cells, *aim, style="dim")
+            name, cells = rival.missing, ("", "", "")
+            if rival.spread is not None:
+                name = rival.name
+                cells = (_number(rival.spread.median), _range(rival.spread), _ratio(row.ratio(rival)))
+            grid.add_row(f"  {name}", *cells, *aim, style="dim")
     console = Console(highlight=False)
     console.print(grid)
     for note in notes(setup):

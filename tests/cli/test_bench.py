@@ -12,14 +12,24 @@ import sys
 from importlib import util
 
 import pytest
+import torch
 
 from harness.bench.measure import Rival, Row, Spread
 from harness.bench.peer import started_peer
-from harness.bench.recbole_peer import RecBole, sample_arrays, sample_loss, started_recbole
+from harness.bench.recbole_peer import (
+    RecBole,
+    recbole_sizes,
+    recbole_weights,
+    sample_arrays,
+    sample_loss,
+    started_recbole,
+)
 from harness.bench.workload import QUICK, Setup, Workload
 from harness.cli import bench as command
+from harness.data.dataset import Sequences
 from harness.data.open import Source, open_dataset
 from harness.errors import StageError
+from harness.nn.sasrec import pack
 from harness.sequential import build_network
 
 ROWS = {
@@ -107,6 +117,31 @@ def test_recbole_computes_our_loss_and_trains_and_ranks_the_same_samples(ratings
         assert recbole("ranking", {name: batch[name] for name in ("items_BS", "lengths_B", "k")}) > 0
         with pytest.raises(StageError, match="must do 'ranking', but failed: ValueError"):
             recbole("ranking", {})
+
+
+@needs_recbole
+def test_recbole_makes_our_training_step(ratings, tmp_path):
+    config = QUICK.sasrec.replace(dropout=0.0)  # so that nothing is random
+    setup = Setup(open_dataset(Source(str(ratings)), tmp_path / "cache"), 1, QUICK, recbole_python=PYTHON)
+    workload = Workload(setup)
+    network = build_network(config, workload.dataset, workload.context)
+    for parameter in network.parameters():  # larger than at the start, so that every part matters
+        torch.nn.init.normal_(parameter, std=0.3)
+    batch = sample_arrays(workload, 3, 100)
+    with started_recbole(setup, workload) as recbole:
+        recbole("start", recbole_weights(network), sizes=recbole_sizes(network, config), threads=1)
+        before = sample_loss(network, batch)
+        assert recbole("loss", batch) == pytest.approx(before, rel=1e-5)
+        recbole("training", batch)
+        rows = Sequences.from_rows([row[row > 0].tolist() for row in batch["items_BS"]])
+        packed = pack(rows, network.max_history, network.style, torch.device("cpu"))
+        optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+        states = network(packed)[packed.ends_B]
+        (network.next_item_loss(states, torch.from_numpy(batch["targets_B"])) / len(rows)).backward()
+        optimizer.step()
+        after = sample_loss(network, batch)
+        assert after < before - 0.004
+        assert recbole("loss", batch) == pytest.approx(after, rel=1e-5)
 
 
 @needs_recbole
