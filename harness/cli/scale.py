@@ -48,7 +48,9 @@ def scale(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Write scale.csv and the figure here.")
     ] = None,
-    formats: Annotated[str, typer.Option("--format", metavar="F,G", help="Of the figure.")] = "png,svg,pdf",
+    format: Annotated[
+        str, typer.Option(help="Formats of the figure, with commas between; the data's csv always.", metavar="F,F")
+    ] = "png,svg,pdf",
     folder: Annotated[
         Path | None,
         typer.Option(
@@ -66,12 +68,16 @@ def scale(
     from harness.bench.workload import QUICK, Sizes
     from harness.cli import progress
     from harness.cli.settings import cores
-    from harness.errors import StageError
-    from results.figure import style
+    from harness.errors import StageError, UsageError
+    from results.figure import FORMATS, style
 
     names = chosen([name.strip() for name in only.split(",")] if only else [])
+    formats = [part.strip() for part in format.split(",")]
+    unknown = [part for part in formats if part not in FORMATS]
+    if unknown:
+        raise UsageError(f"--format must be of {', '.join(FORMATS)}, with commas between, but got '{unknown[0]}'")
     if out is not None:
-        style("scale")  # matplotlib is missing before the measurements, not after them
+        style("scale")  # tells that matplotlib is missing before the measurements, not after them
     with tempfile.TemporaryDirectory(prefix="harness-scale-", dir=folder) as place, progress.told() as report:
         scene = Scene(
             Path(place), threads or cores(), QUICK if quick else Sizes(), repeats, QUICK_POINTS if quick else None
@@ -83,7 +89,7 @@ def scale(
     else:
         _print(scene, points, found, quick)
     if out is not None and points:
-        scale_figure(points).save(out, formats.split(","))
+        scale_figure(points).save(out, formats)
     if failed:
         raise StageError(f"all measurements must end well, but {len(failed)} did not: {'; '.join(failed)}")
 

@@ -61,6 +61,12 @@ def test_an_unknown_measurement_is_refused_in_one_line(harness):
     assert "unknown measurement 'rankin9'" in ended.error
 
 
+def test_an_unknown_format_is_refused_before_anything_is_measured(harness):
+    ended = harness("bench", "scale", "--out", "figures", "--format", "svg,gif")
+    assert ended.code == 2
+    assert "must be of png, svg, pdf, with commas between, but got 'gif'" in ended.error
+
+
 def test_help_shows_an_example(harness):
     ended = harness("bench", "scale", "--help")
     assert ended.code == 0
