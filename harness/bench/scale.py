@@ -58,7 +58,8 @@ TARGETS = 256  # of a training step with a softmax over the items
 RANKED_USERS = 128
 BEAM_USERS = 32
 HISTORY = 20  # items of a history where its length is fixed
-ROWS = 32  # histories of a training step where their length grows
+ROWS = 32  # histories of SASRec's training step where their length grows,
+GENERATOR_ROWS = 8  # and of the generator's, which costs far more
 FEW_ITEMS = 10_000  # where their number is fixed
 CLUSTERED_ITEMS = 8192  # from which the codebooks start
 K = 5  # length of the ranked lists
@@ -190,8 +191,8 @@ def t5_history(size: int, scene: Scene) -> Work:
     """One training step of the generator on histories of so many items."""
     table = made_up_codes(FEW_ITEMS, scene)
     model = new_generator(scene.sizes.t5, table, FitContext(SEED, scene.folder)).train()
-    histories = made_up(FEW_ITEMS, ROWS, size).train
-    target_codes_BL = table.codes[1 : ROWS + 1]
+    histories = made_up(FEW_ITEMS, GENERATOR_ROWS, size).train
+    target_codes_BL = table.codes[1 : GENERATOR_ROWS + 1]
     learner = Learner(adamw(model.parameters(), 1e-3, 0.0))
 
     def step() -> None:
