@@ -48,7 +48,7 @@ TINY: dict[str, dict[str, Any]] = {
         "tokenizer": TOKENIZER,
         "generator": T5,
         # Codes that come from texts alone know nothing of the ring, so they take longer.
-        "training": {**TRAINING, "epochs": 50, "evaluate_every": 25},
+        "training": {**TRAINING, "epochs": 80, "evaluate_every": 40},
     },
     "tiger-sas": {"vectors": SASREC, "tokenizer": TOKENIZER, "generator": T5, "training": TRAINING},
     "letter": {

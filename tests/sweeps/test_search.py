@@ -220,7 +220,7 @@ def test_more_trials_extend_a_study_and_fewer_are_refused(tiny: Tiny) -> None:
         tiny.search(2, space, sampler="grid")
 
 
-def test_an_interrupt_queues_the_running_trials_again(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_queues_the_running_trials_again(tiny: Tiny) -> None:
     tiny.tables = {"sasrec": {**tiny.tables["sasrec"], "epochs": 200}}
 
     def message(key: str, epoch: object) -> None:
@@ -228,8 +228,12 @@ def test_an_interrupt_queues_the_running_trials_again(tiny: Tiny, monkeypatch: p
             os.kill(os.getpid(), signal.SIGINT)
 
     watch = QUIET._replace(observer_of=lambda trial, cell: SILENT._replace(message=message))
-    with pytest.raises(KeyboardInterrupt):
-        tiny.search(1, choices(learning_rate=(1e-2,)), watch=watch)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            tiny.search(1, choices(learning_rate=(1e-2,)), watch=watch)
+    finally:
+        signal.signal(signal.SIGINT, before)
     (study,) = load_studies(tiny.root / "studies")
     assert [(state_of(trial), note_of(trial)) for trial in study.trials] == [("superseded", "interrupted")]
     study = tiny.search(1, choices(learning_rate=(1e-2,)))

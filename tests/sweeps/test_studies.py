@@ -9,6 +9,7 @@ from tiny_sweep import Tiny, choices
 
 from harness.errors import UsageError
 from sweeps import trials
+from sweeps.samplers import sampler_named
 from sweeps.study import (
     Place,
     StudyError,
@@ -172,6 +173,7 @@ def test_a_driver_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_importance_goes_to_the_field_that_decides_and_is_not_told_from_too_few(tiny: Tiny) -> None:
     space = choices(learning_rate=(1e-2, 3e-3, 1e-3), dropout=(0.0, 0.1, 0.2))
     study = join(tiny.planned(space)[0], "mine", 20, tiny.storage)
+    study.sampler = sampler_named("random", 0)
     with quiet():
         for step in range(18):
             if step == 3:
