@@ -83,8 +83,8 @@ def load(folder: Path, config: LETTERConfig, dataset: Dataset, context: FitConte
     return CodeRecommender.load(folder, dataset, context)
 
 
-# The generator's learning rates as TIGER's; the temperatures that LETTER's author advises to tune; and the weights of its
-# released script, its code's defaults, and what lies between (METHODS B.4).
+# The generator's learning rates as TIGER's; the temperatures that LETTER's author advises to tune; and the weights of
+# its released script, its code's defaults, and what lies between (METHODS B.4).
 GRID = {
     "training.learning_rate": (5e-3, 3e-3, 1e-3),
     "training.temperature": (0.7, 0.8, 0.9, 1.0),
