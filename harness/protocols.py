@@ -81,6 +81,7 @@ class Progress(NamedTuple):
     epochs: int  # epochs at most
     loss: float
     score: float | None  # validation score of this epoch (a recommender's: NDCG@10); None: not scored
+    best: float | None = None  # the stage's best score so far, whose weights will be kept
     peak_memory_mb: float = 0.0  # the most that the fit's process has held so far
 
 

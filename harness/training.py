@@ -172,13 +172,18 @@ def _epoch(plan: TrainingPlan, state: State, context: FitContext) -> State:
         "train_seconds": trained - started,
         "score_seconds": time.perf_counter() - trained,
     }
-    state = state._replace(epoch=done, history=(*state.history, row))
-    context.report(Progress(plan.name, done, plan.epochs, means["total"], score, peak_memory_mb()))
+    state = _scored(plan, state._replace(epoch=done, history=(*state.history, row)), score)
+    context.report(Progress(plan.name, done, plan.epochs, means["total"], score, state.best_score, peak_memory_mb()))
+    return state
+
+
+def _scored(plan: TrainingPlan, state: State, score: float | None) -> State:
+    """The state with the last epoch's score taken into account."""
     if score is None:
         return state
     best = state.best_score
     if best is None or score > best or (plan.ties_improve and score == best):
-        return state._replace(best_score=score, best_epoch=done, without_improvement=0)
+        return state._replace(best_score=score, best_epoch=state.epoch, without_improvement=0)
     return state._replace(without_improvement=state.without_improvement + 1)
 
 

@@ -89,9 +89,9 @@ class Jobs:
         return f"{where}: done in {took}" + (f", validation NDCG@10 {score}" if score else "")
 
     def score(self, key: str) -> str:
-        """A recommender's last validation score, as it is shown."""
+        """A recommender's best validation score in its present stage, as it is shown."""
         epoch = self.last.get(key)
-        return "" if key not in self.recommenders or epoch is None or epoch.score is None else f"{epoch.score:.4f}"
+        return "" if key not in self.recommenders or epoch is None or epoch.best is None else f"{epoch.best:.4f}"
 
 
 class Bars:

@@ -78,6 +78,8 @@ def scale(
         raise UsageError(f"--format must be of {', '.join(FORMATS)}, with commas between, but got '{unknown[0]}'")
     if out is not None:
         style("scale")  # tells that matplotlib is missing before the measurements, not after them
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="harness-scale-", dir=folder) as place, progress.told() as report:
         scene = Scene(
             Path(place), threads or cores(), QUICK if quick else Sizes(), repeats, QUICK_POINTS if quick else None
