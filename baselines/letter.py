@@ -123,4 +123,5 @@ METHOD = Method(
     grid=GRID,
     released_decoding="trie",
     assumptions=lambda config: [*text_assumptions(config.text), *softmax_assumptions(config.vectors)],
+    effort=lambda config: config.training.epochs,
 )

@@ -144,4 +144,5 @@ METHOD = Method(
     load=load_markov,
     presets={"paper": MarkovConfig(), "lite": MarkovConfig()},
     grid=GRID,
+    effort=lambda config: 0.0,
 )

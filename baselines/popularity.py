@@ -69,4 +69,5 @@ METHOD = Method(
     fit=fit_popularity,
     load=load_popularity,
     presets={"paper": PopularityConfig(), "lite": PopularityConfig()},
+    effort=lambda config: 0.0,
 )

@@ -12,6 +12,7 @@ from harness.sequential import (
     fit_sasrec,
     load_sasrec,
     original_form,
+    sasrec_effort,
     softmax_assumptions,
 )
 
@@ -45,4 +46,5 @@ METHOD = Method(
     recipes={"official": original_form},
     grid=GRID,
     assumptions=assumptions,
+    effort=sasrec_effort,
 )

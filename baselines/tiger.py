@@ -87,6 +87,7 @@ TIGER = Method(
     },
     grid=GRID,
     assumptions=lambda config: text_assumptions(config.text),
+    effort=lambda config: config.training.epochs,
 )
 
 TIGER_SAS = Method(
@@ -106,4 +107,5 @@ TIGER_SAS = Method(
     },
     grid=GRID,
     assumptions=lambda config: softmax_assumptions(config.vectors),
+    effort=lambda config: config.training.epochs,
 )

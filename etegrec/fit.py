@@ -70,6 +70,15 @@ def needs(config: ETEGRecConfig) -> dict[str, Need]:
     return found
 
 
+def effort(config: ETEGRecConfig) -> float:
+    """About how long the fit takes, what it needs apart, in epochs of a generator; a joint epoch moves both parts."""
+    if not config.end_to_end:
+        return config.rebuilt.epochs
+    if config.alternating:
+        return config.epochs + config.finetuning.epochs
+    return config.finetuning.epochs or 1.3 * config.epochs
+
+
 def fit(config: ETEGRecConfig, dataset: Dataset, artifacts: Artifacts, context: FitContext) -> CodeRecommender:
     """The fitted ETEGRec, or for w/o ETE a new recommender on its codes."""
     keys = dataset.catalog.keys

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from etegrec.ablations import ABLATIONS
 from etegrec.config import ETEGRecConfig, FineTuning
-from etegrec.fit import fit, load, needs
+from etegrec.fit import effort, fit, load, needs
 from harness.artifacts import LITE_TOKENIZER
 from harness.generator import LITE_T5, LITE_TRAINING
 from harness.protocols import Method
@@ -91,6 +91,7 @@ METHOD = Method(
     recipes={"paper": paper_recipe, "official": official_recipe},
     ablations=ABLATIONS,
     assumptions=lambda config: softmax_assumptions(config.vectors),
+    effort=effort,
     grid=GRID,
     for_dataset=for_dataset,
 )

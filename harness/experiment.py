@@ -22,7 +22,7 @@ from harness.data.prepare import load_dataset, load_test
 from harness.distributed import ALONE, Group, World
 from harness.errors import StageError
 from harness.evaluation import evaluate
-from harness.methods import method_named, methods
+from harness.methods import effort_of, method_named, methods
 from harness.planning import Cell, Plan
 from harness.protocols import Contract, FitContext, Recommender, SharesCodes
 from harness.provenance import environment, now, peak_memory_mb
@@ -117,13 +117,13 @@ def jobs_of(cells: Sequence[Cell], folders: dict[str, Path], place: Place) -> di
 def same_jobs(plan: Plan, jobs: dict[str, Job], folders: dict[str, Path], place: Place) -> dict[str, Job]:
     """The main process's jobs, in each process: what is missing may change while they look."""
     if place.world.is_main:
-        place.world.tell("jobs", json.dumps({key: job.needs for key, job in jobs.items()}))
+        place.world.tell("jobs", json.dumps({key: (job.needs, job.weight) for key, job in jobs.items()}))
         return jobs
     runs = {stage.key: partial(compute_stage, stage, place) for stage in plan.stages}
     for cell in plan.cells:
         runs[run_key(cell)] = partial(evaluate_cell, cell, folders[cell.fit.key], place)
     agreed = json.loads(place.world.hear("jobs"))
-    return {key: Job(key, runs[key], tuple(needs)) for key, needs in agreed.items()}
+    return {key: Job(key, runs[key], tuple(needs), weight) for key, (needs, weight) in agreed.items()}
 
 
 def ending_at_a_failure(observer: Observer, plan: Plan) -> Observer:
@@ -143,7 +143,7 @@ def stage_jobs(stage: Stage, place: Place) -> dict[str, Job]:
     jobs = {}
     for missing in missing_stages(stage, place.store):
         needs = tuple(child.key for child in missing.inputs.values() if not place.store.is_done(child))
-        jobs[missing.key] = Job(missing.key, partial(compute_stage, missing, place), needs)
+        jobs[missing.key] = Job(missing.key, partial(compute_stage, missing, place), needs, effort_of(missing))
     return jobs
 
 

@@ -20,7 +20,7 @@ from harness.artifacts import build_text_vectors, build_tokenizer
 from harness.data.dataset import Dataset
 from harness.errors import UsageError, nearest
 from harness.protocols import Artifacts, FitContext, Method, Need
-from harness.sequential import build_sasrec_vectors
+from harness.sequential import build_sasrec_vectors, sasrec_effort
 from harness.stages import Stage
 
 ENTRY_POINTS = "harness.methods"
@@ -38,6 +38,14 @@ SEEDLESS = {"text-vectors"}
 
 # Shared among the processes of a run that has several; the main process makes the others alone.
 DISTRIBUTED = {"sasrec-vectors"}
+
+# About how long each of them takes, in epochs of a generator (`Method.effort`).
+EFFORTS: dict[str, Callable[[Any], float]] = {
+    "sasrec-vectors": sasrec_effort,
+    "text-vectors": lambda config: 1.0,
+    "tokenizer": lambda config: config.epochs / 150,
+    "letter-tokenizer": lambda config: config.epochs / 12,
+}
 
 # In the order of the tables' rows.
 BUILT_IN = (
@@ -76,6 +84,12 @@ def method_named(name: str) -> Method:
     if name not in known:
         raise UsageError(f"unknown method '{name}'; {nearest(name, known)}")
     return known[name]
+
+
+def effort_of(stage: Stage) -> float:
+    """About how long the stage takes, those below it apart, in epochs of a generator: a guess from its config alone."""
+    effort = EFFORTS[stage.kind] if stage.kind in EFFORTS else method_named(stage.kind).effort
+    return effort(stage.config)
 
 
 def build_fit(config: Any, dataset: Dataset, inputs: Artifacts, context: FitContext, *, name: str) -> None:

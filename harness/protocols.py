@@ -5,6 +5,7 @@ Shape legend: B users, k places of a ranked list.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +128,8 @@ class Method:
     for_dataset: Callable[[Any, str], Config] = lambda config, dataset: config  # published per-data-set values
     released_decoding: Literal["trie", "free"] = "free"  # how the authors' own code generates (METHODS C.6)
     assumptions: Callable[[Any], list[str]] = lambda config: []
+    # About how long a fit takes, its needs apart, in epochs of a generator; what may take longest is started first.
+    effort: Callable[[Any], float] = lambda config: math.inf
     is_distributed: bool = False  # `fit` and its recommender share their work among the processes of `context.group`
     version: int = 1  # raised when the code of `fit` changes its result
 

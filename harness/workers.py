@@ -32,6 +32,7 @@ class Job:
     key: str
     run: Callable[[Send], Any]
     needs: tuple[str, ...] = ()
+    weight: float = 1.0  # about how long it takes, in any unit that all jobs share; decides only what goes first
 
 
 class Outcome(NamedTuple):
@@ -99,9 +100,10 @@ def run_jobs(
 def run_in(pool: Pool, jobs: Mapping[str, Job], *, at_once: int, observer: Observer) -> dict[str, Outcome]:
     """Every job's outcome. A failed job stops only those that need it.
 
-    Jobs on the longest chains go first, so that no place is idle while one long chain remains.
+    Jobs on the heaviest chains go first, so that no place is idle while one long chain remains, and light jobs fill the
+    end.
     """
-    heights = _heights(jobs)
+    loads = _loads(jobs)
     outcomes: dict[str, Outcome] = {}
     running: set[str] = set()
     try:
@@ -116,7 +118,7 @@ def run_in(pool: Pool, jobs: Mapping[str, Job], *, at_once: int, observer: Obser
                 for key, job in jobs.items()
                 if key not in outcomes and key not in running and all(need in outcomes for need in job.needs)
             ]
-            for key in sorted(ready, key=lambda key: -heights[key])[: at_once - len(running)]:
+            for key in sorted(ready, key=lambda key: -loads[key])[: at_once - len(running)]:
                 pool.start(jobs[key])
                 running.add(key)
                 observer.started(key)
@@ -187,14 +189,14 @@ def _context() -> Any:
     return context
 
 
-def _heights(jobs: Mapping[str, Job]) -> dict[str, int]:
-    """The number of jobs on the longest chain from each job to its last dependent."""
-    heights = dict.fromkeys(jobs, 1)
+def _loads(jobs: Mapping[str, Job]) -> dict[str, float]:
+    """The weight of the heaviest chain from each job, itself included, to a last dependent."""
+    loads = {key: job.weight for key, job in jobs.items()}
     for key in reversed(list(jobs)):  # needs stand before their dependents
         for need in jobs[key].needs:
-            if need in heights:
-                heights[need] = max(heights[need], heights[key] + 1)
-    return heights
+            if need in loads:
+                loads[need] = max(loads[need], jobs[need].weight + loads[key])
+    return loads
 
 
 def _receive(receiver: Connection, process: BaseProcess) -> tuple[str, Any]:

@@ -91,6 +91,19 @@ def test_the_longest_chain_goes_first(tmp_path: Path) -> None:
     assert [event[1] for event in events if event[0] == "started"] == ["root", "alone", "leaf"]
 
 
+def test_the_heaviest_chain_goes_first_and_light_jobs_last(tmp_path: Path) -> None:
+    jobs = [
+        Job("light", succeed, weight=0.0),
+        Job("root", succeed),
+        Job("leaf", succeed, ("root",), weight=2.5),
+        Job("heavy", succeed, weight=3.0),
+        Job("last", succeed, ("leaf",), weight=0.5),
+    ]
+    _, events = run(jobs, tmp_path, processes=1)
+    # Chains: root 1 + 2.5 + 0.5 = 4, heavy 3, then leaf 2.5 + 0.5 = 3, which stands before heavy, last 0.5, light 0.
+    assert [event[1] for event in events if event[0] == "started"] == ["root", "leaf", "heavy", "last", "light"]
+
+
 def test_a_failed_job_stops_only_those_that_need_it(tmp_path: Path) -> None:
     chain = [Job("bad", fail), Job("child", succeed, ("bad",)), Job("grandchild", succeed, ("child",))]
     jobs = [*chain, Job("ok", succeed)]
