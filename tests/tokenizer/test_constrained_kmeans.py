@@ -1,4 +1,5 @@
-"""Oracles: brute force over all labelings, a linear program (HiGHS), and the size bounds themselves."""
+"""Oracles: brute force over all labelings, scipy's matching of points to places, a linear program (HiGHS), and the
+size bounds themselves."""
 
 import itertools
 
@@ -7,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import linprog
+from scipy.optimize import linear_sum_assignment, linprog
 
 from harness.errors import StageError
 from harness.tokenizer.constrained_kmeans import (
@@ -38,6 +39,17 @@ def lp_optimum(costs: np.ndarray, min_size: int, max_size: int) -> float:
     return float(result.fun)
 
 
+def matched(costs: np.ndarray, min_size: int, max_size: int) -> np.ndarray:
+    """Labels of least total cost by matching points to `max_size` places per cluster.
+
+    The first `min_size` places are cheaper by more than the range of costs, so that none of them stays empty.
+    """
+    bonus = 2 * np.ptp(costs) + 1
+    discounts = np.where(np.arange(max_size) < min_size, bonus, 0.0)
+    places = np.repeat(costs, max_size, axis=1) - np.tile(discounts, costs.shape[1])
+    return np.asarray(linear_sum_assignment(places)[1] // max_size)
+
+
 @pytest.mark.parametrize(("min_size", "max_size"), [(0, 7), (2, 3), (1, 4), (2, 5), (0, 3)])
 def test_exact_assignment_equals_brute_force(min_size: int, max_size: int) -> None:
     costs = np.random.default_rng(min_size * 10 + max_size).random((7, 3))
@@ -55,6 +67,41 @@ def test_exact_assignment_of_256_codes_to_10_groups_equals_the_linear_program() 
     costs = np.random.default_rng(0).random((256, 10)) + np.linspace(0, 1, 10)
     labels = constrained_assignment(costs, 10, 60)
     assert total(costs, labels) == pytest.approx(lp_optimum(costs, 10, 60))
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    clusters=st.integers(1, 9),
+    min_size=st.integers(0, 6),
+    width=st.integers(0, 8),
+    fill=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
+    skew=st.sampled_from([0.0, 0.2, 1.0, 5.0]),
+    is_tied=st.booleans(),
+)
+def test_exact_assignment_equals_a_matching_of_points_to_places(
+    seed: int, clusters: int, min_size: int, width: int, fill: float, skew: float, is_tied: bool
+) -> None:
+    """`fill` 0 and 1 leave no freedom at all: every cluster has its least, or its largest, size."""
+    max_size = max(min_size + width, 1)
+    points = max(round(clusters * (min_size + fill * (max_size - min_size))), 1)
+    stream = np.random.default_rng(seed)
+    costs = stream.random((points, clusters)) + skew * stream.random(clusters)
+    costs = np.floor(4 * costs) if is_tied else costs
+    labels, oracle = assign_exactly(costs, min_size, max_size), matched(costs, min_size, max_size)
+    assert min_size <= sizes_of(labels, clusters).min() <= sizes_of(labels, clusters).max() <= max_size
+    assert total(costs, labels) == pytest.approx(total(costs, oracle), rel=1e-9)
+    assert is_tied or np.array_equal(labels, oracle)
+
+
+@pytest.mark.parametrize(("min_size", "max_size"), [(10, 60), (25, 26), (20, 60), (1, 27)])
+def test_256_clustered_codes_get_the_labels_of_a_matching(min_size: int, max_size: int) -> None:
+    stream = np.random.default_rng(max_size)
+    blobs = stream.standard_normal((6, 32))
+    points = blobs[stream.choice(6, 256, p=stream.dirichlet(np.ones(6)))] + 0.3 * stream.standard_normal((256, 32))
+    costs = np.square(points[:, None] - points[:10]).sum(-1)
+    sizes = sizes_of(costs.argmin(1), 10)
+    assert sizes.min() < min_size or sizes.max() > max_size
+    np.testing.assert_array_equal(assign_exactly(costs, min_size, max_size), matched(costs, min_size, max_size))
 
 
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(0, 4), st.integers(0, 6), st.booleans())
