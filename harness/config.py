@@ -9,7 +9,7 @@ from typing import Any, Self, get_args
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from harness.errors import UsageError, nearest
+from harness.errors import FieldError, nearest
 
 
 class Config(BaseModel):
@@ -48,22 +48,24 @@ def with_field(config: Config, path: str, value: Any, *, prefix: str = "") -> Co
     """A copy of `config` with the field at the dotted `path` set to `value` (a string is parsed by the field's type).
 
     `prefix` is what stands before the path in messages (`etegrec.` of `etegrec.mu`).
-    Raises `UsageError` for an unknown field, with the nearest known one, and for a value that breaks a rule.
+    Raises `FieldError` for an unknown field, with the nearest known one, and for a value that breaks a rule.
     """
     head, _, rest = path.partition(".")
     known = type(config).model_fields
     head += "_" if keyword.iskeyword(head) else ""  # `lambda` is a word of Python's, so the field is `lambda_`
     if head not in known:
-        raise UsageError(f"unknown field '{prefix}{path}'; {nearest(head, known)}")
+        raise FieldError(f"unknown field '{prefix}{path}'; {nearest(head, known)}", f"{prefix}{path}")
     if rest:
         child = getattr(config, head)
         if not isinstance(child, Config):
-            raise UsageError(f"'{prefix}{head}' has no field '{rest}': it is a plain value, {child!r}")
+            raise FieldError(
+                f"'{prefix}{head}' has no field '{rest}': it is a plain value, {child!r}", f"{prefix}{path}"
+            )
         value = with_field(child, rest, value, prefix=f"{prefix}{head}.")
     try:
         return config.replace(**{head: value})
     except ValidationError as error:
-        raise UsageError(f"{prefix}{path}={value!r}: {one_line(error)}") from None
+        raise FieldError(f"{prefix}{path}={value!r}: {one_line(error)}", f"{prefix}{path}") from None
 
 
 def to_toml(content: dict[str, Any]) -> str:
@@ -87,27 +89,37 @@ def merged(config: Config, changes: Mapping[str, Any], *, prefix: str = "") -> C
     for key, value in changes.items():
         name = key + "_" if keyword.iskeyword(key) else key
         if name not in known:
-            raise UsageError(f"unknown field '{prefix}{key}'; {nearest(name, known)}")
+            raise FieldError(f"unknown field '{prefix}{key}'; {nearest(name, known)}", f"{prefix}{key}")
         child = getattr(config, name)
         if isinstance(value, Mapping):
             if not isinstance(child, Config):
-                raise UsageError(
-                    f"'{prefix}{name}' has no field '{next(iter(value), '')}': it is a plain value, {child!r}"
+                raise FieldError(
+                    f"'{prefix}{name}' has no field '{next(iter(value), '')}': it is a plain value, {child!r}",
+                    f"{prefix}{name}",
                 )
             value = merged(child, value, prefix=f"{prefix}{name}.")
         values[name] = value
     try:
         return config.replace(**values)
     except ValidationError as error:
-        plain = [f"{prefix}{name}={value!r}" for name, value in values.items() if not isinstance(value, Config)]
-        raise UsageError(f"{', '.join(plain) or prefix.rstrip('.')}: {one_line(error)}") from None
+        plain = {f"{prefix}{name}": value for name, value in values.items() if not isinstance(value, Config)}
+        table, (finding, *_) = prefix.rstrip("."), error.errors(include_url=False)
+        field = next(iter(plain)) if len(plain) == 1 else table
+        if finding["loc"]:  # a rule between fields has none
+            field = f"{prefix}{finding['loc'][0]}"
+        given = ", ".join(f"{name}={value!r}" for name, value in plain.items())
+        raise FieldError(f"{given or table}: {one_line(error)}", field) from None
 
 
 def one_line(error: ValidationError) -> str:
-    """Pydantic's findings as one line: `field: what is wrong`, separated by semicolons."""
+    """Pydantic's findings as one line: `field: what is wrong`, separated by semicolons, and what to do.
+
+    Rules that are written as functions say that themselves.
+    """
     findings = []
     for finding in error.errors(include_url=False):
         where = ".".join(map(str, finding["loc"]))
         message = finding["msg"].removeprefix("Value error, ")
         findings.append(f"{where}: {message}" if where else message)
-    return "; ".join(findings)
+    told_remedies = all(finding["type"] == "value_error" for finding in error.errors(include_url=False))
+    return "; ".join(findings if told_remedies else [*findings, "choose another value"])

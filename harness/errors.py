@@ -12,6 +12,14 @@ class UsageError(HarnessError):
     """A wrong name, option or field: the command line exits with 2."""
 
 
+class FieldError(UsageError):
+    """A field of a config, or a table of them, that is unknown or breaks a rule: `field` is its dotted name."""
+
+    def __init__(self, message: str, field: str = ""):
+        super().__init__(message)
+        self.field = field
+
+
 class DataError(HarnessError):
     """Input data that breaks a rule; the message carries the file, and the line where there is one."""
 

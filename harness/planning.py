@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from harness.config import Config, digest, merged, with_field
 from harness.data.dataset import Dataset
-from harness.errors import UsageError, nearest
+from harness.errors import FieldError, UsageError, nearest
 from harness.methods import method_named, methods, stage_of
 from harness.protocols import Ablation, Contract, Method, Need
 from harness.stages import Stage
@@ -131,7 +131,8 @@ def configured(method: Method, dataset: str, settings: Settings) -> Config:
 
 
 def check_tables(settings: Settings) -> None:
-    """`UsageError` for a table or an assignment of a method that does not exist."""
+    """`FieldError` for a table or an assignment of a method that does not exist."""
     for name in [*settings.tables, *(name for name, _, _ in settings.assignments)]:
         if name not in methods():
-            raise UsageError(f"'{name}' must be a method, or 'contract'; {nearest(name, [*methods(), 'contract'])}")
+            remedy = nearest(name, [*methods(), "contract"])
+            raise FieldError(f"'{name}' must be a method, or 'contract'; {remedy}", name)

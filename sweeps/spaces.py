@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError, model_validator
 
 from harness.config import Config, one_line, with_field
-from harness.errors import UsageError, nearest
-from harness.methods import method_named
+from harness.errors import FieldError, UsageError, nearest
+from harness.methods import methods
 from harness.protocols import Method
 
 if TYPE_CHECKING:
@@ -88,14 +88,15 @@ class Space(Config):
         return picked
 
     def points(self) -> Iterator[dict[str, Value]]:
-        """Every combination of values; `UsageError` for a field whose values cannot be listed."""
+        """Every combination of values; `FieldError` for a field whose values cannot be listed."""
         lists = []
         for name, field in self.fields.items():
             points = field.values if isinstance(field, Choices) else field.points()
             if points is None:
-                raise UsageError(
+                raise FieldError(
                     f"a grid needs values that can be listed, but '{self.method}.{name}' is a range; give it a step, "
-                    "or choose another --sampler"
+                    "or choose another --sampler",
+                    f"{self.method}.{name}",
                 )
             lists.append(points)
         for values in itertools.product(*lists):
@@ -104,7 +105,7 @@ class Space(Config):
     def checked(self, config: Config) -> Space:
         """The space with every value as the method's config holds it (0 of a float field is 0.0).
 
-        `UsageError` for an unknown field, and for a value that breaks a rule of the config.
+        `FieldError` for an unknown field, and for a value that breaks a rule of the config.
         """
         return Space(
             method=self.method,
@@ -138,13 +139,17 @@ def curve_of(method: Method, name: str) -> Space:
 
 
 def spaces_from_tables(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Space]:
-    """The spaces of a TOML file: per method, dotted field → a list of choices, or {low=, high=, log=, step=}."""
+    """The spaces of a TOML file: per method, dotted field → a list of choices, or {low=, high=, log=, step=}.
+
+    `FieldError` for a table or a field that is none of these.
+    """
     spaces = {}
     for name, table in tables.items():
-        method_named(name)
+        if name not in methods():
+            raise FieldError(f"a table must be a method's, but got [{name}]; {nearest(name, methods())}", name)
         fields = dict(_fields(table, name))
         if not fields:
-            raise UsageError(f"a space needs a field, but [{name}] has none; list one, or drop the table")
+            raise FieldError(f"a space needs a field, but [{name}] has none; list one, or drop the table", name)
         spaces[name] = Space(method=name, fields=fields)
     return spaces
 
@@ -173,8 +178,10 @@ def _fields(table: Mapping[str, Any], method: str, prefix: str = "") -> Iterator
         try:
             yield name, Range(**value) if isinstance(value, Mapping) else Choices(values=value)
         except ValidationError as error:
-            raise UsageError(
-                f"{method}.{name}: a list of values or {{low=, high=}} must be given, but {one_line(error)}; mend it"
+            found = f" ({one_line(error)})" if isinstance(value, Mapping) else "; put values in brackets"
+            raise FieldError(
+                f"{method}.{name}: a list of values or {{low=, high=}} must be given, but got {value!r}{found}",
+                f"{method}.{name}",
             ) from None
 
 
@@ -183,7 +190,8 @@ def _checked(config: Config, method: str, name: str, field: Choices | Range) -> 
         return Choices(values=tuple(_held(config, method, name, value) for value in field.values))
     low, high = (_held(config, method, name, value) for value in (field.low, field.high))
     if isinstance(low, bool) or not isinstance(low, int | float) or not isinstance(high, int | float):
-        raise UsageError(f"a range needs a field of numbers, but '{method}.{name}' is none; list its values")
+        dotted = f"{method}.{name}"
+        raise FieldError(f"a range needs a field of numbers, but '{dotted}' is none; list its values", dotted)
     return Range(low=low, high=high, log=field.log, step=field.step)
 
 
@@ -192,7 +200,8 @@ def _held(config: Config, method: str, name: str, value: Value) -> Value:
     changed: Any = with_field(config, name, value, prefix=f"{method}.")
     held = reduce(getattr, name.split("."), changed)
     if not isinstance(held, bool | int | float | str | None):
-        raise UsageError(f"a searched field must hold a plain value, but '{method}.{name}' holds {held!r}; drop it")
+        dotted = f"{method}.{name}"
+        raise FieldError(f"a searched field must hold a plain value, but '{dotted}' holds {held!r}; drop it", dotted)
     return held
 
 

@@ -137,14 +137,17 @@ def run(
         protocol=protocol,
     )
     tables = settings.tables_of(config, set_, decoding=decoding, beams=beams, top_k=top_k)
-    chosen = settings.settings_of(tables, preset or source.preset, recipe, precision, text)
+    by_options = settings.tables_of(None, set_, decoding=decoding, beams=beams, top_k=top_k)
+    with values.telling_lines(config, by_options):
+        chosen = settings.settings_of(tables, preset or source.preset, recipe, precision, text)
     method_names, ablation_names = _cells(methods, ablation)
     seed_numbers = values.seeds_of(seeds)
     chosen_device = settings.device_named(device) if cluster is None else settings.device_of(cluster, device)
 
     with world.main_first("data set"), progress.working(f"reading {dataset}"):
         folder = open_dataset(source, cache_dir)
-    plan = _plan(folder, method_names, ablation_names, seed_numbers, replace(chosen, processes=world.size))
+    with values.telling_lines(config, by_options):
+        plan = _plan(folder, method_names, ablation_names, seed_numbers, replace(chosen, processes=world.size))
     place = Place(
         dataset=folder,
         cache=cache_dir,

@@ -41,7 +41,7 @@ from harness.cli.options import (
     UserColumn,
     print_json,
 )
-from harness.errors import UsageError
+from harness.errors import FieldError, UsageError
 
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
@@ -181,7 +181,9 @@ def sweep(
         protocol=protocol,
     )
     tables = settings.tables_of(config, set_, decoding=decoding, beams=beams, top_k=top_k)
-    chosen = settings.settings_of(tables, preset or source.preset, recipe, precision, text)
+    by_options = settings.tables_of(None, set_, decoding=decoding, beams=beams, top_k=top_k)
+    with values.telling_lines(config, by_options):
+        chosen = settings.settings_of(tables, preset or source.preset, recipe, precision, text)
     spaces = spaces_of(method, space, grid)
     chosen_device = settings.device_named(device)
     place_of_studies = storage_of(studies_dir, storage, heartbeat)
@@ -190,20 +192,22 @@ def sweep(
     with progress.working(f"reading {dataset}"):
         folder = open_dataset(source, cache_dir)
     data = load_dataset(folder)
-    planned = [
-        planned_sweep(
-            data,
-            source,
-            one,
-            chosen,
-            seed,
-            sampler="grid" if grid else sampler,
-            pruner="none" if grid else pruner,
-            curve=grid,
-            log_uniform=log_uniform,
-        )
-        for one in spaces
-    ]
+    with values.telling_lines(config, by_options):
+        planned = [
+            planned_sweep(
+                data,
+                source,
+                one,
+                chosen,
+                seed,
+                sampler="grid" if grid else sampler,
+                pruner="none" if grid else pruner,
+                curve=grid,
+                log_uniform=log_uniform,
+                space_file=space,
+            )
+            for one in spaces
+        ]
     place = Place(
         dataset=folder,
         cache=cache_dir,
@@ -229,10 +233,13 @@ def spaces_of(method: str, path: Path | None, grid: str | None) -> list[Space]:
         raise UsageError("--grid and --space exclude each other: both say what is searched; leave one of them out")
     if grid is not None:
         return [curve_of(method_named(name), grid) for name in names]
-    listed = spaces_from_tables(values.config_file(path)) if path is not None else {}
-    for name in listed:
-        if name not in names:
-            raise UsageError(f"{path}: [{name}] is not searched by --method {method}; add it there, or drop the table")
+    with values.telling_lines(path):
+        listed = spaces_from_tables(values.config_file(path)) if path is not None else {}
+        for name in listed:
+            if name not in names:
+                raise FieldError(
+                    f"[{name}] is not searched by --method {method}; add it there, or drop the table", name
+                )
     if method == "all":
         idle = [name for name in names if name not in listed and not method_named(name).grid]
         names = [name for name in names if name not in idle]
@@ -259,6 +266,7 @@ def planned_sweep(
     pruner: Literal["median", "hyperband", "none"],
     curve: str | None,
     log_uniform: bool,
+    space_file: Path | None,
 ) -> tuple[Sweep, Cell]:
     """A method's sweep and the cell that its trials change; every value is checked against the method's config."""
     from dataclasses import asdict, replace
@@ -274,7 +282,10 @@ def planned_sweep(
         chosen = replace(chosen, tables=values.overlaid(fixed, chosen.tables))
     plan = make_plan(data, method_names=[space.method], ablation_names=[], seeds=[seed], settings=chosen)
     (cell,) = plan.cells
-    space = space.log_uniform() if log_uniform else space
+    with values.telling_lines(space_file):
+        space = (space.log_uniform() if log_uniform else space).checked(cell.config)
+        if sampler == "grid":
+            next(space.points())  # a range that cannot be listed is refused here
     config = cell.config.model_dump(mode="json")
     made = Sweep(
         method=space.method,
@@ -290,13 +301,11 @@ def planned_sweep(
         contract=chosen.contract.model_dump(mode="json"),
         precision=chosen.precision,
         seed=seed,
-        space=space.checked(cell.config),
+        space=space,
         sampler=sampler,
         pruner=pruner,
         curve=field,
     )
-    if sampler == "grid":
-        next(made.space.points())  # a range that cannot be listed is refused here
     return made, cell
 
 

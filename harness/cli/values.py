@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UsageError, nearest
+from harness.errors import FieldError, UsageError, nearest
 
 ALTERNATION = ("at", "at+finetuning")  # the paper's w/o AT leaves open whether fine-tuning follows, so both are run
 
@@ -90,8 +91,55 @@ def config_file(path: Path) -> dict[str, Table]:
         raise UsageError(f"{path}: must be UTF-8 text, but byte {error.start} is not; save it as UTF-8") from None
     for name, value in content.items():
         if not isinstance(value, dict):
-            raise UsageError(f"{path}: '{name}' must stand in a table, but stands alone; put it below, say, [etegrec]")
+            where = f"{path}:{line_of(path, name)}"
+            raise UsageError(f"{where}: '{name}' must stand in a table, but stands alone; put it below, say, [etegrec]")
     return content
+
+
+@contextmanager
+def telling_lines(path: Path | None, above: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Puts file and line before a `FieldError` of a field that the TOML file gives and that `above` does not overlay."""
+    try:
+        yield
+    except FieldError as error:
+        is_above = as_spelled(error.field) in dotted_names(above or {})
+        line = None if path is None or is_above else line_of(path, error.field)
+        if line is None:
+            raise
+        raise UsageError(f"{path}:{line}: {error}") from None
+
+
+def line_of(path: Path, field: str) -> int | None:
+    """The line on which the TOML file begins to give the dotted field or table; None where it does not.
+
+    The file's first lines are TOML too, up to any line but those within a value that takes several.
+    """
+    lines = path.read_text(encoding="utf-8").split("\n")
+    begin = 1
+    for end in range(1, len(lines) + 1):
+        try:
+            content = tomllib.loads("\n".join(lines[:end]))
+        except tomllib.TOMLDecodeError:
+            continue
+        if as_spelled(field) in dotted_names(content):
+            return begin
+        begin = end + 1
+    return None
+
+
+def dotted_names(table: Mapping[str, Any], prefix: str = "") -> set[str]:
+    """Of each field and table, `as_spelled`."""
+    names = set()
+    for key, value in table.items():
+        names.add(as_spelled(f"{prefix}{key}"))
+        if isinstance(value, Mapping):
+            names |= dotted_names(value, f"{prefix}{key}.")
+    return names
+
+
+def as_spelled(field: str) -> str:
+    """The dotted field as users may write it: `lambda` for `lambda_`."""
+    return ".".join(part.rstrip("_") for part in field.split("."))
 
 
 def overlaid(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Table:

@@ -46,6 +46,22 @@ def test_a_bad_row_is_named_by_file_and_line(harness, tmp_path, row, rule):
     assert rule in ended.error
 
 
+@pytest.mark.parametrize(
+    ("text", "arguments", "told"),
+    [
+        ("[sasrek]\nepochs = 3", [], "config.toml:1: 'sasrek' must be a method, or 'contract'; did you mean 'sasrec'?"),
+        ("[sasrec]\nepochs = 3\ndropout = 2", [], "config.toml:3: sasrec.epochs=3, sasrec.dropout=2: dropout: Input"),
+        ("[contract]\n\ntop_k = 50", [], "config.toml:3: contract.top_k=50: num_beams >= top_k must hold"),
+        ("[sasrec]\ndropout = 0.5", ["--set", "sasrec.dropout=2"], "error: sasrec.dropout='2': dropout: Input"),
+    ],
+)
+def test_a_mistake_in_a_config_file_is_told_with_its_line(harness, ratings, text, arguments, told):
+    Path("config.toml").write_text(text + "\n")
+    ended = run(harness, ratings, "--methods", "sasrec", "--config", "config.toml", "--dry-run", *arguments)
+    assert ended.code == USAGE
+    assert told in ended.error
+
+
 def test_nothing_left_after_the_core_filter(harness, ratings):
     ended = run(harness, ratings, "--core", "99")
     assert ended.code == USAGE

@@ -2,8 +2,18 @@
 
 import pytest
 
-from harness.cli.values import ablations_of, assignments_of, config_file, names_of, overlaid, seeds_of, with_ablated
-from harness.errors import UsageError
+from harness.cli.values import (
+    ablations_of,
+    assignments_of,
+    config_file,
+    line_of,
+    names_of,
+    overlaid,
+    seeds_of,
+    telling_lines,
+    with_ablated,
+)
+from harness.errors import FieldError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -69,6 +79,69 @@ def test_broken_toml_is_told_with_its_line(tmp_path):
     path.write_text("[etegrec]\nmu = \n")
     with pytest.raises(UsageError, match=r"broken\.toml: must be TOML, but .*line 2"):
         config_file(path)
-    path.write_text("mu = 1\n")
-    with pytest.raises(UsageError, match="'mu' must stand in a table"):
+    path.write_text("\nmu = 1\n")
+    with pytest.raises(UsageError, match=r"broken\.toml:2: 'mu' must stand in a table"):
         config_file(path)
+
+
+FILE = """\
+# "etegrec.mu" is given below
+[etegrec]
+lambda = [
+    1,  # of several lines
+
+    2,
+]
+"mu" = 3
+generator.d_ff = 64
+
+[etegrec.finetuning]
+note = '''
+epochs = 1
+'''
+epochs = { low = 1, high = 2 }
+
+[sasrec]
+dropout = 0.5
+"""
+
+
+@pytest.mark.parametrize(
+    ("field", "line"),
+    [
+        ("etegrec", 2),
+        ("etegrec.lambda_", 3),
+        ("etegrec.lambda", 3),
+        ("etegrec.mu", 8),
+        ("etegrec.generator.d_ff", 9),
+        ("etegrec.finetuning.epochs", 15),
+        ("etegrec.finetuning.epochs.high", 15),
+        ("sasrec", 17),
+        ("sasrec.dropout", 18),
+        ("sasrec.epochs", None),
+        ("dropout", None),
+    ],
+)
+def test_a_field_is_found_on_the_line_where_its_value_begins(tmp_path, field, line):
+    """Oracle: the lines counted by hand; each kind of line that TOML knows for a key."""
+    path = tmp_path / "fields.toml"
+    for text in (FILE, FILE.replace("\n", "\r\n")):
+        path.write_bytes(text.encode())
+        assert line_of(path, field) == line
+
+
+def test_an_error_names_the_files_line_but_not_for_what_an_option_gave(tmp_path):
+    path = tmp_path / "fields.toml"
+    path.write_text(FILE)
+
+    def told(field, above=None, file=path):
+        with pytest.raises(UsageError) as error, telling_lines(file, above):
+            raise FieldError("a rule", field)
+        return str(error.value)
+
+    assert told("sasrec.dropout") == f"{path}:18: a rule"
+    assert told("sasrec.dropout", {"sasrec": {"epochs": 3}}) == f"{path}:18: a rule"
+    assert told("sasrec.dropout", {"sasrec": {"dropout": 3}}) == "a rule"
+    assert told("etegrec.lambda_", {"etegrec": {"lambda": 3}}) == "a rule"
+    assert told("sasrec.epochs") == "a rule"
+    assert told("sasrec.dropout", file=None) == "a rule"

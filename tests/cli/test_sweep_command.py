@@ -78,8 +78,12 @@ def test_a_study_is_shown_with_its_trials_and_what_they_cost(harness, ratings):
         (["--grid", "mi"], "none for 'mi'; did you mean 'mu'?"),
         (["--grid", "mu", "--space", "space.toml"], "--grid and --space exclude each other"),
         (["--space", "absent.toml"], "absent.toml"),
-        (["--space", "space.toml", "--method", "markov"], "space.toml: [sasrec] is not searched by --method markov"),
-        (["--space", "space.toml", "--method", "sasrec"], "sasrec.dropout=1.5"),
+        (["--space", "space.toml", "--method", "markov"], "space.toml:1: [sasrec] is not searched by --method markov"),
+        (["--space", "space.toml", "--method", "sasrec"], "space.toml:2: sasrec.dropout=1.5: dropout: Input should be"),
+        (
+            ["--config", "config.toml", "--method", "sasrec"],
+            "config.toml:2: unknown field 'sasrec.epoch'; did you mean",
+        ),
         (["--method", "sasrec", "--sampler", "grid", "--log-uniform"], "is a range; give it a step"),
         (["--study", "a b"], "--study must be letters, digits"),
         (["--trials", "0"], "'--trials'"),
@@ -89,11 +93,41 @@ def test_a_study_is_shown_with_its_trials_and_what_they_cost(harness, ratings):
 )
 def test_wrong_usage_is_one_line_and_nothing_is_computed(harness, ratings, arguments, message):
     Path("space.toml").write_text("[sasrec]\ndropout = [0.5, 1.5]\n")
+    Path("config.toml").write_text("[sasrec]\nepoch = 3\n")
     ended = sweep(harness, ratings, *arguments)
     assert ended.code == USAGE
     assert message in ended.error
     assert not Path("studies").exists()
     assert {path.name for path in Path("cache").glob("*")} <= {"prepared"}
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "told"),
+    [
+        ("[sasrek]\ndropout = [0.5]", [], "1: a table must be a method's, but got [sasrek]; did you mean 'sasrec'?"),
+        ("\n[sasrec]", [], "2: a space needs a field, but [sasrec] has none; list one, or drop the table"),
+        ("[sasrec]\n\ndropuot = [0.5]", [], "3: unknown field 'sasrec.dropuot'; did you mean 'dropout'?"),
+        (
+            "[sasrec]\ndropout = 0.5",
+            [],
+            "2: sasrec.dropout: a list of values or {low=, high=} must be given, but got 0.5",
+        ),
+        ("[sasrec]\ndropout = [\n0.5,\n9,\n]", [], "2: sasrec.dropout=9: dropout: Input should be less than 1; choose"),
+        ("[sasrec]\ndropout = {low = 2, high = 1}", [], "2: sasrec.dropout"),
+        ("[sasrec]\nstyle = {low = 1, high = 2}", [], "2: sasrec.style=1"),
+        (
+            "[sasrec]\ndropout = {low = 0.1, high = 0.2}",
+            ["--sampler", "grid"],
+            "2: a grid needs values that can be listed",
+        ),
+        ("dropout = [0.5]", [], "1: 'dropout' must stand in a table"),
+    ],
+)
+def test_a_mistake_in_a_file_of_spaces_is_told_with_its_line(harness, ratings, text, arguments, told):
+    Path("space.toml").write_text(text + "\n")
+    ended = sweep(harness, ratings, "--method", "sasrec", "--space", "space.toml", *arguments)
+    assert ended.code == USAGE
+    assert f"space.toml:{told}" in ended.error
 
 
 def test_a_database_that_is_not_there_is_one_line(harness, ratings):
