@@ -98,7 +98,7 @@ def config_file(path: Path) -> dict[str, Table]:
 
 @contextmanager
 def telling_lines(path: Path | None, above: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Puts file and line before a `FieldError` of a field that the TOML file gives and that `above` does not overlay."""
+    """Puts file and line before a `FieldError` of a field that the TOML file gives and `above` does not overlay."""
     try:
         yield
     except FieldError as error:
