@@ -118,9 +118,8 @@ class FittedETEGRec:
     @torch.no_grad()
     def preferences(self, histories: Sequences) -> Tensor:
         """(B, D) h^D of each history, of length 1."""
-        nothing_BL = torch.zeros(len(histories), self.codes.num_levels, dtype=torch.int64)  # BOS sees no target
-        output = self.generator(histories, nothing_BL, self.codes.codes)
-        return normalize(self.psa_adapter(output.bos_BD), dim=-1)
+        summary = self.generator.summary(histories, self.codes.codes)
+        return normalize(self.psa_adapter(summary.bos_BD), dim=-1)
 
     @torch.no_grad()
     def semantics(self, items: np.ndarray) -> Tensor:

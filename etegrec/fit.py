@@ -250,7 +250,7 @@ class ETEGRecTraining:
         """L_GR = L_REC + mu L_SIA + lambda L_PSA."""
         for chunk, targets_B, share in self.chunks(batch):
             output, codes_BL = self.generate(chunk.histories, targets_B)
-            losses = {"rec": token_loss(output.logits, codes_BL), **self.model.alignments(output, targets_B)}
+            losses = {"rec": token_loss(output.logits, codes_BL), **self.model.alignments(output.summary, targets_B)}
             yield self.weighted(losses, share)
 
     def tokenizer_losses(self, batch: Batch, *, aligned: bool) -> Iterator[Losses]:
@@ -259,8 +259,8 @@ class ETEGRecTraining:
             losses = {"sq": self.model.quantisation(targets_B)}
             if aligned and (self.config.mu or self.config.lambda_):
                 with torch.no_grad():
-                    output, _ = self.generate(chunk.histories, targets_B)
-                losses.update(self.model.alignments(output, targets_B))
+                    summary = self.model.generator.summary(chunk.histories, self.model.codes_NL)
+                losses.update(self.model.alignments(summary, targets_B))
             yield self.weighted(losses, share)
 
     def joint_losses(self, batch: Batch, *, aligned: bool) -> Iterator[Losses]:
@@ -272,7 +272,7 @@ class ETEGRecTraining:
             output, codes_BL = self.generate(chunk.histories, targets_B)
             losses = {"rec": token_loss(output.logits, codes_BL), "sq": self.model.quantisation(targets_B)}
             if aligned:
-                losses.update(self.model.alignments(output, targets_B))
+                losses.update(self.model.alignments(output.summary, targets_B))
             yield self.weighted(losses, share)
 
     def weighted(self, losses: Losses, share: float) -> Losses:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from etegrec.config import ETEGRecConfig
 from etegrec.losses import first_occurrences, psa_loss, sia_loss
-from harness.nn.code_seq2seq import CodeSeq2Seq, GeneratorOutput
+from harness.nn.code_seq2seq import CodeSeq2Seq, Summary
 from harness.tokenizer.codes import CodeTable, deduplicate
 from harness.tokenizer.rqvae import RQVAE, tokenizer_loss
 from harness.training import Losses
@@ -55,7 +55,7 @@ class ETEGRec(nn.Module):
         """The items' present codes, as a table that does not change with the model."""
         return CodeTable(self.codes_NL.clone(), self.codebook_sizes)
 
-    def alignments(self, output: GeneratorOutput, targets_B: Tensor) -> Losses:
+    def alignments(self, summary: Summary, targets_B: Tensor) -> Losses:
         """SIA and PSA of one chunk, those whose weights are not 0; gradients stop only where parameters are frozen.
 
         Equations 11 to 16 of the paper with the corrected signs (METHODS C.2).
@@ -65,7 +65,7 @@ class ETEGRec(nn.Module):
         semantics = self.tokenizer(self.vectors_ND[targets_B[rows]])
         losses: Losses = {}
         if config.mu:
-            sequence = self.sia_adapter(output.pooled_BD[rows])
+            sequence = self.sia_adapter(summary.pooled_BD[rows])
             if config.sia_entry == "encoder":
                 sequence = self.tokenizer.encode(sequence)
             losses["sia"] = sia_loss(
@@ -75,7 +75,7 @@ class ETEGRec(nn.Module):
                 level_reduction=config.sia_levels,
             )
         if config.lambda_:
-            preference = self.psa_adapter(output.bos_BD[rows])
+            preference = self.psa_adapter(summary.bos_BD[rows])
             losses["psa"] = psa_loss(semantics.reconstruction_BZ, preference, config.tau)
         return losses
 

@@ -7,7 +7,7 @@ An item is L tokens. All tables lie in one embedding matrix, level after level; 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,12 +21,18 @@ from harness.nn.t5 import Decoder, Encoder, T5Config
 CHUNK_TOKENS = 2048  # encoder tokens run at once: temporaries of this size stay in a CPU's cache
 
 
+class Summary(NamedTuple):
+    """What the generator makes of histories before it generates, in the batch's order."""
+
+    pooled_BD: Tensor  # mean of the encoder states over the history's tokens
+    bos_BD: Tensor  # decoder state at the BOS position
+
+
 class GeneratorOutput(NamedTuple):
     """What the losses need of a batch, in the batch's order."""
 
     logits: tuple[Tensor, ...]  # a (B, K) tensor for each of the L levels
-    pooled_BD: Tensor  # mean of the encoder states over the history's tokens
-    bos_BD: Tensor  # decoder state at the BOS position
+    summary: Summary
 
 
 class EncodedHistories(NamedTuple):
@@ -34,6 +40,11 @@ class EncodedHistories(NamedTuple):
 
     states_ND: Tensor  # N tokens of all histories
     rows: Ragged
+
+    def pooled(self) -> Tensor:
+        """(B, D) the mean state of each history."""
+        lengths_B = torch.from_numpy(self.rows.lengths).to(self.states_ND.device)
+        return torch.segment_reduce(self.states_ND, "mean", lengths=lengths_B)
 
     def padded(self) -> tuple[Tensor, Tensor]:
         """States (B, S, D), S being the tokens of the longest history, and a mask (B, S), True at tokens."""
@@ -114,29 +125,33 @@ class CodeSeq2Seq(nn.Module):
         *,
         max_tokens: int = CHUNK_TOKENS,
     ) -> GeneratorOutput:
-        """Logits under teacher forcing and the pooled states, by chunks of like length, in the batch's order.
+        """Logits under teacher forcing and the summary, by chunks of like length, in the batch's order.
 
         `codes_NL` is (N + 1, L) int64, row 0 for padding. Chunks keep temporaries small: their outputs are put
         together again, so that losses may compare all rows of the batch.
         """
         chunks = list(token_chunks(histories.lengths * self.num_levels, max_tokens))
         outputs = [self.forward_chunk(histories.take(rows), target_codes_BL[rows], codes_NL) for rows in chunks]
-        place = torch.from_numpy(np.argsort(np.concatenate(chunks))).to(codes_NL.device)
-        logits, pooled, bos = zip(*outputs, strict=True)
-        return GeneratorOutput(
-            tuple(torch.cat(level)[place] for level in zip(*logits, strict=True)),
-            torch.cat(pooled)[place],
-            torch.cat(bos)[place],
-        )
+        logits, summaries = zip(*outputs, strict=True)
+        levels = _together(chunks, zip(*logits, strict=True))
+        return GeneratorOutput(tuple(levels), Summary(*_together(chunks, zip(*summaries, strict=True))))
 
     def forward_chunk(self, histories: Sequences, target_codes_BL: Tensor, codes_NL: Tensor) -> GeneratorOutput:
         """The same for histories that run at once."""
         encoded = self.encode(histories, codes_NL)
         states_BLD = self.teacher_forced(encoded, target_codes_BL)
-        lengths_B = torch.from_numpy(encoded.rows.lengths).to(codes_NL.device)
-        pooled_BD = torch.segment_reduce(encoded.states_ND, "mean", lengths=lengths_B)
         logits = tuple(self.logits_at(states_BLD[:, level], level) for level in range(self.num_levels))
-        return GeneratorOutput(logits, pooled_BD, states_BLD[:, 0])
+        return GeneratorOutput(logits, Summary(encoded.pooled(), states_BLD[:, 0]))
+
+    def summary(self, histories: Sequences, codes_NL: Tensor, *, max_tokens: int = CHUNK_TOKENS) -> Summary:
+        """The summary alone: of the decoder's positions, only BOS is run, which sees no other."""
+        chunks = list(token_chunks(histories.lengths * self.num_levels, max_tokens))
+        summaries = []
+        for rows in chunks:
+            encoded = self.encode(histories.take(rows), codes_NL)
+            bos_BQ = torch.full((len(rows), 1), self.bos, device=codes_NL.device)
+            summaries.append((encoded.pooled(), self.decode(encoded, bos_BQ)[:, 0]))
+        return Summary(*_together(chunks, zip(*summaries, strict=True)))
 
     def encode(self, histories: Sequences, codes_NL: Tensor) -> EncodedHistories:
         """Encoder states of the codes of histories, each of which has at least one item."""
@@ -151,9 +166,20 @@ class CodeSeq2Seq(nn.Module):
         offsets_L = torch.tensor(self.offsets, device=target_codes_BL.device)
         inputs_BL = (target_codes_BL + offsets_L).roll(1, dims=1)
         inputs_BL[:, 0] = self.bos
-        rows = Ragged.of(np.full(len(inputs_BL), self.num_levels), inputs_BL.device)
-        states_ND = self.decoder(self.tokens(inputs_BL.flatten()), rows, encoded.states_ND, encoded.rows)
-        return states_ND.view(*inputs_BL.shape, -1)
+        return self.decode(encoded, inputs_BL)
+
+    def decode(self, encoded: EncodedHistories, inputs_BQ: Tensor) -> Tensor:
+        """(B, Q, D) decoder states of the first Q inputs, rows of the embedding table."""
+        rows = Ragged.uniform(*inputs_BQ.shape, inputs_BQ.device)
+        states_ND = self.decoder(self.tokens(inputs_BQ.flatten()), rows, encoded.states_ND, encoded.rows)
+        return states_ND.view(*inputs_BQ.shape, -1)
+
+
+def _together(chunks: Sequence[np.ndarray], parts: Iterable[Sequence[Tensor]]) -> Iterator[Tensor]:
+    """Each kind of output of all chunks in the order of the batch, from its pieces, one a chunk."""
+    order = torch.from_numpy(np.argsort(np.concatenate(chunks)))
+    for pieces in parts:
+        yield torch.cat(list(pieces)).index_select(0, order.to(pieces[0].device))
 
 
 def padding_bias(mask_BS: Tensor) -> Tensor | None:

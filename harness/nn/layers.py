@@ -1,4 +1,4 @@
-"""Small layers with little memory traffic: 8-bit dropout masks, RMS norm, the feed-forward nonlinearity.
+"""Small layers with little memory traffic: 8-bit dropout masks and RMS norm.
 
 On a CPU `torch.dropout` draws a 24-bit float and keeps it for every element, which is a third of the time of a
 training step at this project's sizes. The layers here draw one byte per element instead, keep one byte, and write in
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LEVELS = 256  # what one random byte can tell apart
+RMS_EPS = 1e-6
 
 
 def quantised(rate: float) -> float:
@@ -57,54 +58,36 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     return _Dropout.apply(x, rate) if training and round(rate * LEVELS) else x
 
 
-class _ReluDropout(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, rate: float) -> Tensor:
-        ctx.mark_dirty(x)
-        x.relu_().mul_(keep_mask(x.shape, rate, x.device).to(x.dtype))
-        ctx.save_for_backward(x)
-        return x
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (out,) = ctx.saved_tensors
-        return torch.ops.aten.threshold_backward(grads[0], out, 0), None
+def unit_rms(x: Tensor) -> tuple[Tensor, Tensor]:
+    """`x` with root mean square 1 along the last dimension, and what it was multiplied by (..., 1)."""
+    mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
+    inverse = mean_square.add_(RMS_EPS).rsqrt_()
+    return x * inverse, inverse
 
 
-def relu_linear(x: Tensor, weight_OI: Tensor, rate: float, training: bool) -> Tensor:
-    """dropout(relu(x)) @ weightᵀ; overwrites `x`.
-
-    A dropped unit and an inactive unit look alike, 0, so the backward pass of both is ReLU's, and no mask is kept.
-    The scale of the kept units goes into the (small) weight.
-    """
-    if not (training and round(rate * LEVELS)):
-        return F.linear(x.relu_(), weight_OI)
-    return F.linear(_ReluDropout.apply(x, rate), weight_OI / (1 - quantised(rate)))
+def unit_rms_backward(grad: Tensor, unit: Tensor, inverse: Tensor) -> Tensor:
+    """The gradient of `x` in `unit_rms`, from its results and the gradient of the first."""
+    along = (grad * unit).mean(-1, keepdim=True)
+    return torch.addcmul(grad, unit, along, value=-1).mul_(inverse)
 
 
 class _UnitRms(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
-        mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
-        inverse = mean_square.add_(eps).rsqrt_()
-        out = x * inverse
-        ctx.save_for_backward(out, inverse)
-        return out
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        unit, inverse = unit_rms(x)
+        ctx.save_for_backward(unit, inverse)
+        return unit
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (grad,) = grads
-        out, inverse = ctx.saved_tensors
-        along = (grad * out).mean(-1, keepdim=True)
-        return torch.addcmul(grad, out, along, value=-1).mul_(inverse), None
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return unit_rms_backward(grads[0], *ctx.saved_tensors)
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x²) + eps) times a learned scale per channel: no mean, no bias (METHODS B.0)."""
+    """x / sqrt(mean(x²) + RMS_EPS) times a learned scale per channel: no mean, no bias (METHODS B.0)."""
 
-    def __init__(self, width: int, eps: float = 1e-6):
+    def __init__(self, width: int):
         super().__init__()
-        self.eps = eps
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,4 +100,4 @@ class RMSNorm(nn.Module):
 
     def unit(self, x: Tensor) -> Tensor:
         """`x` with root mean square 1 along the last dimension, not scaled."""
-        return _UnitRms.apply(x, self.eps)
+        return _UnitRms.apply(x)

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.config import Config
-from harness.nn.layers import RMSNorm, dropout, relu_linear
-from harness.nn.ragged import Ragged, attention
+from harness.nn.blocks import attention_block, feed_forward_block
+from harness.nn.layers import RMSNorm, dropout
+from harness.nn.ragged import Ragged, Reading
 
 
 class T5Config(Config):
@@ -149,16 +150,15 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_ND: Tensor, rows: Ragged, bias_HQT: Tensor) -> Tensor:
         """x + dropout(attention)."""
-        mixed_NI = attention(
-            self.norm.linear(x_ND, self.qkv),
-            None,
-            bias_HQT,
-            queries=rows,
-            keys=rows,
-            num_heads=self.num_heads,
+        return attention_block(
+            x_ND,
+            self.norm.weight,
+            self.qkv.weight,
+            self.out.weight,
+            Reading(rows, rows, self.num_heads),
+            bias_HQS=bias_HQT,
             rate=self.rate if self.training else 0.0,
         )
-        return x_ND + dropout(self.out(mixed_NI), self.rate, self.training)
 
     def step(self, x_RQD: Tensor, biases: list[Tensor], past: Past | None) -> tuple[Tensor, Past]:
         """x + attention to the past and to itself, and the grown past."""
@@ -182,16 +182,16 @@ class CrossAttention(nn.Module):
 
     def forward(self, x_ND: Tensor, rows: Ragged, states_ND: Tensor, state_rows: Ragged) -> Tensor:
         """x + dropout(attention); `states_ND` are the encoder's, each row of `x_ND` reads the same row of them."""
-        mixed_NI = attention(
-            self.norm.linear(x_ND, self.q),
-            self.kv(states_ND),
-            None,
-            queries=rows,
-            keys=state_rows,
-            num_heads=self.num_heads,
+        return attention_block(
+            x_ND,
+            self.norm.weight,
+            self.q.weight,
+            self.out.weight,
+            Reading(rows, state_rows, self.num_heads),
+            memory_MD=states_ND,
+            w_memory=self.kv.weight,
             rate=self.rate if self.training else 0.0,
         )
-        return x_ND + dropout(self.out(mixed_NI), self.rate, self.training)
 
     def memory(self, states_BSD: Tensor) -> KeysValues:
         """Keys and values of the encoder states, to be computed once and read by every step."""
@@ -213,10 +213,10 @@ class FeedForward(nn.Module):
         self.wi = nn.Linear(config.d_model, config.d_ff, bias=False)
         self.wo = nn.Linear(config.d_ff, config.d_model, bias=False)
 
-    def forward(self, x_BQD: Tensor) -> Tensor:
+    def forward(self, x_ND: Tensor) -> Tensor:
         """x + dropout(feed-forward)."""
-        hidden = relu_linear(self.norm.linear(x_BQD, self.wi), self.wo.weight, self.rate, self.training)
-        return x_BQD + dropout(hidden, self.rate, self.training)
+        rate = self.rate if self.training else 0.0
+        return feed_forward_block(x_ND, self.norm.weight, self.wi.weight, self.wo.weight, rate=rate)
 
 
 class EncoderLayer(nn.Module):
@@ -262,7 +262,8 @@ class DecoderLayer(nn.Module):
         user, so the user's keys and values are never copied.
         """
         x_R1D, past = self.attention.step(x_BWD.flatten(0, 1)[:, None], self_biases, past)
-        return self.feed_forward(self.cross_attention.step(x_R1D.view_as(x_BWD), cross, cross_biases)), past
+        x_BWD = self.cross_attention.step(x_R1D.view_as(x_BWD), cross, cross_biases)
+        return self.feed_forward(x_BWD.flatten(0, 1)).view_as(x_BWD), past
 
 
 class Encoder(nn.Module):

@@ -39,8 +39,8 @@ def test_preferences_and_semantics_are_those_of_the_model_that_was_fitted(tmp_pa
     own_B, other_B = cosines(loaded.preferences(cases.histories), loaded.semantics(cases.items), cases)
     for row, target in enumerate(cases.targets):
         history = Sequences.from_rows([cases.histories.row(row).tolist()])
-        output = model.generator(history, model.codes_NL[[target]], model.codes_NL)
-        preference = model.psa_adapter(output.bos_BD)[0]
+        summary = model.generator.summary(history, model.codes_NL)
+        preference = model.psa_adapter(summary.bos_BD)[0]
         found = {}
         for item in cases.items:
             semantics = model.tokenizer(model.vectors_ND[[item]]).reconstruction_BZ[0]

@@ -101,7 +101,7 @@ def test_sia_reaches_the_recommender_through_the_first_level_only(tmp_path: Path
     output, _ = training.generate(batch.histories, targets)
     rows = first_occurrences(targets)
     items = model.tokenizer(model.vectors_ND[targets[rows]]).quantized.distances_BLK
-    sequences = model.tokenizer.quantize(model.sia_adapter(output.pooled_BD[rows])).distances_BLK
+    sequences = model.tokenizer.quantize(model.sia_adapter(output.summary.pooled_BD[rows])).distances_BLK
     (sia_loss(items[:, :1], sequences[:, :1]) / items.shape[1]).backward()
     for ours, first_level in zip(found, parts(model)["SIA adapter"], strict=True):
         torch.testing.assert_close(ours, first_level.grad)
@@ -245,7 +245,7 @@ def test_negatives_come_from_the_own_chunk(tmp_path: Path) -> None:
         half = batch.rows(rows)
         targets = torch.from_numpy(half.targets)
         output, _ = training.generate(half.histories, targets)
-        halves.append(training.model.alignments(output, targets)["psa"])
+        halves.append(training.model.alignments(output.summary, targets)["psa"])
     torch.testing.assert_close(sum(pieces), (halves[0] + halves[1]) / 2)
 
 

@@ -9,7 +9,7 @@ from random_weights import randomised
 from torch.nn import functional as F
 
 from harness.data.dataset import Sequences
-from harness.nn.code_seq2seq import CodeSeq2Seq, GeneratorOutput, length_groups, token_chunks
+from harness.nn.code_seq2seq import CodeSeq2Seq, GeneratorOutput, Summary, length_groups, token_chunks
 from harness.nn.t5 import T5Config
 
 SIZES = (8, 6, 5)
@@ -44,12 +44,12 @@ def whole_batch_loss(output: GeneratorOutput, target_codes_BL: torch.Tensor) -> 
     token_loss = sum(
         F.cross_entropy(logits_BK, target_codes_BL[:, level]) for level, logits_BK in enumerate(output.logits)
     )
-    similarity_BB = output.pooled_BD @ output.bos_BD.T
+    similarity_BB = output.summary.pooled_BD @ output.summary.bos_BD.T
     return token_loss + F.cross_entropy(similarity_BB, torch.arange(len(similarity_BB)))
 
 
 def assert_outputs_close(first: GeneratorOutput, second: GeneratorOutput, atol: float = 1e-5) -> None:
-    for a, b in zip((*first.logits, *first[1:]), (*second.logits, *second[1:]), strict=True):
+    for a, b in zip((*first.logits, *first.summary), (*second.logits, *second.summary), strict=True):
         torch.testing.assert_close(a, b, atol=atol, rtol=1e-5)
 
 
@@ -65,8 +65,7 @@ def test_rows_run_together_have_the_loss_and_every_gradient_of_rows_run_alone(
     ]
     alone = GeneratorOutput(
         tuple(torch.cat(level) for level in zip(*(row.logits for row in rows), strict=True)),
-        torch.cat([row.pooled_BD for row in rows]),
-        torch.cat([row.bos_BD for row in rows]),
+        Summary(*(torch.cat(part) for part in zip(*(row.summary for row in rows), strict=True))),
     )
     together = model(histories, target_codes_BL, codes_NL, max_tokens=max_tokens)
     assert_outputs_close(together, alone)
@@ -85,9 +84,17 @@ def test_batch_order_changes_nothing(codes_NL, histories):
     shuffled = model(histories.take(order), target_codes_BL[order], codes_NL, max_tokens=30)
     straight = model(histories, target_codes_BL, codes_NL, max_tokens=30)
     picked = GeneratorOutput(
-        tuple(logits[order] for logits in straight.logits), straight.pooled_BD[order], straight.bos_BD[order]
+        tuple(logits[order] for logits in straight.logits), Summary(*(part[order] for part in straight.summary))
     )
     assert_outputs_close(shuffled, picked)
+
+
+def test_the_summary_alone_is_that_of_the_whole_output(codes_NL, histories):
+    model = model_of().eval()
+    whole = model(histories, codes_NL[1:11], codes_NL, max_tokens=30).summary
+    alone = model.summary(histories, codes_NL, max_tokens=20)
+    for a, b in zip(alone, whole, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
 
 
 def test_pooled_state_is_the_mean_over_the_tokens_of_the_history(codes_NL, histories):
@@ -95,7 +102,7 @@ def test_pooled_state_is_the_mean_over_the_tokens_of_the_history(codes_NL, histo
     output = model(histories, codes_NL[1:11], codes_NL)
     states_BSD, _ = model.encode(histories, codes_NL).padded()
     for row, length in enumerate(histories.lengths):
-        torch.testing.assert_close(output.pooled_BD[row], states_BSD[row, : length * 3].mean(0))
+        torch.testing.assert_close(output.summary.pooled_BD[row], states_BSD[row, : length * 3].mean(0))
 
 
 def test_logits_of_a_level_depend_on_the_codes_before_it_only(codes_NL, histories):
