@@ -349,7 +349,8 @@ def _show_search(names: Sequence[str], storage: Storage, as_json: bool) -> int:
     if as_json:
         print_json({"studies": [described(study) for study in found]})
     else:
-        Console(highlight=False).print(studies_table(found))
+        console = Console(highlight=False)
+        console.print(studies_table(found, console.width))
         for study in found:
             print(f"harness sweep show {study.name}", file=sys.stderr)
     return int(all(study.best is None for study in found))
@@ -367,7 +368,8 @@ def ls(json: Json = False, studies_dir: StudiesDir = STUDIES, storage: StorageUr
     if json:
         print_json([described(study) for study in found])
     elif found:
-        Console(highlight=False).print(studies_table(found))
+        console = Console(highlight=False)
+        console.print(studies_table(found, console.width))
     else:
         print(f"no study in {storage or studies_dir}; make one with: harness sweep", file=sys.stderr)
 

@@ -16,6 +16,7 @@ from results.panels import duration
 from sweeps.study import MIN_FOR_IMPORTANCE, StudySummary, cost_of, importances, note_of, state_of
 from sweeps.trials import RECALL
 
+GAP = 2  # columns between two of a table
 WITHOUT_FIELDS = 64  # columns of the table of trials beside the searched fields, with room for a note
 
 
@@ -42,26 +43,48 @@ def described(study: StudySummary) -> dict[str, Any]:
     }
 
 
-def studies_table(studies: Sequence[StudySummary]) -> RenderableType:
-    """A row per study: what its trials came to, what they cost, and the best of them."""
-    grid = _grid("Study", "Trials", "Done", "Pruned", "Failed", "Epochs", "Time", "MiB", "Best")
-    for study in studies:
-        counts, best = study.counts, study.best
-        grid.add_row(
-            study.name,
-            f"{study.ended}/{study.budget}",
-            *(str(counts[state]) for state in ("complete", "pruned", "failed")),
-            f"{study.epochs:,}",
-            duration(study.seconds),
-            f"{study.peak_memory_mb:,.0f}",
-            "" if best is None else f"{best.value:.4f}",
-        )
+def studies_table(studies: Sequence[StudySummary], width: int) -> RenderableType:
+    """A row per study: what its trials came to, what they cost, and the best of them.
+
+    Other commands take a study's name, so it is never broken: where a console of so many columns has no room for it
+    beside the numbers, it stands above them.
+    """
+    headings = ("Trials", "Done", "Pruned", "Failed", "Epochs", "Time", "MiB", "Best")
+    rows = [_summary_cells(study) for study in studies]
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    is_wide = max(len(study.name) for study in studies) + sum(GAP + number for number in widths) <= width
+    if is_wide:
+        grid = _grid("Study", *headings)
+        for study, cells in zip(studies, rows, strict=True):
+            grid.add_row(study.name, *cells)
+        table: list[RenderableType] = [grid]
+    else:
+        head, *lines = (_in_columns(cells, widths) for cells in (headings, *rows))
+        table = [Text(head, "bold"), Text("─" * len(head))]
+        for study, line in zip(studies, lines, strict=True):
+            table += [Text(study.name), Text(line)]
     note = Text(
         "Best: validation NDCG@10. Time: of all trials' processes. MiB: the most that one held. "
         "The test split was not read.",
         "dim",
     )
-    return Group(grid, note)
+    return Group(*table, note)
+
+
+def _in_columns(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "".join(" " * GAP + cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+
+
+def _summary_cells(study: StudySummary) -> tuple[str, ...]:
+    counts, best = study.counts, study.best
+    return (
+        f"{study.ended}/{study.budget}",
+        *(str(counts[state]) for state in ("complete", "pruned", "failed")),
+        f"{study.epochs:,}",
+        duration(study.seconds),
+        f"{study.peak_memory_mb:,.0f}",
+        "" if best is None else f"{best.value:.4f}",
+    )
 
 
 def study_panel(study: StudySummary, width: int) -> RenderableType:

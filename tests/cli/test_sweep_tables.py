@@ -1,0 +1,72 @@
+"""The tables of studies on consoles of several widths. Oracle: what a reader must find, whole, in the printed text."""
+
+import io
+from dataclasses import replace
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+from rich.console import Console
+
+from harness.cli.sweep_tables import studies_table
+from sweeps.spaces import Choices, Space
+from sweeps.study import StudySummary, Sweep, quiet
+from sweeps.trials import COST
+
+NAMES = ("etegrec-scientific2018-grid-lambda-7e209841", "short-study")
+HEADINGS = ["Trials", "Done", "Pruned", "Failed", "Epochs", "Time", "MiB", "Best"]
+
+
+@pytest.fixture(scope="module")
+def study() -> StudySummary:
+    """One complete, one pruned and one failed trial, made by hand; a failed one does not count as ended."""
+    sweep = Sweep(
+        method="etegrec",
+        version=1,
+        dataset="demo",
+        fingerprint="f00d",
+        source={},
+        preset="lite",
+        recipe="default",
+        tables={},
+        text=None,
+        config={},
+        contract={},
+        precision="fp32",
+        seed=0,
+        space=Space(method="etegrec", fields={"mu": Choices(values=(0.1,))}),
+        sampler="tpe",
+        pruner="none",
+    )
+    cost = {"epochs": 1000, "seconds": 4000.0, "peak_memory_mb": 1500.0}
+    with quiet():
+        made = optuna.create_study(direction="maximize")
+    for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
+        value = 0.125 if state == TrialState.COMPLETE else None
+        made.add_trial(create_trial(state=state, value=value, user_attrs={COST: cost}))
+    return StudySummary("", sweep, 1234, tuple(made.get_trials()), made)
+
+
+def printed(study: StudySummary, width: int) -> list[str]:
+    text = io.StringIO()
+    Console(width=width, file=text).print(studies_table([replace(study, name=name) for name in NAMES], width))
+    return text.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_names_and_numbers_stand_whole_on_lines_that_fit(study: StudySummary, width: int) -> None:
+    lines = printed(study, width)
+    assert max(map(len, lines)) <= width
+    words = [line.split() for line in lines]
+    assert words[0][-8:] == HEADINGS
+    for name in NAMES:
+        (place,) = (place for place, found in enumerate(words) if found and found[0] == name)
+        numbers = words[place][1:] or words[place + 1]
+        assert (numbers[0], *numbers[1:5], *numbers[-2:]) == ("2/1234", "1", "1", "1", "3,000", "1,500", "0.1250")
+
+
+def test_a_name_stands_above_its_numbers_only_where_there_is_no_room_beside_them(study: StudySummary) -> None:
+    # Eight gaps, and in the order of the columns the longest of heading and numbers.
+    room = len(NAMES[0]) + 8 * 2 + 6 + 4 + 6 + 6 + 6 + len("3 h 20 min") + 5 + 6
+    assert NAMES[0] in printed(study, room - 1)
+    assert not any(line.strip() == NAMES[0] for line in printed(study, room))
