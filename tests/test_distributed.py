@@ -23,7 +23,7 @@ import tomli_w
 import torch
 from test_experiment import prepared
 
-from harness.cli.app import app
+from harness.cli.app import app, exit_code
 from harness.config import merged
 from harness.data.dataset import Dataset
 from harness.distributed import ALONE, World
@@ -167,6 +167,17 @@ def test_torchrun_starts_no_command_that_works_in_one_process(monkeypatch: pytes
         monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match="started 'harness ls'"):
         app(["ls"], standalone_mode=False)
+
+
+def test_torchrun_submits_nothing_to_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in (LAUNCHER | {"LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("harness.distributed.end_when_others_end", lambda: None)
+    with pytest.raises(UsageError, match="one process, but torchrun started 2; leave out one of the two") as error:
+        app(["run", "--executor", "submitit"], standalone_mode=False)
+    assert exit_code(error.value) == 2
+    assert not list(tmp_path.iterdir())
 
 
 class Launched:

@@ -82,11 +82,14 @@ def device_named(name: str) -> str:
 
 
 def cluster_of(kind: Literal["slurm", "local"], texts: Sequence[str], num_processes: int) -> Cluster:
-    """Where jobs are submitted; `UsageError` for options that are not sbatch's."""
+    """Where jobs are submitted; `UsageError` for options that are not sbatch's, and among processes of torchrun's."""
     from harness.executors import Cluster, options_of
 
     if num_processes > 1:
-        raise UsageError("torchrun's processes work on one job together; leave out torchrun, or --executor submitit")
+        raise UsageError(
+            f"--executor submitit must be given to one process, but torchrun started {num_processes}; leave out one of "
+            "the two"
+        )
     return Cluster(kind, options_of(texts))
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from harness.cli.sweep_tables import studies_table
 from sweeps.spaces import Choices, Space
 from sweeps.study import StudySummary, Sweep, quiet
-from sweeps.trials import COST
+from sweeps.trials import COST, ERROR
 
 NAMES = ("etegrec-scientific2018-grid-lambda-7e209841", "short-study")
 HEADINGS = ["Trials", "Done", "Pruned", "Failed", "Epochs", "Time", "MiB", "Best"]
@@ -19,7 +19,7 @@ HEADINGS = ["Trials", "Done", "Pruned", "Failed", "Epochs", "Time", "MiB", "Best
 
 @pytest.fixture(scope="module")
 def study() -> StudySummary:
-    """One complete, one pruned and one failed trial, made by hand; a failed one does not count as ended."""
+    """One complete, one pruned and one failed trial, made by hand."""
     sweep = Sweep(
         method="etegrec",
         version=1,
@@ -43,7 +43,8 @@ def study() -> StudySummary:
         made = optuna.create_study(direction="maximize")
     for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
         value = 0.125 if state == TrialState.COMPLETE else None
-        made.add_trial(create_trial(state=state, value=value, user_attrs={COST: cost}))
+        error = {ERROR: "it broke"} if state == TrialState.FAIL else {}
+        made.add_trial(create_trial(state=state, value=value, user_attrs={COST: cost, **error}))
     return StudySummary("", sweep, 1234, tuple(made.get_trials()), made)
 
 
@@ -62,7 +63,7 @@ def test_names_and_numbers_stand_whole_on_lines_that_fit(study: StudySummary, wi
     for name in NAMES:
         (place,) = (place for place, found in enumerate(words) if found and found[0] == name)
         numbers = words[place][1:] or words[place + 1]
-        assert (numbers[0], *numbers[1:5], *numbers[-2:]) == ("2/1234", "1", "1", "1", "3,000", "1,500", "0.1250")
+        assert (numbers[0], *numbers[1:5], *numbers[-2:]) == ("3/1234", "1", "1", "1", "3,000", "1,500", "0.1250")
 
 
 def test_a_name_stands_above_its_numbers_only_where_there_is_no_room_beside_them(study: StudySummary) -> None:
