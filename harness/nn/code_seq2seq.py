@@ -13,12 +13,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from harness.data.dataset import Sequences
 from harness.nn.ragged import Ragged
 from harness.nn.t5 import Decoder, Encoder, T5Config
 
 CHUNK_TOKENS = 2048  # encoder tokens run at once: temporaries of this size stay in a CPU's cache
+# What the graphs of a batch may hold, by kind of device; chunks beyond it run again in the backward pass.
+GRAPH_BYTES = {"cpu": 512 * 2**20}
 
 
 class Summary(NamedTuple):
@@ -131,10 +134,33 @@ class CodeSeq2Seq(nn.Module):
         together again, so that losses may compare all rows of the batch.
         """
         chunks = list(token_chunks(histories.lengths * self.num_levels, max_tokens))
-        outputs = [self.forward_chunk(histories.take(rows), target_codes_BL[rows], codes_NL) for rows in chunks]
+        num_again = self._chunks_to_run_again(histories.lengths, chunks, codes_NL.device)
+        outputs = []
+        for place, rows in enumerate(chunks):
+            inputs = histories.take(rows), target_codes_BL[rows], codes_NL
+            if place < num_again:
+                outputs.append(checkpoint(self.forward_chunk, *inputs, use_reentrant=False))
+            else:
+                outputs.append(self.forward_chunk(*inputs))
         logits, summaries = zip(*outputs, strict=True)
         levels = _together(chunks, zip(*logits, strict=True))
         return GeneratorOutput(tuple(levels), Summary(*_together(chunks, zip(*summaries, strict=True))))
+
+    def _chunks_to_run_again(self, lengths: np.ndarray, chunks: Sequence[np.ndarray], device: torch.device) -> int:
+        """How many of the first chunks keep no graph. Their backward pass comes last, when others' graphs are freed."""
+        limit = GRAPH_BYTES.get(device.type)
+        if limit is None or not torch.is_grad_enabled():
+            return 0
+        tokens = np.array([lengths[rows].sum() for rows in chunks]) * self.num_levels
+        held = tokens[::-1].cumsum() * self._graph_bytes_of_token()
+        return len(chunks) - int(np.searchsorted(held, limit, side="right"))
+
+    def _graph_bytes_of_token(self) -> int:
+        """About what the blocks keep of an encoder token: norms, queries, keys, values, mixed and hidden units."""
+        config = self.config
+        inner = config.num_heads * config.d_head
+        of_encoder = config.encoder_layers * (2 * config.d_model + 5 * inner + config.d_ff)
+        return 4 * (of_encoder + config.decoder_layers * 2 * inner)
 
     def forward_chunk(self, histories: Sequences, target_codes_BL: Tensor, codes_NL: Tensor) -> GeneratorOutput:
         """The same for histories that run at once."""

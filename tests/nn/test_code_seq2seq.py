@@ -9,6 +9,7 @@ from random_weights import randomised
 from torch.nn import functional as F
 
 from harness.data.dataset import Sequences
+from harness.nn import code_seq2seq
 from harness.nn.code_seq2seq import CodeSeq2Seq, GeneratorOutput, Summary, length_groups, token_chunks
 from harness.nn.t5 import T5Config
 
@@ -154,3 +155,24 @@ def test_token_chunks_hold_every_row_once_and_overstep_the_budget_by_less_than_a
     for chunk in chunks:
         assert lengths[chunk].sum() < max_tokens + lengths[chunk].max() or len(chunk) == 1
     assert np.concatenate([lengths[chunk] for chunk in chunks]).tolist() == sorted(lengths, reverse=True)
+
+
+def test_chunks_that_run_again_in_the_backward_pass_have_the_loss_and_gradients_of_those_that_do_not(
+    codes_NL, histories, monkeypatch
+):
+    model = model_of(dropout=0.3).train()
+    parameters, target_codes_BL = list(model.parameters()), codes_NL[1:11]
+    calls = []
+    forward_chunk = CodeSeq2Seq.forward_chunk
+    monkeypatch.setattr(CodeSeq2Seq, "forward_chunk", lambda *args: calls.append(1) or forward_chunk(*args))
+    results = []
+    for limit in (None, 0):
+        monkeypatch.setitem(code_seq2seq.GRAPH_BYTES, "cpu", limit)
+        calls.clear()
+        torch.manual_seed(0)
+        loss = whole_batch_loss(model(histories, target_codes_BL, codes_NL, max_tokens=20), target_codes_BL)
+        results.append((loss, *torch.autograd.grad(loss, parameters), len(calls)))
+    (*straight, once), (*again, twice) = results
+    assert twice == 2 * once > 2
+    for a, b in zip(straight, again, strict=True):
+        assert torch.equal(a, b)  # the same dropout masks too
