@@ -71,7 +71,8 @@ class OrderedInteractions:
 
     def where(self, kept: np.ndarray) -> OrderedInteractions:
         """The interactions whose flag is set."""
-        return OrderedInteractions(self.users[kept], self.items[kept], self.rows[kept])
+        places = np.flatnonzero(kept)  # found once for three arrays
+        return OrderedInteractions(self.users.take(places), self.items.take(places), self.rows.take(places))
 
     def __len__(self) -> int:
         return len(self.users)
@@ -79,15 +80,19 @@ class OrderedInteractions:
 
 def first_appearance_codes(values: np.ndarray) -> np.ndarray:
     """(T,) int64: each value's rank by first appearance, from 0. `values` are small non-negative integers."""
-    if not len(values):
-        return np.empty(0, np.int64)
-    backwards = np.arange(len(values) - 1, -1, -1)
-    first = np.full(int(values.max()) + 1, len(values), dtype=np.int64)
-    first[values[::-1]] = backwards  # the last write, which is the first appearance, stays
-    seen = np.flatnonzero(first < len(values))
-    code = np.empty_like(first)
-    code[seen[np.argsort(first[seen])]] = np.arange(len(seen))
-    return code[values]
+    codes, _ = _codes_by_appearance(values, np.arange(len(values)))
+    return codes
+
+
+def _codes_by_appearance(values: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(T,) int64 rank of each value by its least place, and (distinct values,) int64 those places, ascending."""
+    never = int(places.max(initial=0)) + 1
+    first = np.full(int(values.max(initial=0)) + 1, never, dtype=np.int64)
+    np.minimum.at(first, values, places)
+    by_appearance = np.argsort(first)[: np.count_nonzero(first < never)]
+    rank = np.empty_like(first)
+    rank[by_appearance] = np.arange(len(by_appearance))
+    return rank[values], first[by_appearance]
 
 
 def ordered(users: np.ndarray, items: np.ndarray, times: np.ndarray) -> OrderedInteractions:
@@ -95,14 +100,30 @@ def ordered(users: np.ndarray, items: np.ndarray, times: np.ndarray) -> OrderedI
     users = first_appearance_codes(users)
     same_user = users[1:] == users[:-1]
     is_ordered = (users[1:] >= users[:-1]).all() and (times[1:] >= times[:-1])[same_user].all()
-    rows = np.arange(len(users)) if is_ordered else np.lexsort((times, users))
-    return OrderedInteractions(users[rows], items[rows].astype(np.int64), rows)
+    if is_ordered:
+        return OrderedInteractions(users, items.astype(np.int64), np.arange(len(users)))
+    by_time = _stable_order(times)
+    rows = by_time.take(_stable_order(users.take(by_time)))
+    return OrderedInteractions(users.take(rows), items.take(rows).astype(np.int64), rows)
+
+
+def _stable_order(keys: np.ndarray) -> np.ndarray:
+    """(T,) int64 places of the keys in ascending order, equal keys in their own order; NaN comes last.
+
+    Polars sorts one key several times faster than numpy's stable sorts do.
+    """
+    places = pl.DataFrame({"key": keys}).select(pl.arg_sort_by("key", maintain_order=True)).to_series()
+    return places.to_numpy().astype(np.int64)
 
 
 def without_repeats(interactions: OrderedInteractions) -> OrderedInteractions:
     """Each user's earliest interaction with each item (METHODS A.3, step 2)."""
     pairs = interactions.users * (int(interactions.items.max(initial=0)) + 1) + interactions.items
-    return interactions.where(pl.Series(pairs).is_first_distinct().to_numpy())
+    order = np.argsort(pairs, kind="stable")  # users are in order, so pairs move within a user only, which is fast
+    sorted_pairs = pairs[order]
+    is_earliest = np.ones(len(pairs), dtype=bool)
+    is_earliest[order[1:]] = sorted_pairs[1:] != sorted_pairs[:-1]
+    return interactions.where(is_earliest)
 
 
 def k_core(interactions: OrderedInteractions, core: int) -> OrderedInteractions:
@@ -177,13 +198,8 @@ def _long_enough(interactions: OrderedInteractions, raw: RawInteractions, config
 
 def _item_ids(interactions: OrderedInteractions, raw: RawInteractions) -> tuple[np.ndarray, pl.Series]:
     """(T,) int32 ids 1..N by first appearance in the source (or in the source's given order), and the keys (N,)."""
-    by_source = np.argsort(interactions.rows, kind="stable")
-    codes = np.empty(len(interactions), np.int64)
-    codes[by_source] = first_appearance_codes(interactions.items[by_source])
-    count = int(codes.max()) + 1
-    an_appearance = np.empty(count, np.int64)
-    an_appearance[codes] = interactions.rows
-    keys = raw.frame["item"].gather(an_appearance).cast(pl.String)
+    codes, first_rows = _codes_by_appearance(interactions.items, interactions.rows)
+    keys = raw.frame["item"].gather(first_rows).cast(pl.String)
     if raw.item_order is not None:
         place = {key: place for place, key in enumerate(raw.item_order)}
         unknown = [key for key in keys.to_list() if key not in place]

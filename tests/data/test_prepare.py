@@ -1,4 +1,4 @@
-"""Filters, order and split. Oracles: arithmetic by hand, and a slow version in plain Python."""
+"""Filters, order and split. Oracles: arithmetic by hand, a slow version in plain Python, and numpy's `lexsort`."""
 
 import json
 from collections import Counter
@@ -19,6 +19,7 @@ from harness.data.prepare import (
     first_appearance_codes,
     load_dataset,
     load_test,
+    ordered,
     prepare,
     prepared,
 )
@@ -139,6 +140,20 @@ def test_a_given_order_decides_the_item_ids_and_must_name_every_item() -> None:
 
 def test_codes_follow_the_first_appearance() -> None:
     assert first_appearance_codes(np.array([7, 2, 7, 0, 2])).tolist() == [0, 1, 0, 2, 1]
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float64])
+def test_interactions_are_ordered_as_by_numpys_stable_sort_on_two_keys(kind: type) -> None:
+    stream = np.random.default_rng(0)
+    users, items = stream.integers(0, 40, 3000), stream.integers(0, 9, 3000).astype(np.uint32)
+    times: np.ndarray = (stream.integers(-50, 50, 3000) / (2 if kind is np.float64 else 1)).astype(kind)
+    found = ordered(users, items, times)
+    codes = first_appearance_codes(users)
+    rows = np.lexsort((times, codes))
+    np.testing.assert_array_equal(found.rows, rows)
+    np.testing.assert_array_equal(found.users, codes[rows])
+    np.testing.assert_array_equal(found.items, items[rows])
+    assert {array.dtype for array in (found.rows, found.users, found.items)} == {np.dtype(np.int64)}
 
 
 def test_a_short_user_is_an_error_that_names_them_unless_they_are_dropped() -> None:
