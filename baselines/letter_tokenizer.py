@@ -111,11 +111,11 @@ def fit_letter_tokenizer(
             model.groups_LK.copy_(code_groups(rqvae.codebooks_LKD, config.num_groups, context.seed, epoch))
 
     def losses(rows_B: Tensor) -> Iterator[Losses]:
-        text_BZ = text_NZ[rows_B]
+        text_BZ = text_NZ.index_select(0, rows_B)
         output = rqvae(text_BZ, assign)
         quantized = output.quantized
         semantic = tokenizer_loss(output, text_BZ, config.rqvae)
-        collaborative = collaborative_loss(quantized.quantized_BD, cf_ND[rows_B])
+        collaborative = collaborative_loss(quantized.quantized_BD, cf_ND.index_select(0, rows_B))
         total = semantic + config.alpha_cf * collaborative
         parts = {"semantic": semantic, "collaborative": collaborative}
         if config.beta_div:

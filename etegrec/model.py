@@ -62,7 +62,7 @@ class ETEGRec(nn.Module):
         """
         config = self.config
         rows = first_occurrences(targets_B) if config.unique_targets else torch.arange(len(targets_B))
-        semantics = self.tokenizer(self.vectors_ND[targets_B[rows]])
+        semantics = self.tokenizer(self.vectors_ND.index_select(0, targets_B[rows]))
         losses: Losses = {}
         if config.mu:
             sequence = self.sia_adapter(summary.pooled_BD[rows])
@@ -85,7 +85,7 @@ class ETEGRec(nn.Module):
             vectors = self.vectors_ND[1:]
         else:
             rows = first_occurrences(targets_B) if self.config.unique_targets else slice(None)
-            vectors = self.vectors_ND[targets_B[rows]]
+            vectors = self.vectors_ND.index_select(0, targets_B[rows])
         return tokenizer_loss(self.tokenizer(vectors), vectors, self.config.tokenizer.rqvae)
 
 

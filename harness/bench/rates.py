@@ -69,7 +69,9 @@ def pretraining_rate(workload: Workload) -> Rate:
         rows = numpy_stream(SEED, "bench", "items", step).integers(
             workload.dataset.num_items, size=workload.sizes.tokenizer_batch
         )
-        return timed(lambda: training_step(learner, losses(workload.vectors_NZ[torch.from_numpy(rows)])), len(rows))
+        rows_B = torch.from_numpy(rows)
+        step_losses = losses(workload.vectors_NZ.index_select(0, rows_B))
+        return timed(lambda: training_step(learner, step_losses), len(rows))
 
     return rate
 

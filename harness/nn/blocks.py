@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.nn.layers import LEVELS, keep_mask, masked, quantised, unit_rms, unit_rms_backward
+from harness.nn.layers import LEVELS, dtype_of_products, keep_mask, masked, quantised, unit_rms, unit_rms_backward
 from harness.nn.ragged import Attended, Reading, attend, attend_backward
 
 
@@ -57,7 +57,7 @@ class _AttentionBlock(torch.autograd.Function):
         reading: Reading,
         rate: float,
     ) -> Tensor:
-        dtype = _dtype_of_products(x)
+        dtype = dtype_of_products(x)
         unit, inverse = unit_rms(x)
         rows, w_scaled, w_out = unit.to(dtype), (w_in * scale).to(dtype), w_out.to(dtype)
         read = None
@@ -91,7 +91,7 @@ class _AttentionBlock(torch.autograd.Function):
 class _FeedForwardBlock(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, wi: Tensor, wo: Tensor, rate: float) -> Tensor:
-        dtype = _dtype_of_products(x)
+        dtype = dtype_of_products(x)
         unit, inverse = unit_rms(x)
         rows, w_scaled, wo = unit.to(dtype), (wi * scale).to(dtype), wo.to(dtype)
         hidden = (rows @ w_scaled.T).relu_()
@@ -111,12 +111,6 @@ class _FeedForwardBlock(torch.autograd.Function):
         d_w_scaled = d_hidden.T @ rows
         d_x = unit_rms_backward(d_hidden @ w_scaled, unit, inverse).add_(grads[0])
         return d_x, (d_w_scaled * wi).sum(0), d_w_scaled * scale, d_out.T @ hidden, None
-
-
-def _dtype_of_products(x: Tensor) -> torch.dtype:
-    """What matrix products are computed in: `x`'s own precision, or autocast's."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def _add_dropped(x: Tensor, out: Tensor, rate: float) -> tuple[Tensor, Tensor | None]:

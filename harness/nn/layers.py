@@ -83,6 +83,12 @@ class _UnitRms(torch.autograd.Function):
         return unit_rms_backward(grads[0], *ctx.saved_tensors)
 
 
+def dtype_of_products(x: Tensor) -> torch.dtype:
+    """What matrix products of `x` are computed in: its own precision, or autocast's."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x²) + RMS_EPS) times a learned scale per channel: no mean, no bias (METHODS B.0)."""
 

@@ -86,7 +86,7 @@ def fit_tokenizer(config: TokenizerConfig, vectors_NZ: Tensor | np.ndarray, cont
             start_codebooks(model, start_vectors_NZ, kmeans(rqvae_config.codebook_size, context.seed))
 
     def losses(rows_B: Tensor) -> Iterator[Losses]:
-        vectors_BZ = vectors_NZ[rows_B]
+        vectors_BZ = vectors_NZ.index_select(0, rows_B)
         yield {"total": tokenizer_loss(model(vectors_BZ, assign), vectors_BZ, rqvae_config)}
 
     train(tokenizer_plan(model, model, config, vectors_NZ, begin=begin, losses=losses), context)

@@ -6,13 +6,13 @@ Shape legend: B rows, N items, L levels, K codes per level, D code width, Z widt
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from harness.config import Config
+from harness.nn.mlp import mlp
 from harness.tokenizer.quantize import (
     Assign,
     LossForm,
@@ -88,17 +88,6 @@ class RQVAE(nn.Module):
         """(N, L) int64 nearest codes of all items, computed `chunk_size` rows at a time."""
         chunks = vectors_NZ.split(chunk_size)
         return torch.cat([self.quantize(self.encode(chunk_BZ)).codes_BL for chunk_BZ in chunks])
-
-
-def mlp(sizes: tuple[int, ...], generator: torch.Generator | None = None) -> nn.Sequential:
-    """Linear layers of the given sizes with ReLU between them, none after the last; Xavier-normal, zero biases."""
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(sizes):
-        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # no draw from the global generator
-        nn.init.xavier_normal_(linear.weight, generator=generator)
-        nn.init.zeros_(linear.bias)
-        layers += [linear, nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers[:-1])
 
 
 def tokenizer_loss(output: RQVAEOutput, vectors_BZ: Tensor, config: RQVAEConfig) -> Tensor:
