@@ -250,7 +250,10 @@ class ETEGRecTraining:
         """L_GR = L_REC + mu L_SIA + lambda L_PSA."""
         for chunk, targets_B, share in self.chunks(batch):
             output, codes_BL = self.generate(chunk.histories, targets_B)
-            losses = {"rec": token_loss(output.logits, codes_BL), **self.model.alignments(output.summary, targets_B)}
+            losses = {
+                "rec": token_loss(output.logits_LBK, codes_BL),
+                **self.model.alignments(output.summary, targets_B),
+            }
             yield self.weighted(losses, share)
 
     def tokenizer_losses(self, batch: Batch, *, aligned: bool) -> Iterator[Losses]:
@@ -270,7 +273,7 @@ class ETEGRecTraining:
             self.context.group.copy_from_main([self.model.codes_NL])
         for chunk, targets_B, share in self.chunks(batch):
             output, codes_BL = self.generate(chunk.histories, targets_B)
-            losses = {"rec": token_loss(output.logits, codes_BL), "sq": self.model.quantisation(targets_B)}
+            losses = {"rec": token_loss(output.logits_LBK, codes_BL), "sq": self.model.quantisation(targets_B)}
             if aligned:
                 losses.update(self.model.alignments(output.summary, targets_B))
             yield self.weighted(losses, share)

@@ -86,14 +86,14 @@ def prefix_batches(samples: PrefixSamples, batch_size: int, stream: np.random.Ge
         yield Batch(*samples.batch(indices))
 
 
-def token_loss(logits: tuple[Tensor, ...], codes_BL: Tensor, temperature: float = 1.0) -> Tensor:
+def token_loss(logits_LBK: Tensor, codes_BL: Tensor, temperature: float = 1.0) -> Tensor:
     """Cross-entropy of the target's codes in nats, averaged over samples and levels (METHODS C.2, C.5 #12).
 
-    `logits` has a (B, K) tensor for each level. A temperature under 1 gives hard negatives more weight: LETTER's
-    ranking-guided loss (METHODS B.4).
+    A temperature under 1 gives hard negatives more weight: LETTER's ranking-guided loss (METHODS B.4).
     """
-    levels = zip(logits, codes_BL.unbind(1), strict=True)
-    return torch.stack([functional.cross_entropy(scores / temperature, codes) for scores, codes in levels]).mean()
+    if temperature != 1:
+        logits_LBK = logits_LBK / temperature
+    return functional.cross_entropy(logits_LBK.flatten(0, 1), codes_BL.T.flatten())
 
 
 def token_losses(
@@ -110,8 +110,9 @@ def token_losses(
     """
     for rows in token_chunks(batch.histories.lengths * model.num_levels, max_tokens):
         target_codes_BL = codes_NL[torch.from_numpy(batch.targets[rows]).to(codes_NL.device)]
-        output = model.forward_chunk(batch.histories.take(rows), target_codes_BL, codes_NL)
-        yield len(rows) / len(batch.targets) * token_loss(output.logits, target_codes_BL, temperature)
+        encoded = model.encode(batch.histories.take(rows), codes_NL)
+        logits_LBK = model.logits(model.teacher_forced(encoded, target_codes_BL))
+        yield len(rows) / len(batch.targets) * token_loss(logits_LBK, target_codes_BL, temperature)
 
 
 def adamw(parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.AdamW:

@@ -36,7 +36,7 @@ def samples_of(batch: Batch) -> list[tuple[tuple[int, ...], int]]:
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
 def test_the_token_loss_is_the_mean_over_samples_and_levels_of_minus_the_log_share(temperature: float) -> None:
     # Two samples, two levels of two codes each; the shares of two codes are a logistic function of their difference.
-    logits = (torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[0.0, 3.0], [1.0, 1.0]]))
+    logits = torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[0.0, 3.0], [1.0, 1.0]]])
     codes = torch.tensor([[0, 0], [1, 1]])
     margins = [1.0, 2.0, -3.0, 0.0]  # of the right code over the other one
     expected = sum(math.log(1 + math.exp(-margin / temperature)) for margin in margins) / 4
@@ -44,7 +44,8 @@ def test_the_token_loss_is_the_mean_over_samples_and_levels_of_minus_the_log_sha
 
 
 def test_levels_count_alike_whatever_their_number_of_codes() -> None:
-    logits = (torch.zeros(3, 2), torch.zeros(3, 8))
+    no_codes = torch.tensor([[0.0] * 2 + [-math.inf] * 6, [0.0] * 8])
+    logits = torch.zeros(2, 3, 8) + no_codes[:, None]
     expected = (math.log(2) + math.log(8)) / 2
     assert token_loss(logits, torch.zeros(3, 2, dtype=torch.int64)).item() == pytest.approx(expected)
 
@@ -53,7 +54,7 @@ def test_a_temperature_below_one_gives_the_hardest_negative_more_of_the_gradient
     shares = {}
     for temperature in (0.5, 1.0):
         scores = torch.tensor([[2.0, 1.5, -1.0, -1.0]], requires_grad=True)
-        token_loss((scores,), torch.tensor([[0]]), temperature).backward()
+        token_loss(scores[None], torch.tensor([[0]]), temperature).backward()
         assert scores.grad is not None
         pushed = scores.grad[0, 1:]
         shares[temperature] = (pushed[0] / pushed.sum()).item()
@@ -67,7 +68,7 @@ def test_the_parts_of_a_token_loss_add_up_to_it_and_so_do_their_gradients() -> N
     codes = torch.stack([torch.randint(0, 5, (10,)), torch.randint(0, 4, (10,))], dim=1)
     batch = Batch(Sequences.from_rows([[1, 2, 3], [4], [5, 6, 7, 8, 9], [2], [3, 3]]), np.array([4, 5, 1, 9, 2]))
     targets = codes[torch.from_numpy(batch.targets)]
-    whole = token_loss(model(batch.histories, targets, codes).logits, targets)
+    whole = token_loss(model(batch.histories, targets, codes).logits_LBK, targets)
     parts = list(token_losses(model, batch, codes, max_tokens=4))
     assert len(parts) > 1
     assert sum(part.item() for part in parts) == pytest.approx(whole.item(), abs=1e-6)

@@ -196,8 +196,8 @@ def t5_history(size: int, scene: Scene) -> Work:
     learner = Learner(adamw(model.parameters(), 1e-3, 0.0))
 
     def step() -> None:
-        logits = model(histories, target_codes_BL, table.codes).logits
-        training_step(learner, [{"total": token_loss(logits, target_codes_BL)}])
+        logits_LBK = model(histories, target_codes_BL, table.codes).logits_LBK
+        training_step(learner, [{"total": token_loss(logits_LBK, target_codes_BL)}])
 
     return step
 

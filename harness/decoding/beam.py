@@ -1,6 +1,7 @@
 """Beam search over item codes, and ranked lists of items from it (METHODS C.6).
 
-Shape legend: B users, W beams, L levels, K codes of a level, C = W * K candidates, D width, R = top_k ranks.
+Shape legend: B users, V old and W new beams, L levels, K codes of a level, C codes that may follow a prefix, D width,
+R = top_k ranks.
 The search is split at its seams: the model scores, a trie (or none) filters, the beam keeps the best.
 """
 
@@ -36,9 +37,10 @@ def beam_search(
 ) -> Beams:
     """The `num_beams` most probable code sequences of each user that beam search finds.
 
-    Exactly L steps, no end token, no length penalty. Each level's probabilities are taken over its whole codebook
-    and only then masked by the trie, so scores stay log-probabilities of the model (METHODS C.6). The search
-    starts from one beam. There are fewer than `num_beams` beams where fewer sequences of codes exist.
+    Exactly L steps, no end token, no length penalty. Each level's probabilities are taken over its whole codebook,
+    though only the codes that the trie allows are candidates, so scores stay log-probabilities of the model
+    (METHODS C.6). The search starts from one beam. There are fewer than `num_beams` beams where fewer sequences of
+    codes exist.
     """
     memory = model.decoder.memory(states_BSD)
     bias = padding_bias(mask_BS)
@@ -48,22 +50,32 @@ def beam_search(
     scores_BW = torch.zeros(batch, 1, device=device)
     inputs_BWD = model.bos_embedding().expand(batch, 1, -1)
     past: list[Past] | None = None
-    for level, num_codes in enumerate(model.codebook_sizes):
+    for level in range(model.num_levels):
         inputs_BWD, past = model.decoder.step(inputs_BWD, past, memory, bias)
         log_probs_BWK = model.logits_at(inputs_BWD, level).float().log_softmax(-1)
-        if trie is not None:
-            log_probs_BWK = log_probs_BWK.masked_fill(~trie.allowed(level, nodes_BW), -math.inf)
-        candidates_BC = (scores_BW[..., None] + log_probs_BWK).flatten(1)
-        scores_BW, best_BW = candidates_BC.topk(min(num_beams, candidates_BC.shape[1]))
-        parents_BW, new_codes_BW = best_BW // num_codes, best_BW % num_codes
-        if trie is not None:
-            nodes_BW = trie.advance(level, nodes_BW.gather(1, parents_BW), new_codes_BW)
+        if trie is None:
+            scores_BW, parents_BW, new_codes_BW = best_of(scores_BW[..., None] + log_probs_BWK, num_beams)
+        else:
+            codes_BWC, children_BWC = trie.continuations(level, nodes_BW)
+            log_probs_BWC = log_probs_BWK.gather(2, codes_BWC).masked_fill_(children_BWC < 0, -math.inf)
+            scores_BW, parents_BW, places_BW = best_of(scores_BW[..., None] + log_probs_BWC, num_beams)
+            picked_BW = parents_BW * codes_BWC.shape[2] + places_BW
+            new_codes_BW = codes_BWC.flatten(1).gather(1, picked_BW)
+            nodes_BW = children_BWC.flatten(1).gather(1, picked_BW)
         codes_BWL = torch.cat([pick(codes_BWL, parents_BW), new_codes_BW[..., None]], dim=-1)
         if level + 1 < model.num_levels:
             rows = parent_rows(parents_BW, inputs_BWD.shape[1])
             past = [layer.rows(rows) for layer in past]
             inputs_BWD = model.embed(new_codes_BW, level)
     return Beams(codes_BWL, scores_BW)
+
+
+def best_of(scores_BVC: Tensor, num_beams: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The `num_beams` highest scores of each user (B, W), all where they are fewer, with their beams and places."""
+    num_places = scores_BVC.shape[2]
+    candidates = scores_BVC.flatten(1)
+    scores_BW, best_BW = candidates.topk(min(num_beams, candidates.shape[1]))
+    return scores_BW, best_BW // num_places, best_BW % num_places
 
 
 def pick(x_BVL: Tensor, parents_BW: Tensor) -> Tensor:

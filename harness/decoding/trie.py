@@ -1,6 +1,6 @@
 """The item codes as a prefix tree held in sorted tensors: what may follow a prefix, and which items a sequence names.
 
-Shape legend: N items, L levels, K codes of a level, M nodes of a depth, B batch, W beams.
+Shape legend: N items, L levels, K codes of a level, M nodes of a depth, C children of a node.
 
 A node is a prefix that some item has. The nodes of each depth are numbered in lexicographic order, so that a node's
 children stand side by side; the root is node 0 of depth 0, and -1 stands for "no item has this prefix".
@@ -9,7 +9,7 @@ Memory is O(N * L) whatever the codebook sizes: about 70 bytes an item for four 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ class TrieLevel:
     num_codes: int  # K
     keys_M: Tensor  # int64, ascending: parent * K + code of each node of the next depth
     first_child: Tensor  # int64 (nodes of this depth + 1): children of node n are first_child[n]:first_child[n + 1]
+    most_children: int
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Trie:
             assert codes_N.max() < num_codes, f"code {codes_N.max()} of a codebook of {num_codes}"
             keys_M, nodes_N = torch.unique(nodes_N * num_codes + codes_N, return_inverse=True)
             bounds = torch.arange(num_nodes + 1, device=keys_M.device) * num_codes
-            levels.append(TrieLevel(num_codes, keys_M, torch.searchsorted(keys_M, bounds)))
+            first_child = torch.searchsorted(keys_M, bounds)
+            levels.append(TrieLevel(num_codes, keys_M, first_child, int(first_child.diff().max())))
             num_nodes = len(keys_M)
         items_N = torch.argsort(nodes_N, stable=True) + 1
         group_sizes = torch.bincount(nodes_N, minlength=num_nodes)
@@ -53,20 +55,23 @@ class Trie:
     def to(self, device: torch.device) -> Trie:
         """The same trie on another device."""
         levels = tuple(
-            TrieLevel(level.num_codes, level.keys_M.to(device), level.first_child.to(device)) for level in self.levels
+            replace(level, keys_M=level.keys_M.to(device), first_child=level.first_child.to(device))
+            for level in self.levels
         )
         return Trie(levels, self.items_N.to(device), self.first_item.to(device))
 
-    def allowed(self, depth: int, nodes: Tensor) -> Tensor:
-        """(..., K) bool: the codes that may follow each node of `depth`; none after -1."""
+    def continuations(self, depth: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """The codes (..., C) that may follow each node of `depth`, ascending, and the nodes (..., C) that they lead to.
+
+        C is the most children that a node of this depth has; where a node has fewer, code 0 leads to node -1. Nothing
+        follows -1.
+        """
         level = self.levels[depth]
-        first, counts = children(level.first_child, nodes.flatten())
-        rows = torch.repeat_interleave(counts)
-        within = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
-        codes = level.keys_M[first[rows] + within] % level.num_codes
-        mask = torch.zeros(nodes.numel(), level.num_codes, dtype=torch.bool, device=nodes.device)
-        mask[rows, codes] = True
-        return mask.view(*nodes.shape, level.num_codes)
+        first, counts = children(level.first_child, nodes)
+        child_C = torch.arange(level.most_children, device=nodes.device)
+        place = (first[..., None] + child_C).clamp_(max=len(level.keys_M) - 1)
+        exists = child_C < counts[..., None]
+        return level.keys_M[place] % level.num_codes * exists, torch.where(exists, place, -1)
 
     def advance(self, depth: int, nodes: Tensor, codes: Tensor) -> Tensor:
         """The node reached from each node of `depth` by its code, -1 where no item has that prefix."""

@@ -34,7 +34,7 @@ class Summary(NamedTuple):
 class GeneratorOutput(NamedTuple):
     """What the losses need of a batch, in the batch's order."""
 
-    logits: tuple[Tensor, ...]  # a (B, K) tensor for each of the L levels
+    logits_LBK: Tensor
     summary: Summary
 
 
@@ -79,13 +79,22 @@ def token_chunks(lengths: np.ndarray, max_tokens: int) -> Iterator[np.ndarray]:
 
 
 class CodeSeq2Seq(nn.Module):
-    """Predicts the codes of the next item from the codes of the items of a history."""
+    """Predicts the codes of the next item from the codes of the items of a history.
+
+    K is the size of the largest codebook; each level has as many rows of the embedding table.
+    """
+
+    no_codes_LK: Tensor | None
 
     def __init__(self, config: T5Config, codebook_sizes: tuple[int, ...]):
         super().__init__()
-        self.config, self.codebook_sizes = config, tuple(codebook_sizes)
-        self.offsets = tuple(sum(codebook_sizes[:level]) for level in range(len(codebook_sizes)))
-        self.bos = sum(codebook_sizes)
+        self.config, self.num_levels, self.codebook_size = config, len(codebook_sizes), max(codebook_sizes)
+        self.offsets = tuple(level * self.codebook_size for level in range(self.num_levels))
+        self.bos = self.num_levels * self.codebook_size
+        unused_LK = torch.arange(self.codebook_size) >= torch.tensor(codebook_sizes)[:, None]
+        # 0, and -inf at the codes that a level with fewer than the others does not have; None where all have as many.
+        no_codes_LK = torch.zeros(unused_LK.shape).masked_fill(unused_LK, -math.inf) if unused_LK.any() else None
+        self.register_buffer("no_codes_LK", no_codes_LK, persistent=False)
         self.tokens = nn.Embedding(self.bos + 1, config.d_model)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
@@ -99,18 +108,19 @@ class CodeSeq2Seq(nn.Module):
             else:
                 nn.init.normal_(parameter, std=self.config.init_std)
 
-    @property
-    def num_levels(self) -> int:
-        """L: tokens of an item."""
-        return len(self.codebook_sizes)
+    def tables_LKD(self) -> Tensor:
+        """The embeddings of each level's codes, which are its output weights too."""
+        return self.tokens.weight[: self.bos].view(self.num_levels, self.codebook_size, -1)
 
-    def table_KD(self, level: int) -> Tensor:
-        """The embeddings of a level's codes, which are its output weights too."""
-        return self.tokens.weight[self.offsets[level] : self.offsets[level] + self.codebook_sizes[level]]
+    def logits(self, states_BLD: Tensor) -> Tensor:
+        """(L, B, K) scores of the codes of all levels, from the decoder states of their positions."""
+        logits_LBK = states_BLD.transpose(0, 1) @ self.tables_LKD().transpose(1, 2)
+        return logits_LBK if self.no_codes_LK is None else logits_LBK + self.no_codes_LK[:, None]
 
     def logits_at(self, states: Tensor, level: int) -> Tensor:
         """(..., K) scores of the codes of `level`, from decoder states (..., D) of that position."""
-        return states @ self.table_KD(level).T
+        logits = states @ self.tables_LKD()[level].T
+        return logits if self.no_codes_LK is None else logits + self.no_codes_LK[level]
 
     def embed(self, codes: Tensor, level: int) -> Tensor:
         """(..., D) embeddings of `codes` of one level."""
@@ -143,8 +153,8 @@ class CodeSeq2Seq(nn.Module):
             else:
                 outputs.append(self.forward_chunk(*inputs))
         logits, summaries = zip(*outputs, strict=True)
-        levels = _together(chunks, zip(*logits, strict=True))
-        return GeneratorOutput(tuple(levels), Summary(*_together(chunks, zip(*summaries, strict=True))))
+        (logits_LBK,) = _together(chunks, [logits], dim=1)
+        return GeneratorOutput(logits_LBK, Summary(*_together(chunks, zip(*summaries, strict=True))))
 
     def _chunks_to_run_again(self, lengths: np.ndarray, chunks: Sequence[np.ndarray], device: torch.device) -> int:
         """How many of the first chunks keep no graph. Their backward pass comes last, when others' graphs are freed."""
@@ -166,8 +176,7 @@ class CodeSeq2Seq(nn.Module):
         """The same for histories that run at once."""
         encoded = self.encode(histories, codes_NL)
         states_BLD = self.teacher_forced(encoded, target_codes_BL)
-        logits = tuple(self.logits_at(states_BLD[:, level], level) for level in range(self.num_levels))
-        return GeneratorOutput(logits, Summary(encoded.pooled(), states_BLD[:, 0]))
+        return GeneratorOutput(self.logits(states_BLD), Summary(encoded.pooled(), states_BLD[:, 0]))
 
     def summary(self, histories: Sequences, codes_NL: Tensor, *, max_tokens: int = CHUNK_TOKENS) -> Summary:
         """The summary alone: of the decoder's positions, only BOS is run, which sees no other."""
@@ -201,11 +210,11 @@ class CodeSeq2Seq(nn.Module):
         return states_ND.view(*inputs_BQ.shape, -1)
 
 
-def _together(chunks: Sequence[np.ndarray], parts: Iterable[Sequence[Tensor]]) -> Iterator[Tensor]:
-    """Each kind of output of all chunks in the order of the batch, from its pieces, one a chunk."""
+def _together(chunks: Sequence[np.ndarray], parts: Iterable[Sequence[Tensor]], dim: int = 0) -> Iterator[Tensor]:
+    """Each kind of output of all chunks in the order of the batch, along `dim`, from its pieces, one a chunk."""
     order = torch.from_numpy(np.argsort(np.concatenate(chunks)))
     for pieces in parts:
-        yield torch.cat(list(pieces)).index_select(0, order.to(pieces[0].device))
+        yield torch.cat(list(pieces), dim).index_select(dim, order.to(pieces[0].device))
 
 
 def padding_bias(mask_BS: Tensor) -> Tensor | None:

@@ -77,7 +77,7 @@ class LevelSoftmax(LogitsProcessor):
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         level = input_ids.shape[1] - 1
-        start = sum(SIZES[:level])
+        start = level * max(SIZES)  # each level has as many tokens
         out = torch.full_like(scores, -torch.inf)
         out[:, start : start + SIZES[level]] = scores[:, start : start + SIZES[level]].log_softmax(-1)
         return out

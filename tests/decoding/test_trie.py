@@ -27,15 +27,20 @@ def walk(trie: Trie, prefix: tuple[int, ...]) -> torch.Tensor:
 
 @settings(max_examples=60, deadline=None)
 @given(code_tables())
-def test_allowed_codes_are_those_that_some_item_has_after_the_prefix(codes_NL):
+def test_continuations_are_the_codes_that_some_item_has_after_the_prefix(codes_NL):
     trie = Trie.of(codes_NL, SIZES)
     rows = [tuple(row) for row in codes_NL.tolist()]
-    for depth, size in enumerate(SIZES):
+    for depth in range(len(SIZES)):
+        most = 0
         for prefix in {row[:depth] for row in rows}:
-            expected = {row[depth] for row in rows if row[:depth] == prefix}
-            allowed_K = trie.allowed(depth, walk(trie, prefix))[0]
-            assert allowed_K.shape == (size,)
-            assert set(allowed_K.nonzero().flatten().tolist()) == expected
+            expected = sorted({row[depth] for row in rows if row[:depth] == prefix})
+            codes_C, nodes_C = (found[0] for found in trie.continuations(depth, walk(trie, prefix)))
+            exists_C = nodes_C >= 0
+            assert codes_C[exists_C].tolist() == expected
+            assert nodes_C[exists_C].tolist() == [walk(trie, (*prefix, code)).item() for code in expected]
+            assert not codes_C[~exists_C].any()
+            most = max(most, len(expected))
+        assert len(codes_C) == most
 
 
 @settings(max_examples=60, deadline=None)
@@ -59,16 +64,18 @@ def test_nothing_may_follow_a_prefix_that_no_item_has():
     trie = Trie.of(torch.tensor([[0, 0, 0], [1, 2, 3]]), SIZES)
     assert walk(trie, (2,)).tolist() == [-1]
     assert walk(trie, (0, 2)).tolist() == [-1]
-    assert not trie.allowed(1, torch.tensor([[-1, -1]])).any()
+    codes, nodes = trie.continuations(1, torch.tensor([[-1, -1]]))
+    assert not codes.any()
+    assert (nodes == -1).all()
     assert trie.advance(1, torch.tensor([-1]), torch.tensor([2])).tolist() == [-1]
 
 
 def test_nodes_of_any_shape_are_answered_in_that_shape():
     trie = Trie.of(torch.tensor([[0, 0, 0], [1, 2, 3]]), SIZES)
     nodes = torch.tensor([[0, 1, -1], [1, 1, 0]])
-    allowed = trie.allowed(1, nodes)
-    assert allowed.shape == (2, 3, 3)
-    assert allowed.int().tolist() == [[[1, 0, 0], [0, 0, 1], [0, 0, 0]], [[0, 0, 1], [0, 0, 1], [1, 0, 0]]]
+    codes, found = trie.continuations(1, nodes)
+    assert codes.tolist() == [[[0], [2], [0]], [[2], [2], [0]]]
+    assert found.tolist() == [[[0], [1], [-1]], [[1], [1], [0]]]
 
 
 def test_codes_outside_the_codebook_are_refused():

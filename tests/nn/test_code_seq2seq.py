@@ -43,14 +43,14 @@ def model_of(seed: int = 0, **changes) -> CodeSeq2Seq:
 def whole_batch_loss(output: GeneratorOutput, target_codes_BL: torch.Tensor) -> torch.Tensor:
     """Cross-entropy, and a term in which every row of the batch meets every other."""
     token_loss = sum(
-        F.cross_entropy(logits_BK, target_codes_BL[:, level]) for level, logits_BK in enumerate(output.logits)
+        F.cross_entropy(logits_BK, target_codes_BL[:, level]) for level, logits_BK in enumerate(output.logits_LBK)
     )
     similarity_BB = output.summary.pooled_BD @ output.summary.bos_BD.T
     return token_loss + F.cross_entropy(similarity_BB, torch.arange(len(similarity_BB)))
 
 
 def assert_outputs_close(first: GeneratorOutput, second: GeneratorOutput, atol: float = 1e-5) -> None:
-    for a, b in zip((*first.logits, *first.summary), (*second.logits, *second.summary), strict=True):
+    for a, b in zip((first.logits_LBK, *first.summary), (second.logits_LBK, *second.summary), strict=True):
         torch.testing.assert_close(a, b, atol=atol, rtol=1e-5)
 
 
@@ -65,7 +65,7 @@ def test_rows_run_together_have_the_loss_and_every_gradient_of_rows_run_alone(
         model.forward_chunk(histories.take(np.array([row])), target_codes_BL[row, None], codes_NL) for row in range(10)
     ]
     alone = GeneratorOutput(
-        tuple(torch.cat(level) for level in zip(*(row.logits for row in rows), strict=True)),
+        torch.cat([row.logits_LBK for row in rows], dim=1),
         Summary(*(torch.cat(part) for part in zip(*(row.summary for row in rows), strict=True))),
     )
     together = model(histories, target_codes_BL, codes_NL, max_tokens=max_tokens)
@@ -84,9 +84,7 @@ def test_batch_order_changes_nothing(codes_NL, histories):
     order = np.random.default_rng(0).permutation(10)
     shuffled = model(histories.take(order), target_codes_BL[order], codes_NL, max_tokens=30)
     straight = model(histories, target_codes_BL, codes_NL, max_tokens=30)
-    picked = GeneratorOutput(
-        tuple(logits[order] for logits in straight.logits), Summary(*(part[order] for part in straight.summary))
-    )
+    picked = GeneratorOutput(straight.logits_LBK[:, order], Summary(*(part[order] for part in straight.summary)))
     assert_outputs_close(shuffled, picked)
 
 
@@ -111,11 +109,23 @@ def test_logits_of_a_level_depend_on_the_codes_before_it_only(codes_NL, historie
     target_codes_BL = codes_NL[1:11]
     changed_BL = target_codes_BL.clone()
     changed_BL[:, 1] = (changed_BL[:, 1] + 1) % SIZES[1]
-    before = model(histories, target_codes_BL, codes_NL).logits
-    after = model(histories, changed_BL, codes_NL).logits
+    before = model(histories, target_codes_BL, codes_NL).logits_LBK
+    after = model(histories, changed_BL, codes_NL).logits_LBK
     assert torch.equal(before[0], after[0])
     assert torch.equal(before[1], after[1])
-    assert (before[2] - after[2]).abs().amax(1).min() > 1e-4
+    assert (before[2] - after[2])[:, : SIZES[2]].abs().amax(1).min() > 1e-4
+
+
+def test_codes_that_a_level_does_not_have_get_no_probability(codes_NL, histories):
+    model = model_of().eval()
+    output = model(histories, codes_NL[1:11], codes_NL)
+    states_BLD = model.teacher_forced(model.encode(histories, codes_NL), codes_NL[1:11])
+    for level, size in enumerate(SIZES):
+        logits_BK = model.logits_at(states_BLD[:, level], level)
+        torch.testing.assert_close(logits_BK.sort(0).values, output.logits_LBK[level].sort(0).values)
+        table_KD = model.tokens.weight[model.offsets[level] :][:size]
+        torch.testing.assert_close(logits_BK[:, :size], states_BLD[:, level] @ table_KD.T)
+        assert (logits_BK[:, size:] == -torch.inf).all()
 
 
 def test_the_codes_of_the_padding_row_are_never_read(codes_NL, histories):
@@ -142,7 +152,7 @@ def test_training_mode_drops_and_the_same_seed_gives_the_same_bits(codes_NL, his
     outputs = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        outputs.append(model(histories, codes_NL[1:11], codes_NL).logits[0])
+        outputs.append(model(histories, codes_NL[1:11], codes_NL).logits_LBK[0])
     assert torch.equal(outputs[0], outputs[1])
     assert not torch.allclose(outputs[0], outputs[2])
 

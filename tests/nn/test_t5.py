@@ -75,7 +75,7 @@ def test_states_and_logits_at_paper_sizes_equal_transformers_with_the_same_weigh
     torch.testing.assert_close(states_BSD[mask], expected.encoder_last_hidden_state[mask], atol=1e-4, rtol=0)
     for level in range(4):
         expected_level = expected.logits[:, level, level * 256 : (level + 1) * 256]
-        torch.testing.assert_close(output.logits[level], expected_level, atol=1e-4, rtol=0)
+        torch.testing.assert_close(output.logits_LBK[level], expected_level, atol=1e-4, rtol=0)
 
 
 def test_padding_bias_is_none_exactly_where_nothing_is_padded():
