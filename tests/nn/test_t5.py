@@ -7,7 +7,8 @@ from transformers.models.t5.modeling_t5 import T5Attention
 
 from harness.data.dataset import Sequences
 from harness.nn.code_seq2seq import CodeSeq2Seq, padding_bias
-from harness.nn.t5 import T5Config, relative_buckets
+from harness.nn.ragged import Ragged
+from harness.nn.t5 import Decoder, T5Config, relative_buckets
 from harness.nn.transformers_twin import transformers_twin
 
 PAPER_CODEBOOKS = (256, 256, 256, 256)
@@ -82,3 +83,25 @@ def test_padding_bias_is_none_exactly_where_nothing_is_padded():
     assert padding_bias(torch.ones(2, 3, dtype=torch.bool)) is None
     bias = padding_bias(torch.tensor([[True, True], [True, False]]))
     assert bias.tolist() == [[[[0.0, 0.0]]], [[[0.0, -torch.inf]]]]
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 19])
+def test_decoder_rows_that_attend_side_by_side_have_the_states_and_gradients_of_rows_alone(count):
+    config = T5Config(d_model=16, d_ff=32, num_heads=2, d_head=8, encoder_layers=1, decoder_layers=2, dropout=0)
+    decoder = randomised(Decoder(config), seed=2).double()
+    generator = torch.Generator().manual_seed(3)
+    x_ND = torch.randn(count * 3, 16, generator=generator, dtype=torch.double)
+    states_ND = torch.randn(count * 2, 16, generator=generator, dtype=torch.double)
+
+    def states(rows: int, x_ND: torch.Tensor, states_ND: torch.Tensor) -> torch.Tensor:
+        own, read = (Ragged.uniform(rows, length, torch.device("cpu")) for length in (3, 2))
+        return decoder(x_ND, own, states_ND, read)
+
+    together = states(count, x_ND, states_ND)
+    pairs = zip(x_ND.split(3), states_ND.split(2), strict=True)
+    alone = torch.cat([states(1, *pair) for pair in pairs])
+    torch.testing.assert_close(together, alone)
+    parameters, upstream = list(decoder.parameters()), torch.randn_like(alone)
+    found = torch.autograd.grad(together, parameters, upstream)
+    for a, b in zip(found, torch.autograd.grad(alone, parameters, upstream), strict=True):
+        torch.testing.assert_close(a, b)
