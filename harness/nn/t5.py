@@ -25,7 +25,6 @@ from harness.nn.blocks import attention_block, feed_forward_block
 from harness.nn.layers import RMSNorm, dropout
 from harness.nn.ragged import Ragged, Reading
 
-
 # Rows of the decoder that attend side by side, each to itself: thousands of products of 4 by 4 are slower than fewer of
 # 32 by 32, most of whose scores are masked.
 ROWS_TOGETHER = 8
