@@ -5,6 +5,7 @@ Shape legend: B rows, L levels, K codes per level, D code width.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -42,7 +43,7 @@ def squared_distances(points_BD: Tensor, codebook_KD: Tensor) -> Tensor:
     with torch.autocast(points_BD.device.type, enabled=False):
         points_BD = points_BD.to(codebook_KD.dtype)
         cross_BK = torch.addmm(codebook_KD.square().sum(-1), points_BD, codebook_KD.T, alpha=-2)
-        return cross_BK + points_BD.square().sum(-1, keepdim=True)
+        return cross_BK.add_(points_BD.square().sum(-1, keepdim=True))
 
 
 def nearest(level: int, distances_BK: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ def quantize(
         residual_BD = residual_BD - code_vectors_BD.detach()
         if gradient == "straight-through":
             residual_BD = residual_BD.detach()
-    sum_BD = torch.stack(code_vectors).sum(0)
+    sum_BD = functools.reduce(torch.add, code_vectors)
     return Quantized(
         codes_BL=torch.stack(codes, dim=1),
         quantized_BD=vectors_BD + (sum_BD - vectors_BD).detach(),
