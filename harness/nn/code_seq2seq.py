@@ -21,7 +21,7 @@ from harness.nn.t5 import Decoder, Encoder, T5Config
 
 CHUNK_TOKENS = 2048  # encoder tokens run at once: temporaries of this size stay in a CPU's cache
 # What the graphs of a batch may hold, by kind of device; chunks beyond it run again in the backward pass.
-GRAPH_BYTES = {"cpu": 512 * 2**20}
+GRAPH_BYTES = {"cpu": 576 * 2**20}
 
 
 class Summary(NamedTuple):
