@@ -20,7 +20,7 @@ LITE = ETEGRecConfig(
     # Cycles of four, as both sweeps chose by validation NDCG@10: 15 recommender epochs, and 10 of fine-tuning.
     cycle=4,
     epochs=20,
-    evaluate_every=10,
+    evaluate_every=4,
     patience=None,
     batch_size=LITE_TRAINING.batch_size,
     chunk_size=LITE_TRAINING.batch_size,
