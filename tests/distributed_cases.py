@@ -36,7 +36,7 @@ NUM_PROCESSES = 2
 SASREC = merged(SASRecConfig(), {**planted.SASREC, "dropout": 0.0, "epochs": 1, "batch_size": 100})
 # 300 samples make three batches and one of 3 samples; a full batch has chunks of 40, 40 and 19.
 ETEGREC = merged(LITE, planted.TINY["etegrec"]).replace(
-    alignment_warmup_epochs=0, batch_size=99, chunk_size=40, mu=0.5, lambda_=0.5
+    cycle=2, alignment_warmup_epochs=0, batch_size=99, chunk_size=40, mu=0.5, lambda_=0.5
 )
 
 Steps = list[list[Tensor | None]]  # the gradients that each update of a learner saw

@@ -113,10 +113,14 @@ def buckets_between(
 
 @lru_cache(maxsize=64)
 def rows_together(count: int, length: int, device: torch.device) -> Ragged:
-    """`count` rows of one length, `ROWS_TOGETHER` of them as one, the last ones as one more."""
+    """`count` rows of one length, `ROWS_TOGETHER` of them as one, the last ones as one more in a group of its own.
+
+    Beside longer ones it would be padded, and a place of padding may look at nothing.
+    """
     whole, rest = divmod(count, ROWS_TOGETHER)
-    lengths = [ROWS_TOGETHER * length] * whole + [rest * length] * (rest > 0)
-    return Ragged.of(np.array(lengths), device)
+    lengths = np.array([ROWS_TOGETHER * length] * whole + [rest * length] * (rest > 0))
+    groups = [rows for rows in np.split(np.arange(len(lengths)), [whole]) if len(rows)]
+    return Ragged(lengths, groups, device)
 
 
 @lru_cache(maxsize=64)

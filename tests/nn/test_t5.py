@@ -85,7 +85,7 @@ def test_padding_bias_is_none_exactly_where_nothing_is_padded():
     assert bias.tolist() == [[[[0.0, 0.0]]], [[[0.0, -torch.inf]]]]
 
 
-@pytest.mark.parametrize("count", [1, 3, 8, 19])
+@pytest.mark.parametrize("count", [1, 3, 8, 14, 15, 16, 19])
 def test_decoder_rows_that_attend_side_by_side_have_the_states_and_gradients_of_rows_alone(count):
     config = T5Config(d_model=16, d_ff=32, num_heads=2, d_head=8, encoder_layers=1, decoder_layers=2, dropout=0)
     decoder = randomised(Decoder(config), seed=2).double()
