@@ -3,15 +3,12 @@
 import io
 from dataclasses import replace
 
-import optuna
 import pytest
-from optuna.trial import TrialState, create_trial
+from made_up_studies import made_up_study
 from rich.console import Console
 
 from harness.cli.sweep_tables import studies_table
-from sweeps.spaces import Choices, Space
-from sweeps.study import StudySummary, Sweep, quiet
-from sweeps.trials import COST, ERROR
+from sweeps.study import StudySummary
 
 NAMES = ("etegrec-scientific2018-grid-lambda-7e209841", "short-study")
 HEADINGS = ["Trials", "Done", "Pruned", "Failed", "Epochs", "Time", "MiB", "Best"]
@@ -20,32 +17,9 @@ HEADINGS = ["Trials", "Done", "Pruned", "Failed", "Epochs", "Time", "MiB", "Best
 @pytest.fixture(scope="module")
 def study() -> StudySummary:
     """One complete, one pruned and one failed trial, made by hand."""
-    sweep = Sweep(
-        method="etegrec",
-        version=1,
-        dataset="demo",
-        fingerprint="f00d",
-        source={},
-        preset="lite",
-        recipe="default",
-        tables={},
-        text=None,
-        config={},
-        contract={},
-        precision="fp32",
-        seed=0,
-        space=Space(method="etegrec", fields={"mu": Choices(values=(0.1,))}),
-        sampler="tpe",
-        pruner="none",
-    )
+    trials = [({"mu": 0.1}, "complete", 0.125), ({"mu": 0.1}, "pruned", None), ({"mu": 0.1}, "failed", None)]
     cost = {"epochs": 1000, "seconds": 4000.0, "peak_memory_mb": 1500.0}
-    with quiet():
-        made = optuna.create_study(direction="maximize")
-    for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
-        value = 0.125 if state == TrialState.COMPLETE else None
-        error = {ERROR: "it broke"} if state == TrialState.FAIL else {}
-        made.add_trial(create_trial(state=state, value=value, user_attrs={COST: cost, **error}))
-    return StudySummary("", sweep, 1234, tuple(made.get_trials()), made)
+    return replace(made_up_study(trials, {"mu": [0.1]}, cost=cost), budget=1234)
 
 
 def printed(study: StudySummary, width: int) -> list[str]:

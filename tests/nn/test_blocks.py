@@ -88,25 +88,16 @@ def test_cross_attention_has_the_values_and_gradients_of_one_row_at_a_time():
     assert_same_gradients(actual, x + F.linear(mixed, w_out), inputs)
 
 
-def test_gradients_of_attention_with_dropout_are_those_of_finite_differences_under_the_same_masks():
-    inputs, rows = self_attention_inputs(), Ragged.of(LENGTHS, CPU)
+@pytest.mark.parametrize("reads_a_memory", [False, True])
+def test_gradients_with_dropout_are_those_of_finite_differences_under_the_same_masks(reads_a_memory):
+    inputs = cross_attention_inputs() if reads_a_memory else self_attention_inputs()
+    keys = Ragged.of(LENGTHS, CPU)
+    queries = Ragged.uniform(8, 4, CPU).grouped_as(keys) if reads_a_memory else keys
 
     def seeded(*values: Tensor) -> Tensor:
         torch.manual_seed(9)
         named = dict(zip(inputs, values, strict=True))
-        return attention_block(**named, reading=Reading(rows, rows, HEADS), rate=0.3)
-
-    assert torch.autograd.gradcheck(seeded, tuple(inputs.values()), fast_mode=True)
-
-
-def test_gradients_of_cross_attention_with_dropout_are_those_of_finite_differences_under_the_same_masks():
-    inputs, key_rows = cross_attention_inputs(), Ragged.of(LENGTHS, CPU)
-    query_rows = Ragged.uniform(8, 4, CPU).grouped_as(key_rows)
-
-    def seeded(*values: Tensor) -> Tensor:
-        torch.manual_seed(9)
-        named = dict(zip(inputs, values, strict=True))
-        return attention_block(**named, reading=Reading(query_rows, key_rows, HEADS), rate=0.3)
+        return attention_block(**named, reading=Reading(queries, keys, HEADS), rate=0.3)
 
     assert torch.autograd.gradcheck(seeded, tuple(inputs.values()), fast_mode=True)
 

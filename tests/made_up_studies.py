@@ -23,12 +23,13 @@ def made_up_study(
     curve: str | None = None,
     seed: int = 0,
     ended: datetime = datetime(2025, 1, 1),
+    cost: Mapping[str, float] | None = None,
 ) -> StudySummary:
     """A study of ETEGRec on `demo`; Recall@10 of a complete trial is twice its NDCG@10."""
     with quiet():
         study = optuna.create_study(direction="maximize")
         for params, state, value in trials:
-            attributes: dict[str, Any] = {COST: {"epochs": 4, "seconds": 1.0, "peak_memory_mb": 100.0}}
+            attributes: dict[str, Any] = {COST: cost or {"epochs": 4, "seconds": 1.0, "peak_memory_mb": 100.0}}
             attributes |= {RECALL: 2 * value} if state == "complete" and value is not None else {}
             attributes |= {ERROR: "it broke"} if state == "failed" else {}
             trial = optuna.create_trial(
