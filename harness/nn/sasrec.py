@@ -28,8 +28,11 @@ Softmax = Literal["full", "chunked", "sampled"]
 INIT_STD = 0.02  # recbole: normal weights and embeddings
 EXACT_LENGTHS = 8  # rows up to this length are not padded at all,
 LENGTH_STEP = 4  # longer ones to a multiple of this
-CPU_CHUNK_ELEMENTS = 2**21  # logits in memory at a time: on a CPU they should stay in its cache,
-CHUNK_ELEMENTS = 2**27  # elsewhere few large products are better
+# Logits in memory at a time. On a CPU they should stay in its cache, with the table where that is small; a larger table
+# comes from memory for each chunk, so that chunks should be fewer. Elsewhere few large products are better.
+CACHED_TABLE = 2**20  # elements of a small table
+CPU_CHUNK_ELEMENTS = 2**19, 2**21  # with a small table, with a larger one
+CHUNK_ELEMENTS = 2**27
 LEAST_CHUNK_TARGETS = 32  # targets whose logits are in memory, however many items: each chunk reads the whole table
 
 
@@ -255,21 +258,22 @@ def linear_cross_entropy(states_MD: Tensor, table_VD: Tensor, targets_M: Tensor)
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states_MD: Tensor, table_VD: Tensor, targets_M: Tensor) -> Tensor:
-        num_classes = len(table_VD)
-        elements = CPU_CHUNK_ELEMENTS if states_MD.device.type == "cpu" else CHUNK_ELEMENTS
-        size = min(len(states_MD), max(LEAST_CHUNK_TARGETS, elements // num_classes))
-        logits, probabilities = states_MD.new_empty(2, size, num_classes)
+        size = min(len(states_MD), max(LEAST_CHUNK_TARGETS, _chunk_elements(table_VD) // len(table_VD)))
+        logits, probabilities = states_MD.new_empty(2, size, len(table_VD))
         states_grad, table_grad = torch.empty_like(states_MD), torch.zeros_like(table_VD)
         loss = states_MD.new_zeros(())
         for start in range(0, len(states_MD), size):
             chunk = slice(start, start + size)
             states_CD, targets_C1 = states_MD[chunk], targets_M[chunk, None]
             count = len(states_CD)
-            torch.mm(states_CD, table_VD.T, out=logits[:count])
-            difference_CV = torch.log_softmax(logits[:count], dim=1, out=probabilities[:count])
-            loss -= difference_CV.gather(1, targets_C1).sum()
+            logits_CV = torch.mm(states_CD, table_VD.T, out=logits[:count])
+            difference_CV = torch.softmax(logits_CV, dim=1, out=probabilities[:count])
+            # log_softmax and exp would take twice the time of softmax. The largest class tells what the logits were
+            # lowered by; its probability is at least 1 / V, so its logarithm is exact where a target's need not be.
+            log_sums_C = logits_CV.amax(dim=1) - difference_CV.amax(dim=1).log_()
+            loss += (log_sums_C - logits_CV.gather(1, targets_C1)[:, 0]).sum()
             # The gradient with respect to the logits: probabilities less the one-hot target.
-            difference_CV.exp_().scatter_add_(1, targets_C1, -states_CD.new_ones(count, 1))
+            difference_CV.scatter_add_(1, targets_C1, -states_CD.new_ones(count, 1))
             torch.mm(difference_CV, table_VD, out=states_grad[chunk])
             table_grad.addmm_(difference_CV.T, states_CD)
         ctx.save_for_backward(states_grad, table_grad)
@@ -279,3 +283,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, loss_grad: Tensor) -> tuple[Tensor, Tensor, None]:
         states_grad, table_grad = ctx.saved_tensors
         return states_grad * loss_grad, table_grad * loss_grad, None
+
+
+def _chunk_elements(table_VD: Tensor) -> int:
+    if table_VD.device.type != "cpu":
+        return CHUNK_ELEMENTS
+    return CPU_CHUNK_ELEMENTS[table_VD.numel() > CACHED_TABLE]

@@ -112,7 +112,7 @@ def test_a_state_does_not_see_later_items(style):
 
 @pytest.mark.parametrize("chunk_elements", [1, 20, 10_000])
 def test_linear_cross_entropy_equals_torchs_with_its_gradients(monkeypatch, chunk_elements):
-    monkeypatch.setattr("harness.nn.sasrec.CPU_CHUNK_ELEMENTS", chunk_elements)
+    monkeypatch.setattr("harness.nn.sasrec.CPU_CHUNK_ELEMENTS", (chunk_elements, chunk_elements))
     monkeypatch.setattr("harness.nn.sasrec.LEAST_CHUNK_TARGETS", 1)
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(7, 4, generator=generator, dtype=torch.float64, requires_grad=True)
