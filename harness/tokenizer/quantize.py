@@ -5,14 +5,14 @@ Shape legend: B rows, L levels, K codes per level, D code width.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 ResidualGradient = Literal["straight-through", "pass-on"]
 LossForm = Literal["mean", "sum"]
@@ -63,7 +63,7 @@ def quantize(
     v_1 is the input, and v_{l+1} = v_l - e_l. With `gradient="straight-through"` the released form holds:
     v_{l+1} = v_l - q_l, where q_l = v_l + sg(e_l - v_l), so every residual after the first carries no gradient.
     With `"pass-on"`, v_{l+1} = v_l - sg(e_l), and each level's residual passes its gradient on to the input
-    (METHODS C.5 #5). In both, the quantised sum is the input plus sg(sum of e_l - input): one straight-through
+    (METHODS C.5 #5). In both, the quantised sum is the input less sg(what the last level leaves): one straight-through
     gradient whatever the number of levels, so the switch changes the commitment and alignment terms only.
     """
     residual_BD = vectors_BD
@@ -79,10 +79,9 @@ def quantize(
         residual_BD = residual_BD - code_vectors_BD.detach()
         if gradient == "straight-through":
             residual_BD = residual_BD.detach()
-    sum_BD = functools.reduce(torch.add, code_vectors)
     return Quantized(
         codes_BL=torch.stack(codes, dim=1),
-        quantized_BD=vectors_BD + (sum_BD - vectors_BD).detach(),
+        quantized_BD=vectors_BD - residual_BD.detach(),
         residuals=tuple(residuals),
         code_vectors=tuple(code_vectors),
         distances=tuple(distances),
@@ -98,22 +97,42 @@ def squared_error(estimate_BD: Tensor, truth_BD: Tensor, form: LossForm) -> Tens
 
 def codebook_loss(quantized: Quantized, form: LossForm = "mean") -> Tensor:
     """||sg(v_l) - e_l||², averaged ("mean") or summed ("sum") over levels: it moves each level's own codebook."""
-    pairs = zip(quantized.code_vectors, quantized.residuals, strict=True)
-    return _over_levels([squared_error(e_BD, v_BD.detach(), form) for e_BD, v_BD in pairs], form)
+    return _gap_loss(quantized, 1.0, 0.0, form)
 
 
 def commitment_loss(quantized: Quantized, form: LossForm = "mean") -> Tensor:
     """||v_l - sg(e_l)||², averaged ("mean") or summed ("sum") over levels: it moves the quantiser's input."""
-    pairs = zip(quantized.code_vectors, quantized.residuals, strict=True)
-    return _over_levels([squared_error(v_BD, e_BD.detach(), form) for e_BD, v_BD in pairs], form)
+    return _gap_loss(quantized, 0.0, 1.0, form)
 
 
 def quantization_loss(quantized: Quantized, beta: float, form: LossForm = "mean") -> Tensor:
     """Codebook term plus `beta` times the commitment term (METHODS B.2)."""
-    return codebook_loss(quantized, form) + beta * commitment_loss(quantized, form)
+    return _gap_loss(quantized, 1.0, beta, form)
 
 
-def _over_levels(losses: list[Tensor], form: LossForm) -> Tensor:
-    """The levels' losses in one: their mean in the "mean" form, else their sum."""
-    total = torch.stack(losses)
-    return total.mean() if form == "mean" else total.sum()
+def _gap_loss(quantized: Quantized, pull_codes: float, pull_residuals: float, form: LossForm) -> Tensor:
+    """The weighted sum of both terms, whose squared gaps are the same numbers."""
+    first = quantized.residuals[0]
+    scale = 1 / (len(first) if form == "sum" else first.numel() * len(quantized.residuals))
+    return _GapLoss.apply(pull_codes * scale, pull_residuals * scale, *quantized.code_vectors, *quantized.residuals)
+
+
+class _GapLoss(torch.autograd.Function):
+    """The sum over levels of ||v_l - e_l||²; its gradient pulls e_l to v_l and v_l to e_l, each with its own weight."""
+
+    @staticmethod
+    def forward(ctx: Any, pull_codes: float, pull_residuals: float, *codes_and_residuals: Tensor) -> Tensor:
+        levels = len(codes_and_residuals) // 2
+        code_vectors, residuals = codes_and_residuals[:levels], codes_and_residuals[levels:]
+        gaps = [v_BD - e_BD for e_BD, v_BD in zip(code_vectors, residuals, strict=True)]
+        ctx.save_for_backward(*gaps)
+        ctx.pulls = [-pull_codes] * levels + [pull_residuals] * levels
+        total = torch.stack([torch.linalg.vector_norm(gap_BD) for gap_BD in gaps]).square().sum()
+        return (pull_codes + pull_residuals) * total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        gaps, needed = ctx.saved_tensors * 2, ctx.needs_input_grad[2:]
+        moved = zip(gaps, ctx.pulls, needed, strict=True)
+        return None, None, *(gap_BD * (2 * pull * grad) if needs else None for gap_BD, pull, needs in moved)

@@ -117,6 +117,25 @@ def test_losses_by_hand_in_both_forms() -> None:
     assert quantization_loss(result, 0.25, "sum").item() == 2.0 * 1.25
 
 
+@pytest.mark.parametrize("form", ["mean", "sum"])
+@pytest.mark.parametrize("gradient", ["straight-through", "pass-on"])
+def test_the_loss_and_its_gradients_are_those_of_both_terms_written_out(gradient: str, form: str) -> None:
+    rqvae, vectors = small_rqvae(gradient).double(), items().double()
+    quantized = rqvae.quantize(rqvae.encode(vectors))
+    terms = torch.zeros((), dtype=torch.float64)
+    for code_vector, residual in zip(quantized.code_vectors, quantized.residuals, strict=True):
+        codebook = (residual.detach() - code_vector).square()
+        commitment = (residual - code_vector.detach()).square()
+        both = codebook + 0.25 * commitment
+        terms = terms + (both.mean() / LEVELS if form == "mean" else both.sum(dim=1).mean())
+    loss = quantization_loss(quantized, 0.25, form)
+    torch.testing.assert_close(loss, terms)
+    weights = [rqvae.codebooks_LKD, *rqvae.encoder.parameters()]
+    expected = torch.autograd.grad(3 * terms, weights, retain_graph=True)
+    for got, want in zip(torch.autograd.grad(3 * loss, weights), expected, strict=True):
+        torch.testing.assert_close(got, want)
+
+
 @pytest.mark.parametrize("gradient", ["straight-through", "pass-on"])
 class TestGradientTable:
     """METHODS C.4, columns Enc_T, codebooks and Dec_T."""
