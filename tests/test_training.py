@@ -1,5 +1,6 @@
 """The training loop. Oracles: torch's own optimisers stepped by hand, an uninterrupted run, arithmetic by hand."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,25 @@ def test_training_equals_steps_written_out_by_hand(tmp_path: Path) -> None:
             optimizer.step()
             step += 1
     assert torch.equal(weights(trained.model), weights(expected.model))
+
+
+@pytest.mark.parametrize("length", [0.1, 0.9995, 1.0, 7.0, math.nan])
+def test_the_clip_is_torchs_to_the_bit(length: float) -> None:
+    direction = torch.randn(12, generator=torch.Generator().manual_seed(0))
+    gradients = (*(length * direction / direction.norm()).split([7, 5]), None)  # the last part is frozen
+
+    def parts() -> list[nn.Parameter]:
+        made = [nn.Parameter(torch.zeros(size)) for size in (7, 5, 3)]
+        for part, gradient in zip(made, gradients, strict=True):
+            part.grad = None if gradient is None else gradient.clone()
+        return made
+
+    ours, theirs = parts(), parts()
+    Learner(torch.optim.SGD(ours, lr=1.0), max_norm=1.0).step()
+    nn.utils.clip_grad_norm_(theirs, 1.0)
+    torch.optim.SGD(theirs, lr=1.0).step()
+    for our, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(our, their, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 5])
