@@ -17,9 +17,9 @@ LITE = ETEGRecConfig(
     tokenizer=LITE_TOKENIZER,
     generator=LITE_T5,
     alignment_warmup_epochs=4,
-    # Cycles of four, as both sweeps chose by validation NDCG@10: 15 recommender epochs, and 10 of fine-tuning.
+    # Cycles of four, as both sweeps chose by validation NDCG@10: 18 recommender epochs, and 10 of fine-tuning.
     cycle=4,
-    epochs=20,
+    epochs=24,
     evaluate_every=4,
     patience=None,
     batch_size=LITE_TRAINING.batch_size,
