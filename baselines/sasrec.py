@@ -41,6 +41,7 @@ METHOD = Method(
     config=SASRecConfig,
     fit=fit,
     is_distributed=True,
+    version=2,
     load=load_sasrec,
     presets={"paper": PAPER, "lite": LITE},
     recipes={"official": original_form},

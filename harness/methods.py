@@ -40,7 +40,7 @@ SEEDLESS = {"text-vectors"}
 DISTRIBUTED = {"sasrec-vectors"}
 
 # Raised when the code of a builder changes its result; 1 where nothing is said.
-VERSIONS = {"letter-tokenizer": 2}
+VERSIONS = {"sasrec-vectors": 2, "tokenizer": 2, "letter-tokenizer": 3}
 
 # About how long each of them takes, in epochs of a generator (`Method.effort`).
 EFFORTS: dict[str, Callable[[Any], float]] = {
