@@ -1,33 +1,33 @@
 """The SASRec network in its two published forms, and the full-softmax loss at the price of three matrix products.
 
-Rows of different lengths are laid end to end in one flat axis, sorted by length, so that every layer but attention sees
-one matrix; attention views each run of equally long rows as a block. Padding stands at the right end of a row only, so
-the causal mask alone keeps it out of every real position.
+Rows of different lengths are laid end to end in one flat axis (`harness.nn.ragged`), so that every layer but attention
+sees one matrix, without padding.
 
-Shape legend: B rows, G rows of one length, S positions of a row, T tokens of all rows, M targets, N items (without
-padding), V classes, D width, H heads, E width of a head, C targets of a chunk.
+Shape legend: B rows, S positions of a row, T tokens of all rows, M targets, N items (without padding), V classes,
+D width, C targets of a chunk.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from harness.data.dataset import PADDING, Sequences
 from harness.nn import layers
 from harness.nn.many_classes import chunked_cross_entropy, sampled_cross_entropy
+from harness.nn.ragged import Attended, Ragged, Reading, attend, attend_backward
 
 Style = Literal["recbole", "original"]
 Softmax = Literal["full", "chunked", "sampled"]
 
 INIT_STD = 0.02  # recbole: normal weights and embeddings
-EXACT_LENGTHS = 8  # rows up to this length are not padded at all,
-LENGTH_STEP = 4  # longer ones to a multiple of this
 # Logits in memory at a time. On a CPU they should stay in its cache, with the table where that is small; a larger table
 # comes from memory for each chunk, so that chunks should be fewer. Elsewhere few large products are better.
 CACHED_TABLE = 2**20  # elements of a small table
@@ -37,12 +37,12 @@ LEAST_CHUNK_TARGETS = 32  # targets whose logits are in memory, however many ite
 
 
 class PackedRows(NamedTuple):
-    """Rows laid end to end, those of equal padded length side by side."""
+    """Rows laid end to end."""
 
-    items_T: Tensor  # int64, 0 at padding
+    items_T: Tensor  # int64
     positions_T: Tensor  # int64, 0-based place in the position table
-    groups: tuple[tuple[int, int], ...]  # (rows G, padded length S) of each run
-    ends_B: Tensor  # int64 place of each row's last item on the flat axis, in the order of the given rows
+    layout: Ragged  # how they lie, and which attend side by side
+    ends_B: Tensor  # int64 place of each row's last item on the flat axis
 
 
 def pack(rows: Sequences, max_history: int, style: Style, device: torch.device) -> PackedRows:
@@ -53,24 +53,17 @@ def pack(rows: Sequences, max_history: int, style: Style, device: torch.device) 
     """
     lengths_B = rows.lengths
     assert 1 <= lengths_B.min() <= lengths_B.max() <= max_history, "rows must hold 1 to max_history items"
-    stepped_B = np.where(lengths_B <= EXACT_LENGTHS, lengths_B, -(-lengths_B // LENGTH_STEP) * LENGTH_STEP)
-    padded_B = np.minimum(stepped_B, lengths_B.max())
-    order = np.argsort(padded_B, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(padded_B[order])])
-    within_T = np.arange(starts[-1]) - np.repeat(starts[:-1], padded_B[order])
-    lengths_T = np.repeat(lengths_B[order], padded_B[order])
-    places_T = np.minimum(np.repeat(rows.offsets[:-1][order], padded_B[order]) + within_T, len(rows.items) - 1)
-    items_T = np.where(within_T < lengths_T, rows.items[places_T], PADDING).astype(np.int64)
-    shift_T = 0 if style == "recbole" else max_history - lengths_T
-    positions_T = np.minimum(within_T + shift_T, max_history - 1)
-    ends_B = np.empty_like(lengths_B)
-    ends_B[order] = starts[:-1] + lengths_B[order] - 1
-    sizes, counts = np.unique(padded_B, return_counts=True)
+    ends_B = np.cumsum(lengths_B)
+    first_B = (
+        lengths_B - ends_B if style == "recbole" else max_history - ends_B
+    )  # less the row's place on the flat axis
+    positions_T = np.arange(ends_B[-1]) + np.repeat(first_B, lengths_B)
+    items_T = rows.items[rows.offsets[0] : rows.offsets[-1]].astype(np.int64)
     return PackedRows(
         torch.from_numpy(items_T).to(device),
         torch.from_numpy(positions_T).to(device),
-        tuple(zip(counts.tolist(), sizes.tolist(), strict=True)),
-        torch.from_numpy(ends_B).to(device),
+        Ragged.of(lengths_B, device),
+        torch.from_numpy(ends_B - 1).to(device),
     )
 
 
@@ -86,36 +79,48 @@ class Dropout(nn.Module):
         return layers.dropout(x, self.rate, self.training)
 
 
+@lru_cache(maxsize=64)
+def only_earlier(length: int, device: torch.device) -> Tensor:
+    """(1, S, S): 0 where a position may look, at itself and what stands before it, -inf elsewhere."""
+    with torch.inference_mode(False):  # a tensor made in inference mode could not be used in training
+        return torch.full((1, length, length), -math.inf, device=device).triu_(1)
+
+
+class _Attention(torch.autograd.Function):
+    """Causal attention within rows, (T, D) from queries (T, D) and keys and values (T, 2 * D), with dropout."""
+
+    @staticmethod
+    def forward(ctx: Any, queries_TD: Tensor, keys_values: Tensor, reading: Reading, rate: float) -> Tensor:
+        mask_1SS = only_earlier(reading.keys.longest, queries_TD.device)
+        mixed_TD, attended = attend(queries_TD, keys_values, mask_1SS, reading, rate)
+        ctx.save_for_backward(*attended)
+        ctx.reading, ctx.scale = reading, 1 / (1 - layers.quantised(rate))
+        return mixed_TD.mul_(ctx.scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_TD: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        d_queries, d_keys_values, _ = attend_backward(
+            grad_TD * ctx.scale, Attended(*ctx.saved_tensors), None, ctx.reading
+        )
+        return d_queries, d_keys_values, None, None
+
+
 class CausalAttention(nn.Module):
     """Scaled multi-head attention of each position to itself and what stands before it in its row."""
 
     def __init__(self, width: int, num_heads: int, rate: float):
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.rate = num_heads, rate
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
-        self.dropout = Dropout(rate)
 
-    def forward(self, queries_TD: Tensor, keys_TD: Tensor, groups: tuple[tuple[int, int], ...]) -> Tensor:
+    def forward(self, queries_TD: Tensor, keys_TD: Tensor, layout: Ragged) -> Tensor:
         """(T, D) mixed values of all heads."""
-        sizes = [count * length for count, length in groups]
-        query_runs = self.query(queries_TD).split(sizes)
-        key_value_runs = self.key_value(keys_TD).split(sizes)
-        return torch.cat(
-            [
-                self._attend(query, key_value, count, length)
-                for query, key_value, (count, length) in zip(query_runs, key_value_runs, groups, strict=True)
-            ]
-        )
-
-    def _attend(self, query_TD: Tensor, key_value_TD: Tensor, count: int, length: int) -> Tensor:
-        query_GHSE = query_TD.view(count, length, self.num_heads, -1).transpose(1, 2)
-        key_value = key_value_TD.view(count, length, 2, self.num_heads, -1)
-        key_GHSE, value_GHSE = key_value.permute(2, 0, 3, 1, 4)
-        scores_GHSS = query_GHSE @ key_GHSE.transpose(2, 3) / math.sqrt(query_GHSE.shape[-1])
-        later_SS = torch.ones(length, length, dtype=torch.bool, device=query_TD.device).triu(1)
-        weights_GHSS = self.dropout(scores_GHSS.masked_fill(later_SS, -math.inf).softmax(dim=-1))
-        return (weights_GHSS @ value_GHSE).transpose(1, 2).reshape(count * length, -1)
+        scale = (len(self.query.bias) // self.num_heads) ** -0.5
+        projected_TD = F.linear(queries_TD, self.query.weight * scale, self.query.bias * scale)
+        reading = Reading(layout, layout, self.num_heads)
+        return _Attention.apply(projected_TD, self.key_value(keys_TD), reading, self.rate if self.training else 0.0)
 
 
 class RecBoleLayer(nn.Module):
@@ -131,9 +136,9 @@ class RecBoleLayer(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(width, eps=1e-12)
         self.dropout = Dropout(rate)
 
-    def forward(self, x_TD: Tensor, groups: tuple[tuple[int, int], ...]) -> Tensor:
+    def forward(self, x_TD: Tensor, layout: Ragged) -> Tensor:
         """(T, D)."""
-        mixed_TD = self.output(self.attention(x_TD, x_TD, groups))
+        mixed_TD = self.output(self.attention(x_TD, x_TD, layout))
         x_TD = self.attention_norm(self.dropout(mixed_TD) + x_TD)
         return self.feed_forward_norm(self.dropout(self.outer(F.gelu(self.inner(x_TD)))) + x_TD)
 
@@ -150,10 +155,10 @@ class OriginalLayer(nn.Module):
         self.outer = nn.Linear(inner, width)
         self.dropout = Dropout(rate)
 
-    def forward(self, x_TD: Tensor, groups: tuple[tuple[int, int], ...]) -> Tensor:
+    def forward(self, x_TD: Tensor, layout: Ragged) -> Tensor:
         """(T, D)."""
         normed_TD = self.attention_norm(x_TD)
-        x_TD = normed_TD + self.attention(normed_TD, x_TD, groups)
+        x_TD = normed_TD + self.attention(normed_TD, x_TD, layout)
         normed_TD = self.feed_forward_norm(x_TD)
         hidden_TD = self.dropout(F.relu(self.inner(normed_TD)))
         return normed_TD + self.dropout(self.outer(hidden_TD))
@@ -217,7 +222,7 @@ class SASRec(nn.Module):
         else:
             x_TD = self.dropout(items_TD * math.sqrt(items_TD.shape[1]) + positions_TD)
         for layer in self.layers:
-            x_TD = layer(x_TD, rows.groups)
+            x_TD = layer(x_TD, rows.layout)
         return x_TD if self.style == "recbole" else self.norm(x_TD)
 
     @property

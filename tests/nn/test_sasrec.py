@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from harness.data.dataset import Sequences
-from harness.nn.sasrec import SASRec, linear_cross_entropy, pack
+from harness.nn.ragged import Ragged
+from harness.nn.sasrec import CausalAttention, SASRec, linear_cross_entropy, pack
 
 CPU = torch.device("cpu")
 ROWS = [[3, 1, 4], [1], [5, 9, 2, 6, 5, 3, 5, 8, 9, 7], [2, 7], [9, 8, 7], [6, 5, 4, 3, 2, 1, 2, 3, 4]]
@@ -31,19 +32,20 @@ def last_states(net, rows):
     return net(packed)[packed.ends_B]
 
 
-@torch.no_grad()
 def torch_encoder_states(net, row):
-    """(S, D) by torch.nn.TransformerEncoderLayer with the same weights, one unpadded row."""
+    """(S, D) by torch.nn.TransformerEncoderLayer with the same weights, one unpadded row, and the layers used."""
     items = torch.tensor(row)
     x = net.norm(net.item_table.weight[items] + net.position_table.weight[: len(row)])[None]
     mask = nn.Transformer.generate_square_subsequent_mask(len(row), dtype=torch.float64)
+    peers = []
     for layer in net.layers:
         peer = nn.TransformerEncoderLayer(
             8, 2, dim_feedforward=12, dropout=0.0, activation="gelu", layer_norm_eps=1e-12, batch_first=True
         ).double()
         attention = layer.attention
-        peer.self_attn.in_proj_weight.copy_(torch.cat([attention.query.weight, attention.key_value.weight]))
-        peer.self_attn.in_proj_bias.copy_(torch.cat([attention.query.bias, attention.key_value.bias]))
+        with torch.no_grad():
+            peer.self_attn.in_proj_weight.copy_(torch.cat([attention.query.weight, attention.key_value.weight]))
+            peer.self_attn.in_proj_bias.copy_(torch.cat([attention.query.bias, attention.key_value.bias]))
         for ours, theirs in [
             (layer.output, peer.self_attn.out_proj),
             (layer.attention_norm, peer.norm1),
@@ -53,13 +55,53 @@ def torch_encoder_states(net, row):
         ]:
             theirs.load_state_dict(ours.state_dict())
         x = peer(x, src_mask=mask)
-    return x[0]
+        peers.append(peer)
+    return x[0], peers
 
 
 def test_recbole_form_equals_torchs_post_norm_encoder_with_copied_weights():
     net = network()
-    expected = torch.stack([torch_encoder_states(net, row)[-1] for row in ROWS])
-    torch.testing.assert_close(last_states(net, ROWS), expected)
+    with torch.no_grad():
+        expected = torch.stack([torch_encoder_states(net, row)[0][-1] for row in ROWS])
+        torch.testing.assert_close(last_states(net, ROWS), expected)
+
+
+def test_gradients_equal_those_of_torchs_post_norm_encoder():
+    net = network()
+    packed = pack(Sequences.from_rows(ROWS), MAX_HISTORY, "recbole", CPU)
+    weights = torch.randn(len(packed.items_T), 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    shared = [net.item_table.weight, net.position_table.weight]
+    inner = [p for layer in net.layers for p in (*layer.attention.query.parameters(), layer.attention.key_value.weight)]
+    ours = torch.autograd.grad((net(packed) * weights).sum(), shared + inner)
+    expected = [torch.zeros_like(gradient) for gradient in ours]
+    for row, weights_SD in zip(ROWS, weights.split([len(row) for row in ROWS]), strict=True):
+        states_SD, peers = torch_encoder_states(net, row)
+        joint = [p for peer in peers for p in (peer.self_attn.in_proj_weight, peer.self_attn.in_proj_bias)]
+        of_shared = torch.autograd.grad((states_SD * weights_SD).sum(), shared, retain_graph=True)
+        of_joint = torch.autograd.grad((states_SD * weights_SD).sum(), joint)
+        split = [part for w, b in zip(of_joint[::2], of_joint[1::2], strict=True) for part in (w[:8], b[:8], w[8:])]
+        for total, part in zip(expected, (*of_shared, *split), strict=True):
+            total += part
+    for got, want in zip(ours, expected, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_dropped_attention_has_the_gradient_of_what_it_computed_and_scales_up_what_it_keeps():
+    rows = Ragged.of(np.array([3, 1, 7, 2]), CPU)
+    attention = CausalAttention(4, 2, 0.5).double().train()
+
+    def mixed(queries, keys):
+        torch.manual_seed(3)  # the same mask each time
+        return attention(queries, keys, rows)
+
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(2, 13, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    torch.autograd.gradcheck(mixed, tuple(x))
+    # A row of one item reads itself alone, so that each head is dropped or doubled.
+    single = 3
+    value = attention.key_value(x[1])[single, 4:].view(2, 2)
+    seen = {tuple((attention(*x, rows)[single].view(2, 2) / value).flatten().tolist()) for _ in range(40)}
+    assert seen == {(a, a, b, b) for a in (0.0, 2.0) for b in (0.0, 2.0)}
 
 
 @torch.no_grad()
@@ -163,10 +205,9 @@ def test_sampled_loss_is_the_binary_cross_entropy_of_target_and_negative():
     torch.testing.assert_close(net.sampled_loss(states, targets, negatives), expected)
 
 
-def test_pack_pads_long_rows_little_and_short_rows_not_at_all():
-    rows = [list(range(1, n + 1)) for n in range(1, MAX_HISTORY + 1)]
-    packed = pack(Sequences.from_rows(rows), MAX_HISTORY, "recbole", CPU)
-    assert packed.groups == (*((1, length) for length in range(1, 9)), (4, 12))
-    assert packed.items_T[packed.ends_B].tolist() == list(range(1, MAX_HISTORY + 1))
-    assert int((packed.items_T == 0).sum()) == 3 + 2 + 1
-    assert np.array_equal(packed.positions_T[packed.ends_B], np.arange(MAX_HISTORY))
+@pytest.mark.parametrize("style", ["recbole", "original"])
+def test_pack_lays_rows_end_to_end_and_counts_positions_from_the_left_or_to_the_right(style):
+    packed = pack(Sequences.from_rows([[7, 8], [3], [4, 5, 6]]), 5, style, CPU)
+    assert packed.items_T.tolist() == [7, 8, 3, 4, 5, 6]
+    assert packed.positions_T.tolist() == ([0, 1, 0, 0, 1, 2] if style == "recbole" else [3, 4, 4, 2, 3, 4])
+    assert packed.items_T[packed.ends_B].tolist() == [8, 3, 6]
