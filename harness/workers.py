@@ -22,7 +22,11 @@ from typing import Any, NamedTuple, Protocol
 from harness.errors import HarnessError
 
 Send = Callable[[Any], None]  # passes a job's message to the parent process
+# What the server imports; the second is what torch's first optimiser in a process imports, in more than a second.
+PRELOADED = ["harness.methods", "torch._dynamo"]
 RunJobs = Callable[..., "dict[str, Outcome]"]  # `run_jobs`, or what has its signature and runs jobs elsewhere
+# What the server imports; the second is what torch's first optimiser in a process imports, in more than a second.
+PRELOADED = ["harness.methods", "torch._dynamo"]
 
 
 @dataclass(frozen=True)
@@ -180,12 +184,23 @@ class ProcessPool:
             process.join()
 
 
+def start_server() -> None:
+    """Lets the server that jobs are forked from import while this process does so too; without it, the first job waits.
+
+    To be called before anything heavy is imported here. Nothing is done where the system cannot fork.
+    """
+    if _context().get_start_method() == "forkserver":
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
+
+
 def _context() -> Any:
     """Fork from a server that has imported the heavy packages once; spawn where the system cannot."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["harness.methods"])
+    context.set_forkserver_preload(PRELOADED)
     return context
 
 

@@ -38,6 +38,7 @@ from harness.cli.options import (
     UserColumn,
 )
 from harness.errors import UsageError
+from harness.workers import start_server
 
 if TYPE_CHECKING:
     from harness.planning import Plan, Settings
@@ -108,6 +109,8 @@ def run(
 
     What is done already is not done again; a run that was interrupted goes on when the same command is given again.
     """
+    if executor == "local" and not dry_run:
+        start_server()
     from harness.cli import estimate, progress, summary
     from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
