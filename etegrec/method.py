@@ -17,17 +17,17 @@ LITE = ETEGRecConfig(
     tokenizer=LITE_TOKENIZER,
     generator=LITE_T5,
     alignment_warmup_epochs=4,
-    # Cycles of four, as both sweeps chose by validation NDCG@10: 18 recommender epochs, and 10 of fine-tuning.
+    # Cycles of four, as both sweeps chose by validation NDCG@10: 18 recommender epochs, and 8 of fine-tuning.
     cycle=4,
     epochs=24,
-    evaluate_every=4,
+    evaluate_every=8,
     patience=None,
     batch_size=LITE_TRAINING.batch_size,
     chunk_size=LITE_TRAINING.batch_size,
     learning_rate_recommender=LITE_TRAINING.learning_rate,
     learning_rate_tokenizer=1e-4,
     warmup_epochs=1,
-    finetuning=FineTuning(epochs=10, learning_rate=1e-3, evaluate_every=5, patience=None),
+    finetuning=FineTuning(epochs=8, learning_rate=1e-3, evaluate_every=4, patience=None),
     rebuilt=LITE_TRAINING,
 )
 

@@ -240,5 +240,5 @@ LITE_T5 = T5Config(
     d_model=64, d_ff=128, num_heads=4, d_head=16, encoder_layers=1, decoder_layers=1, dropout=0.1, init_std=0.125
 )
 LITE_TRAINING = GeneratorTraining(
-    learning_rate=3e-3, weight_decay=0.05, batch_size=64, epochs=24, warmup_epochs=1, evaluate_every=4
+    learning_rate=3e-3, weight_decay=0.05, batch_size=64, epochs=24, warmup_epochs=1, evaluate_every=8
 )

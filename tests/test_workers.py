@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StageError
-from harness.workers import Job, Observer, Outcome, Send, run_jobs
+from harness.workers import PRELOADED, Job, Observer, Outcome, Send, run_jobs, start_server
 
 
 def succeed(send: Send) -> int:
     send("working")
     return os.getpid()
+
+
+def loaded(send: Send) -> set[str]:
+    return set(sys.modules)
 
 
 def stamp(path: Path, send: Send) -> None:
@@ -74,6 +78,12 @@ def test_each_job_has_a_process_of_its_own_and_tells_how_it_goes(tmp_path: Path)
     assert len(pids) == 2
     assert os.getpid() not in pids
     assert ("message", "a", "working") in events
+
+
+def test_a_job_finds_the_heavy_packages_loaded(tmp_path: Path) -> None:
+    start_server()
+    outcomes, _ = run([Job("a", loaded)], tmp_path)
+    assert set(PRELOADED) <= outcomes["a"].value
 
 
 def test_needs_run_first(tmp_path: Path) -> None:
