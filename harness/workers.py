@@ -149,6 +149,7 @@ class ProcessPool:
         self.threads = threads
         self.logs = logs
         self.interrupt = interrupt  # when it can be read, all is to end
+        start_server()
         self.context = _context()
         self.running: dict[Any, tuple[str, BaseProcess]] = {}  # by the connection on which it is heard
 
@@ -187,12 +188,18 @@ class ProcessPool:
 def start_server() -> None:
     """Lets the server that jobs are forked from import while this process does so too; without it, the first job waits.
 
-    To be called before anything heavy is imported here. Nothing is done where the system cannot fork.
+    To be called before anything heavy is imported here. Does nothing where it runs already, or nothing can fork.
     """
     if _context().get_start_method() == "forkserver":
-        from multiprocessing import forkserver
+        from multiprocessing import forkserver, resource_tracker
 
-        forkserver.ensure_running()
+        resource_tracker.ensure_running()  # else the server would start it, which lifts the mask
+        # The server inherits the mask: an interrupt while it imports would end it with a traceback.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _context() -> Any:

@@ -86,6 +86,30 @@ def test_a_job_finds_the_heavy_packages_loaded(tmp_path: Path) -> None:
     assert set(PRELOADED) <= outcomes["a"].value
 
 
+WAITS = """
+import time
+from harness.workers import start_server
+try:
+    start_server()
+    time.sleep(0.7)  # the interpreter is up, and the imports of some seconds have begun
+    print("started", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    pass
+"""
+
+
+def test_an_interrupt_while_the_server_imports_is_silent() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=60)[1] == ""
+    assert process.returncode == 0
+
+
 def test_needs_run_first(tmp_path: Path) -> None:
     jobs = [
         Job("first", partial(stamp, tmp_path / "first")),
