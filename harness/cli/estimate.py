@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich import box
 from rich.console import Console
 from rich.table import Table as Grid
@@ -17,6 +19,7 @@ from harness.cli.options import print_json
 from harness.data.prepare import load_dataset
 from harness.errors import StageError
 from harness.experiment import Place, cell_folder, is_open, missing_stages
+from harness.methods import effort_of
 from harness.planning import Cell, Plan
 from harness.stages import Stage, read_json
 from results.panels import duration
@@ -98,21 +101,29 @@ def stages_to_compute(plan: Plan, place: Place, dataset_name: str) -> set[str]:
 
 
 def expected_seconds(stage: Stage, samples: int, records: list[dict[str, Any]]) -> float | None:
-    """Seconds that finished stages of the kind took, scaled to these samples and epochs; None where there are none.
+    """Seconds that finished stages of the kind took, scaled to its samples and effort; None where there are none.
 
     Stages with the same config (epochs apart) are better witnesses than others, so where there are some, only they
     speak. Early stopping makes this more an upper bound than a mean.
     """
     config = stage.config.model_dump(mode="json")
     alike = [record for record in records if without_epochs(record["config"]) == without_epochs(config)]
-    paces = [record["seconds"] / (max(1, record["samples"]) * epochs(record["config"])) for record in alike or records]
-    return statistics.median(paces) * samples * epochs(config) if paces else None
+    paces = []
+    for record in alike or records:
+        effort = effort_with(stage, record["config"])
+        if effort is not None:
+            paces.append(record["seconds"] / (max(1, record["samples"]) * effort))
+    effort = effort_with(stage, config)
+    return statistics.median(paces) * samples * effort if paces and effort is not None else None
 
 
-def epochs(config: Mapping[str, Any]) -> int:
-    """Epochs at most that a config asks for in its own stage; 1 where it knows of none."""
-    own = [config.get("epochs"), *(config.get(part, {}).get("epochs") for part in ("training", "finetuning"))]
-    return max(1, sum(number for number in own if number is not None))
+def effort_with(stage: Stage, config: Mapping[str, Any]) -> float | None:
+    """The effort of such a stage with this config; 1 where the kind tells none, None for an outdated config."""
+    try:
+        effort = effort_of(replace(stage, config=type(stage.config).model_validate(config)))
+    except ValidationError:
+        return None
+    return effort if 0 < effort < math.inf else 1.0
 
 
 def without_epochs(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.estimate import epochs, expected_seconds
+from etegrec.method import METHOD
+from harness.cli.estimate import expected_seconds
 from harness.config import Config
 from harness.stages import Stage
 
@@ -144,10 +145,19 @@ def test_time_is_expected_by_samples_and_epochs_of_like_stages():
     assert expected_seconds(stage, 3000, []) is None
 
 
-def test_epochs_of_a_config_are_its_own_stages():
-    assert epochs({"epochs": 60, "finetuning": {"epochs": 30}, "vectors": {"epochs": 99}}) == 90
-    assert epochs({"training": {"epochs": 7}}) == 7
-    assert epochs({"width": 3}) == 1
+def test_an_ablation_is_expected_by_the_epochs_that_it_trains_itself():
+    full = METHOD.presets["lite"].replace(epochs=24, finetuning={"epochs": 8, "patience": None}, rebuilt={"epochs": 20})
+    record = {"config": full.model_dump(mode="json"), "samples": 1000, "seconds": 320.0}  # 10 s an epoch
+    outdated = {"config": {"no such field": 1}, "samples": 1, "seconds": 1e9}
+
+    def expected(**changes) -> float | None:
+        stage = Stage("etegrec", full.replace(**changes), print, "data", 0)
+        return expected_seconds(stage, 1000, [record, outdated])
+
+    assert expected(end_to_end=False) == pytest.approx(200.0)
+    assert expected(alternating=False) == pytest.approx(80.0)  # goes on from w/o AT: fine-tuning alone
+    assert expected(mu=0.0) == pytest.approx(320.0)
+    assert expected_seconds(Stage("popularity", Epochs(), print, "data", 0), 2000, [record]) is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
