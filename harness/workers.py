@@ -22,8 +22,6 @@ from typing import Any, NamedTuple, Protocol
 from harness.errors import HarnessError
 
 Send = Callable[[Any], None]  # passes a job's message to the parent process
-# What the server imports; the second is what torch's first optimiser in a process imports, in more than a second.
-PRELOADED = ["harness.methods", "torch._dynamo"]
 RunJobs = Callable[..., "dict[str, Outcome]"]  # `run_jobs`, or what has its signature and runs jobs elsewhere
 # What the server imports; the second is what torch's first optimiser in a process imports, in more than a second.
 PRELOADED = ["harness.methods", "torch._dynamo"]

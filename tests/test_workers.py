@@ -1,5 +1,6 @@
 """Jobs in processes. Oracle: properties of the order, and what the operating system says of the processes."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -80,6 +81,12 @@ def test_each_job_has_a_process_of_its_own_and_tells_how_it_goes(tmp_path: Path)
     assert ("message", "a", "working") in events
 
 
+has_server = pytest.mark.skipif(
+    "forkserver" not in multiprocessing.get_all_start_methods(), reason="the system cannot fork jobs from a server"
+)
+
+
+@has_server
 def test_a_job_finds_the_heavy_packages_loaded(tmp_path: Path) -> None:
     start_server()
     outcomes, _ = run([Job("a", loaded)], tmp_path)
@@ -99,6 +106,7 @@ except KeyboardInterrupt:
 """
 
 
+@has_server
 def test_an_interrupt_while_the_server_imports_is_silent() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", WAITS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

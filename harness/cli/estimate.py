@@ -108,13 +108,13 @@ def expected_seconds(stage: Stage, samples: int, records: list[dict[str, Any]]) 
     """
     config = stage.config.model_dump(mode="json")
     alike = [record for record in records if without_epochs(record["config"]) == without_epochs(config)]
-    paces = []
-    for record in alike or records:
-        effort = effort_with(stage, record["config"])
-        if effort is not None:
-            paces.append(record["seconds"] / (max(1, record["samples"]) * effort))
-    effort = effort_with(stage, config)
-    return statistics.median(paces) * samples * effort if paces and effort is not None else None
+    paces = [
+        record["seconds"] / (max(1, record["samples"]) * effort)
+        for record in alike or records
+        if (effort := effort_with(stage, record["config"])) is not None
+    ]
+    own_effort = effort_with(stage, config)
+    return statistics.median(paces) * samples * own_effort if paces and own_effort is not None else None
 
 
 def effort_with(stage: Stage, config: Mapping[str, Any]) -> float | None:
