@@ -15,7 +15,7 @@ from harness.artifacts import CODES_FILE, PAPER_ENCODER, text_assumptions
 from harness.config import Config
 from harness.data.dataset import Dataset
 from harness.data.text import TextConfig, load_vectors
-from harness.generator import (
+from harness.generative.generator import (
     LITE_T5,
     LITE_TRAINING,
     CodeRecommender,
@@ -23,12 +23,12 @@ from harness.generator import (
     fit_generator,
     new_generator,
 )
+from harness.generative.tokenizer.codes import CodeTable
+from harness.generative.tokenizer.fit import save_tokenizer
+from harness.generative.tokenizer.rqvae import RQVAEConfig
+from harness.interfaces import Artifacts, FitContext, Method, Need
 from harness.nn.t5 import T5Config
-from harness.protocols import Artifacts, FitContext, Method, Need
-from harness.sequential import LITE_VECTORS, SASRecConfig, softmax_assumptions, vectors_config
-from harness.tokenizer.codes import CodeTable
-from harness.tokenizer.fit import save_tokenizer
-from harness.tokenizer.rqvae import RQVAEConfig
+from harness.sequence.sasrec import LITE_VECTORS, SASRecConfig, softmax_assumptions, vectors_config
 
 
 class LETTERConfig(Config):

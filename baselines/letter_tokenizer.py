@@ -15,11 +15,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from harness.errors import StageError
-from harness.protocols import FitContext
-from harness.seeding import numpy_stream, torch_stream
-from harness.tokenizer.codes import deduplicate, occurrence_ranks, tuple_keys
-from harness.tokenizer.constrained_kmeans import constrained_kmeans
-from harness.tokenizer.fit import (
+from harness.generative.tokenizer.codes import deduplicate, occurrence_ranks, tuple_keys
+from harness.generative.tokenizer.constrained_kmeans import constrained_kmeans
+from harness.generative.tokenizer.fit import (
     ENCODE_ITEMS,
     STAGE,
     Cluster,
@@ -28,9 +26,11 @@ from harness.tokenizer.fit import (
     start_codebooks,
     tokenizer_plan,
 )
-from harness.tokenizer.rqvae import RQVAE, RQVAEConfig, tokenizer_loss
-from harness.tokenizer.sinkhorn import sinkhorn_at_level, sinkhorn_codes
-from harness.training import Losses, train
+from harness.generative.tokenizer.rqvae import RQVAE, RQVAEConfig, tokenizer_loss
+from harness.generative.tokenizer.sinkhorn import sinkhorn_at_level, sinkhorn_codes
+from harness.interfaces import FitContext
+from harness.seeding import numpy_stream, torch_stream
+from harness.training.loop import Losses, train
 
 MASKED_LOGIT = -1e12
 

@@ -18,9 +18,9 @@ from scipy import sparse
 from baselines.popularity import interaction_counts
 from harness.config import Config
 from harness.data.dataset import Dataset, Sequences
-from harness.protocols import Artifacts, FitContext, Method, Recommendations
-from harness.ranking import Scores, ranked
-from harness.training import load_tensors, save_tensors
+from harness.evaluation.ranking import Scores, ranked
+from harness.interfaces import Artifacts, FitContext, Method, Recommendations
+from harness.training.loop import load_tensors, save_tensors
 
 SCORE_ELEMENTS = 2**22  # scores in memory at a time
 

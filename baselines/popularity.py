@@ -10,9 +10,9 @@ import torch
 
 from harness.config import Config
 from harness.data.dataset import Dataset, Sequences
-from harness.protocols import Artifacts, FitContext, Method, Recommendations
-from harness.ranking import best_items
-from harness.training import load_tensors, save_tensors
+from harness.evaluation.ranking import best_items
+from harness.interfaces import Artifacts, FitContext, Method, Recommendations
+from harness.training.loop import load_tensors, save_tensors
 
 
 class PopularityConfig(Config):

@@ -1,10 +1,10 @@
-"""SASRec as a baseline of the paper's Table 3 (METHODS B.1, role a); all of it lives in `harness.sequential`."""
+"""SASRec as a baseline of the paper's Table 3 (METHODS B.1, role a); all of it lives in `harness.sequence.sasrec`."""
 
 from __future__ import annotations
 
 from harness.data.dataset import Dataset
-from harness.protocols import Artifacts, FitContext, Method
-from harness.sequential import (
+from harness.interfaces import Artifacts, FitContext, Method
+from harness.sequence.sasrec import (
     LITE,
     PAPER,
     SASRecConfig,

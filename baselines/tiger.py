@@ -10,7 +10,7 @@ from harness.artifacts import CODES_FILE, LITE_TOKENIZER, PAPER_ENCODER, text_as
 from harness.config import Config
 from harness.data.dataset import Dataset
 from harness.data.text import TextConfig
-from harness.generator import (
+from harness.generative.generator import (
     LITE_T5,
     LITE_TRAINING,
     CodeRecommender,
@@ -18,11 +18,11 @@ from harness.generator import (
     fit_generator,
     new_generator,
 )
+from harness.generative.tokenizer.codes import CodeTable
+from harness.generative.tokenizer.fit import TokenizerConfig
+from harness.interfaces import Artifacts, FitContext, Method, Need
 from harness.nn.t5 import T5Config
-from harness.protocols import Artifacts, FitContext, Method, Need
-from harness.sequential import LITE_VECTORS, SASRecConfig, softmax_assumptions, vectors_config
-from harness.tokenizer.codes import CodeTable
-from harness.tokenizer.fit import TokenizerConfig
+from harness.sequence.sasrec import LITE_VECTORS, SASRecConfig, softmax_assumptions, vectors_config
 
 
 class TIGERConfig(Config):

@@ -1,7 +1,7 @@
 """The ablations of the paper's Table 4: each a function from config to config (METHODS D.1)."""
 
 from etegrec.config import ETEGRecConfig
-from harness.protocols import Ablation
+from harness.interfaces import Ablation
 
 
 def without_sia(config: ETEGRecConfig) -> ETEGRecConfig:

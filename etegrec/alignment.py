@@ -26,13 +26,13 @@ from harness.artifacts import CODES_FILE
 from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset, Sequences
 from harness.errors import DataError, UsageError
-from harness.generator import GENERATOR_FILE
+from harness.generative.generator import GENERATOR_FILE
+from harness.generative.tokenizer.codes import CodeTable
+from harness.generative.tokenizer.rqvae import RQVAE
 from harness.nn.code_seq2seq import CodeSeq2Seq
 from harness.seeding import derive_seed, numpy_stream
-from harness.tokenizer.codes import CodeTable
-from harness.tokenizer.rqvae import RQVAE
-from harness.training import load_tensors
-from results.store import CONFIG
+from harness.training.loop import load_tensors
+from results.store.runs import CONFIG
 
 NUM_ITEMS, HISTORIES_PER_ITEM = 10, 8  # 80 histories, as in the paper
 PERPLEXITY = 15.0

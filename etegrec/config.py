@@ -8,10 +8,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from harness.config import Config
-from harness.generator import GeneratorTraining
+from harness.generative.generator import GeneratorTraining
+from harness.generative.tokenizer.fit import TokenizerConfig
 from harness.nn.t5 import T5Config
-from harness.sequential import SASRecConfig
-from harness.tokenizer.fit import TokenizerConfig
+from harness.sequence.sasrec import SASRecConfig
 
 
 class FineTuning(Config):

@@ -20,8 +20,8 @@ from harness.artifacts import CODES_FILE
 from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset, Sequences
 from harness.data.text import load_vectors
-from harness.evaluation import validation_score
-from harness.generator import (
+from harness.evaluation.outcomes import validation_score
+from harness.generative.generator import (
     GENERATOR_FILE,
     Batch,
     CodeRecommender,
@@ -33,12 +33,12 @@ from harness.generator import (
     token_loss,
     token_losses,
 )
+from harness.generative.tokenizer.codes import CodeTable, flat_health
+from harness.generative.tokenizer.fit import load_tokenizer
+from harness.interfaces import Artifacts, FitContext, Need
 from harness.nn.code_seq2seq import GeneratorOutput
-from harness.protocols import Artifacts, FitContext, Need
 from harness.seeding import derive_seed
-from harness.tokenizer.codes import CodeTable, flat_health
-from harness.tokenizer.fit import load_tokenizer
-from harness.training import (
+from harness.training.loop import (
     Learner,
     Losses,
     Phase,

@@ -6,9 +6,9 @@ from etegrec.ablations import ABLATIONS
 from etegrec.config import ETEGRecConfig, FineTuning
 from etegrec.fit import effort, fit, load, needs
 from harness.artifacts import LITE_TOKENIZER
-from harness.generator import LITE_T5, LITE_TRAINING
-from harness.protocols import Method
-from harness.sequential import LITE_VECTORS, softmax_assumptions, vectors_config
+from harness.generative.generator import LITE_T5, LITE_TRAINING
+from harness.interfaces import Method
+from harness.sequence.sasrec import LITE_VECTORS, softmax_assumptions, vectors_config
 
 PAPER = ETEGRecConfig(vectors=vectors_config(256))
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from etegrec.config import ETEGRecConfig
-from etegrec.losses import first_occurrences, psa_loss, sia_loss
+from etegrec.objectives import first_occurrences, psa_loss, sia_loss
+from harness.generative.tokenizer.codes import CodeTable, deduplicate
+from harness.generative.tokenizer.rqvae import RQVAE, tokenizer_loss
 from harness.nn.code_seq2seq import CodeSeq2Seq, Summary
-from harness.tokenizer.codes import CodeTable, deduplicate
-from harness.tokenizer.rqvae import RQVAE, tokenizer_loss
-from harness.training import Losses
+from harness.training.loop import Losses
 
 
 class ETEGRec(nn.Module):

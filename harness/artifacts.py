@@ -9,10 +9,10 @@ import torch
 
 from harness.data.dataset import Dataset
 from harness.data.text import TextConfig, encode_items, load_vectors, save_vectors
-from harness.protocols import Artifacts, FitContext
-from harness.tokenizer.codes import CodeTable, deduplicate
-from harness.tokenizer.fit import TokenizerConfig, fit_tokenizer, save_tokenizer
-from harness.tokenizer.rqvae import RQVAEConfig
+from harness.generative.tokenizer.codes import CodeTable, deduplicate
+from harness.generative.tokenizer.fit import TokenizerConfig, fit_tokenizer, save_tokenizer
+from harness.generative.tokenizer.rqvae import RQVAEConfig
+from harness.interfaces import Artifacts, FitContext
 
 CODES_FILE = "codes.safetensors"  # in the folder of a tokenizer, and of whatever recommends by codes
 PAPER_ENCODER = "sentence-transformers/sentence-t5-base"

@@ -19,8 +19,8 @@ import etegrec.method
 from harness.artifacts import build_text_vectors, build_tokenizer
 from harness.data.dataset import Dataset
 from harness.errors import UsageError, nearest
-from harness.protocols import Artifacts, FitContext, Method, Need
-from harness.sequential import build_sasrec_vectors, sasrec_effort
+from harness.interfaces import Artifacts, FitContext, Method, Need
+from harness.sequence.sasrec import build_sasrec_vectors, sasrec_effort
 from harness.stages import Stage
 
 ENTRY_POINTS = "harness.methods"
@@ -70,7 +70,7 @@ def methods() -> dict[str, Method]:
         method = entry.load()
         if not isinstance(method, Method):
             raise UsageError(
-                f"entry point '{entry.value}' in group '{ENTRY_POINTS}' must load to a harness.protocols.Method, "
+                f"entry point '{entry.value}' in group '{ENTRY_POINTS}' must load to a harness.interfaces.Method, "
                 f"but loads to a {type(method).__name__}; mend or uninstall that package"
             )
         if method.name in found:

@@ -15,7 +15,7 @@ import polars as pl
 
 from harness.errors import UsageError
 from harness.methods import method_named
-from results.figure import Figure
+from results.figures.figure import Figure
 from sweeps.study import StudySummary, importances, state_of, trials_frame
 
 if TYPE_CHECKING:

@@ -26,12 +26,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.config import merged
 from harness.errors import HarnessError
-from harness.experiment import Place, stage_jobs
+from harness.experiment.plan import Cell
+from harness.experiment.run import Place, stage_jobs
+from harness.interfaces import Need, Progress
+from harness.jobs.local import Interrupted, Job, Observer, Outcome, run_jobs
 from harness.methods import stage_of
-from harness.planning import Cell
-from harness.protocols import Need, Progress
 from harness.stages import RESUME_FOLDER, Stage, StageStore, read_json
-from harness.workers import Interrupted, Job, Observer, Outcome, run_jobs
 from sweeps import study as studies
 from sweeps.samplers import pruner_named, sampler_named
 from sweeps.spaces import nested

@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from harness.config import Config, one_line, with_field
 from harness.errors import FieldError, UsageError, nearest
+from harness.interfaces import Method
 from harness.methods import methods
-from harness.protocols import Method
 
 if TYPE_CHECKING:
     import optuna

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from harness.data.prepare import load_dataset
-from harness.evaluation import validation_scores
-from harness.experiment import Place, compute_stage, fit_context
+from harness.evaluation.outcomes import validation_scores
+from harness.experiment.plan import Cell
+from harness.experiment.run import Place, compute_stage, fit_context
+from harness.jobs.local import Send
 from harness.methods import method_named
-from harness.planning import Cell
-from harness.workers import Send
 
 
 def score(cell: Cell, place: Place, send: Send) -> dict[str, float]:

@@ -11,9 +11,9 @@ import numpy as np
 
 from harness.config import Config
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
-from harness.experiment import Place, fit_context
+from harness.experiment.run import Place, fit_context
+from harness.interfaces import Contract, FitContext, Need
 from harness.methods import methods, stage_of
-from harness.protocols import Contract, FitContext, Need
 from harness.stages import Stage, StageStore
 
 NUM_ITEMS, NUM_USERS, LENGTH = 12, 60, 8

@@ -11,10 +11,10 @@ import pytest
 
 from harness.config import Config, merged
 from harness.data.dataset import Dataset, EvalCases, Sequences
-from harness.evaluation import evaluate
+from harness.evaluation.outcomes import evaluate
+from harness.interfaces import FitContext, Method, Recommender
 from harness.methods import methods
-from harness.protocols import FitContext, Method, Recommender
-from results.metrics import metrics_from_ranks
+from results.statistics.metrics import metrics_from_ranks
 
 FLOORS = {"popularity"}  # what the others must beat
 KS = (1, 2, 5, 10)

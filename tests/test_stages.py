@@ -15,8 +15,8 @@ from filelock import FileLock
 from harness.artifacts import build_tokenizer
 from harness.config import Config
 from harness.errors import StageError
+from harness.interfaces import Contract, Need
 from harness.methods import methods, stage_of
-from harness.protocols import Contract, Need
 from harness.stages import RESUME_FOLDER, Stage, StageStore, full_disk_as_one_line, locked, read_json, write_json
 
 

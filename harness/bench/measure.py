@@ -11,9 +11,9 @@ from harness.bench.peer import Peer, started_peer
 from harness.bench.rates import evaluation_rate, pretraining_rate, recommender_rate, sasrec_rate, tokenizer_rate
 from harness.bench.recbole_peer import RecBole, history_arrays, sample_arrays, started_recbole
 from harness.bench.workload import Rate, Setup, Workload
+from harness.jobs.local import use_threads
 from harness.provenance import peak_memory_mb
-from harness.sequential import SASRecRecommender, build_network
-from harness.workers import use_threads
+from harness.sequence.sasrec import SASRecRecommender, build_network
 
 OURS_PER_ROUND = 2  # training steps of ours for each one of the slow peers
 SHORT_STEPS = 30  # timed steps of what has no peer and is fast, at least,

@@ -24,12 +24,12 @@ from etegrec.config import ETEGRecConfig
 from harness.bench.workload import K, Rate, Setup, Workload, timed, training_step
 from harness.data.dataset import Sequences
 from harness.errors import StageError
-from harness.generator import Batch, adamw, new_generator
+from harness.generative.generator import Batch, adamw, new_generator
+from harness.jobs.local import use_threads
 from harness.nn.code_seq2seq import length_groups
 from harness.provenance import peak_memory_mb
-from harness.sequential import vectors_config
-from harness.training import Learner, Losses
-from harness.workers import use_threads
+from harness.sequence.sasrec import vectors_config
+from harness.training.loop import Learner, Losses
 
 PIECE_TOKENS = 6144  # padded tokens of a piece of like lengths: about where its throughput is best
 GENERATED_USERS = 16  # users of one call of `generate`

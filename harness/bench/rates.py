@@ -13,12 +13,12 @@ from torch import Tensor
 
 from etegrec.fit import ETEGRecTraining
 from harness.bench.workload import SEED, K, Rate, Workload, timed, training_step
-from harness.generator import CodeRecommender, adamw
+from harness.generative.generator import CodeRecommender, adamw
+from harness.generative.tokenizer.fit import TokenizerConfig
+from harness.generative.tokenizer.rqvae import tokenizer_loss
 from harness.seeding import numpy_stream
-from harness.sequential import Batches, SASRecRecommender, batch_losses
-from harness.tokenizer.fit import TokenizerConfig
-from harness.tokenizer.rqvae import tokenizer_loss
-from harness.training import Learner, Losses
+from harness.sequence.sasrec import Batches, SASRecRecommender, batch_losses
+from harness.training.loop import Learner, Losses
 
 
 def recommender_rate(training: ETEGRecTraining, workload: Workload) -> Rate:

@@ -26,7 +26,7 @@ from harness.bench.workload import K, Setup, Workload
 from harness.data.dataset import Sequences
 from harness.errors import StageError, UsageError
 from harness.nn.sasrec import SASRec, pack
-from harness.sequential import SASRecConfig, build_network
+from harness.sequence.sasrec import SASRecConfig, build_network
 
 SCRIPT = Path(__file__).with_name("recbole_server.py")
 CHECKED = 64  # samples on which both must have the same loss
@@ -114,7 +114,7 @@ def started_recbole(setup: Setup, workload: Workload) -> Iterator[RecBole | None
 
 @contextmanager
 def _process(setup: Setup, folder: str) -> Iterator[subprocess.Popen[str]]:
-    """The server, with our threads and our settings of the allocator (`harness.workers.use_threads`)."""
+    """The server, with our threads and our settings of the allocator (`harness.jobs.local.use_threads`)."""
     assert setup.recbole_python is not None
     settings = {
         "OMP_NUM_THREADS": str(setup.threads),

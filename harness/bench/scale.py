@@ -26,20 +26,20 @@ from harness.bench.workload import SEED, Sizes, training_step
 from harness.data.dataset import Catalog, Dataset, Sequences
 from harness.data.formats import read_interactions
 from harness.data.prepare import PrepareConfig, prepare
-from harness.decoding.beam import recommend_by_codes
-from harness.decoding.trie import Trie
 from harness.errors import UsageError, nearest
-from harness.generator import adamw, new_generator, token_loss
+from harness.generative.decoding.beam import recommend_by_codes
+from harness.generative.decoding.trie import Trie
+from harness.generative.generator import adamw, new_generator, token_loss
+from harness.generative.tokenizer.codes import CodeTable, deduplicate
+from harness.generative.tokenizer.fit import kmeans, start_codebooks
+from harness.generative.tokenizer.rqvae import RQVAE
+from harness.interfaces import FitContext
+from harness.jobs.local import Job, Observer, Send, run_jobs
 from harness.nn.sasrec import Softmax
-from harness.protocols import FitContext
 from harness.provenance import peak_memory_mb
 from harness.seeding import numpy_stream, torch_stream
-from harness.sequential import Batches, SASRecConfig, SASRecRecommender, batch_losses, build_network
-from harness.tokenizer.codes import CodeTable, deduplicate
-from harness.tokenizer.fit import kmeans, start_codebooks
-from harness.tokenizer.rqvae import RQVAE
-from harness.training import Learner
-from harness.workers import Job, Observer, Send, run_jobs
+from harness.sequence.sasrec import Batches, SASRecConfig, SASRecRecommender, batch_losses, build_network
+from harness.training.loop import Learner
 
 Axis = Literal["interactions", "items", "history length", "beams"]
 Work = Callable[[], object]  # what is timed

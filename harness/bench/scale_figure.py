@@ -10,7 +10,7 @@ import polars as pl
 
 from harness.bench.growth import growth
 from harness.bench.scale import MEASURES, Point
-from results.figure import Figure
+from results.figures.figure import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis

@@ -22,15 +22,15 @@ from etegrec.model import ETEGRec
 from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset, Sequences
 from harness.data.prepare import load_dataset
-from harness.generator import Batch, new_generator
+from harness.generative.generator import Batch, new_generator
+from harness.generative.tokenizer.codes import CodeTable, deduplicate
+from harness.generative.tokenizer.fit import TokenizerConfig, kmeans, start_codebooks
+from harness.generative.tokenizer.rqvae import RQVAE, RQVAEConfig
+from harness.interfaces import FitContext
 from harness.nn.t5 import T5Config
-from harness.protocols import FitContext
 from harness.seeding import numpy_stream, torch_stream
-from harness.sequential import SASRecConfig, vectors_config
-from harness.tokenizer.codes import CodeTable, deduplicate
-from harness.tokenizer.fit import TokenizerConfig, kmeans, start_codebooks
-from harness.tokenizer.rqvae import RQVAE, RQVAEConfig
-from harness.training import Learner, Losses
+from harness.sequence.sasrec import SASRecConfig, vectors_config
+from harness.training.loop import Learner, Losses
 
 SEED = 0
 K = 10  # length of the ranked lists

@@ -13,7 +13,7 @@ from harness.cli.tables import ContractFilter, DatasetFilter, PresetFilter
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from results.comparison import Comparison, MetricComparison
+    from results.statistics.comparison import Comparison, MetricComparison
 
 EXAMPLES = (
     "Examples: [bold]harness compare etegrec tiger[/] · [bold]harness compare etegrec etegrec/wo-sia --json[/] · "
@@ -47,8 +47,8 @@ def compare(
     """Say whether one method is better than another, by how much, how sure that is, and what would settle it."""
     from rich.console import Console
 
-    from results.comparison import compare as compared
-    from results.comparison_view import comparison_view
+    from results.statistics.comparison import compare as compared
+    from results.terminal.comparison import comparison_view
 
     columns = [(_metric(name), length) for name in metric or ("Recall", "NDCG") for length in k or (5, 10)]
     found = compared(
@@ -62,7 +62,7 @@ def compare(
 
 def _metric(name: str) -> str:
     """The metric of that name, however its letters are written."""
-    from results.metrics import METRICS
+    from results.statistics.metrics import METRICS
 
     known = {metric.casefold(): metric for metric in METRICS}
     if name.casefold() not in known:

@@ -18,11 +18,11 @@ from rich.text import Text
 from harness.cli.options import print_json
 from harness.data.prepare import load_dataset
 from harness.errors import StageError
-from harness.experiment import Place, cell_folder, is_open, missing_stages
+from harness.experiment.plan import Cell, Plan
+from harness.experiment.run import Place, cell_folder, is_open, missing_stages
 from harness.methods import effort_of
-from harness.planning import Cell, Plan
 from harness.stages import Stage, read_json
-from results.panels import duration
+from results.terminal.panels import duration
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from results.errors import ResultsError
 if TYPE_CHECKING:
     import polars as pl
 
-    from results.figure import Figure
+    from results.figures.figure import Figure
     from results.figures.rows import Filters
-    from results.store import Run
+    from results.store.runs import Run
     from sweeps.study import StudySummary
 
 Name = Literal["unseen", "alignment", "hyperparameters", "curves", "tokenizer", "ablation", "cost", "sweep"]
@@ -72,7 +72,7 @@ def figure(
     storage: StorageUrl = None,
 ) -> None:
     """Draw a figure from stored runs and studies, as PNG, SVG and PDF beside the csv of its data."""
-    from results.figure import FORMATS, style
+    from results.figures.figure import FORMATS, style
     from results.figures.rows import Filters
 
     formats = [part.strip() for part in format.split(",")]
@@ -138,7 +138,7 @@ def _studies(place: Any, prefix: str | None) -> tuple[StudySummary, ...]:
 def _only_dataset(runs_dir: Path, studies: tuple[StudySummary, ...]) -> str:
     """The data set that all runs and studies are of; `UsageError` when there are several, or none."""
     from results.figures.unseen import PROTOCOL
-    from results.store import DONE
+    from results.store.runs import DONE
 
     found = [path.relative_to(runs_dir).parts[0] for path in runs_dir.glob(f"*/*/*/*/seed=*/{DONE}")]
     found += [study.sweep.dataset for study in studies]
@@ -263,9 +263,9 @@ def pretraining_of(run: Run, cache: Path) -> pl.DataFrame | None:
     """
     import polars as pl
 
-    from harness.experiment import histories
+    from harness.experiment.run import histories
     from harness.stages import read_json
-    from results.schema import history_frame
+    from results.store.schema import history_frame
 
     history = run.history().sort(pl.all())
     for path in sorted((cache / run.record.method).glob("*/stage.json")):

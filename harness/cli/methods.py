@@ -11,7 +11,7 @@ from harness.cli.options import Json, print_json
 
 if TYPE_CHECKING:
     from harness.config import Config
-    from harness.protocols import Method
+    from harness.interfaces import Method
 
 EXAMPLES = (
     "Examples: [bold]harness methods[/] · [bold]harness methods etegrec --preset paper[/] · "
@@ -27,9 +27,9 @@ def methods(
     json: Json = False,
 ) -> None:
     """List the methods, or print the fields of one."""
+    from harness.experiment.plan import Settings, configured
     from harness.methods import method_named
     from harness.methods import methods as all_methods
-    from harness.planning import Settings, configured
 
     if name is None:
         _list(list(all_methods().values()), json)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from harness.cli.sweep_progress import shown
 from harness.errors import UsageError
 from harness.methods import method_named
-from results.panels import duration
-from results.render import UNKNOWN
 from results.report import Section
 from results.report.blocks import Block, DataCell, DataColumn, DataRow, DataTable, Facts, Folded, Heading, Prose
 from results.report.pictures import made, picture_of
+from results.tables.render import UNKNOWN
+from results.terminal.panels import duration
 from sweeps.figures import hyperparameters_figure, sweep_figure
 from sweeps.study import cost_of, importances, note_of, state_of, trials_frame
 from sweeps.trials import RECALL

@@ -14,9 +14,9 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.config import Config
-    from harness.protocols import Ablation, Method
-    from results.schema import RunRecord
-    from results.selection import Group
+    from harness.interfaces import Ablation, Method
+    from results.store.schema import RunRecord
+    from results.store.selection import Group
 
 Precision = Literal["fp32", "bf16"]
 
@@ -97,8 +97,8 @@ def makes(command: Command, record: RunRecord) -> bool:
     """Whether the command's config for the record's row has the record's digest."""
     from harness.cli.settings import settings_of
     from harness.cli.values import assignments_of
-    from harness.planning import Cell, configured, stage_of
-    from harness.protocols import Need
+    from harness.experiment.plan import Cell, configured, stage_of
+    from harness.interfaces import Need
 
     method, ablation, _ = _made_by(record)
     if method is None:
@@ -121,8 +121,8 @@ def makes(command: Command, record: RunRecord) -> bool:
 
 def _made_by(record: RunRecord) -> tuple[Method | None, Ablation, str]:
     """The method, the ablation and its name on the command line, empty for the full method; None: not known here."""
+    from harness.experiment.plan import FULL
     from harness.methods import methods
-    from harness.planning import FULL
 
     method = methods().get(record.method)
     if method is None or record.variant == FULL.variant:
@@ -179,7 +179,7 @@ def _fingerprint(folder: Path, describe: Any) -> str | None:
 def _changes(method: Method, ablation: Ablation, record: RunRecord, config_toml: str) -> tuple[str, ...] | None:
     """The fields of the stored config that preset, recipe and ablation do not give; None where it cannot be read."""
     from harness.config import merged
-    from harness.planning import Settings, configured
+    from harness.experiment.plan import Settings, configured
 
     original, _ = original_of(record.dataset)
     try:

@@ -38,10 +38,10 @@ from harness.cli.options import (
     UserColumn,
 )
 from harness.errors import UsageError
-from harness.workers import start_server
+from harness.jobs.local import start_server
 
 if TYPE_CHECKING:
-    from harness.planning import Plan, Settings
+    from harness.experiment.plan import Plan, Settings
 
 EXAMPLES = (
     "Examples: [bold]harness run --ablation all[/] · [bold]harness run --dataset data/ratings.csv.gz --core 5 "
@@ -115,7 +115,7 @@ def run(
     from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
     from harness.distributed import World, end_when_others_end
-    from harness.experiment import Place, run_plan
+    from harness.experiment.run import Place, run_plan
 
     world = World.of_environment()
     if world.size > 1:
@@ -176,8 +176,8 @@ def run(
 
 def _cells(method_texts: str, ablation_texts: str) -> tuple[list[str], list[str]]:
     """Names of the methods and of the ablations."""
+    from harness.experiment.plan import ABLATED
     from harness.methods import method_named, methods
-    from harness.planning import ABLATED
 
     ablation_names = values.ablations_of(ablation_texts, list(method_named(ABLATED).ablations))
     method_names = values.names_of(method_texts, list(methods()), "method")
@@ -186,7 +186,7 @@ def _cells(method_texts: str, ablation_texts: str) -> tuple[list[str], list[str]
 
 def _plan(folder: Path, method_names: list[str], ablation_names: list[str], seeds: list[int], chosen: Settings) -> Plan:
     from harness.data.prepare import load_dataset
-    from harness.planning import make_plan
+    from harness.experiment.plan import make_plan
 
     return make_plan(
         load_dataset(folder),

@@ -12,9 +12,9 @@ from harness.cli import values
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.executors import Cluster
-    from harness.planning import Settings
-    from harness.workers import RunJobs
+    from harness.experiment.plan import Settings
+    from harness.jobs.local import RunJobs
+    from harness.jobs.slurm import Cluster
 
 CLUSTER_JOBS = 100  # in a cluster's queue at once, unless --jobs says otherwise
 
@@ -43,8 +43,8 @@ def settings_of(
 ) -> Settings:
     """What decides numbers; the contract's table becomes the contract, the others stay with their methods."""
     from harness.config import merged
-    from harness.planning import Settings
-    from harness.protocols import Contract
+    from harness.experiment.plan import Settings
+    from harness.interfaces import Contract
 
     # The official recipe decodes as each authors' code does, unless told otherwise (METHODS C.6).
     basis = Contract(decoding="released") if recipe == "official" else Contract()
@@ -83,7 +83,7 @@ def device_named(name: str) -> str:
 
 def cluster_of(kind: Literal["slurm", "local"], texts: Sequence[str], num_processes: int) -> Cluster:
     """Where jobs are submitted; `UsageError` for options that are not sbatch's, and among processes of torchrun's."""
-    from harness.executors import Cluster, options_of
+    from harness.jobs.slurm import Cluster, options_of
 
     if num_processes > 1:
         raise UsageError(
@@ -104,7 +104,7 @@ def device_of(cluster: Cluster, name: str) -> str:
 
 def execution(cluster: Cluster | None) -> RunJobs:
     """What runs the jobs."""
-    from harness.executors import run_jobs_submitit
-    from harness.workers import run_jobs
+    from harness.jobs.local import run_jobs
+    from harness.jobs.slurm import run_jobs_submitit
 
     return run_jobs if cluster is None else partial(run_jobs_submitit, cluster=cluster)

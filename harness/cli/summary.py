@@ -10,11 +10,11 @@ from typing import Any
 from rich.console import Console
 
 from harness.cli.options import print_json
-from harness.experiment import CellResult, Place
+from harness.experiment.run import CellResult, Place
 from results.errors import ResultsError
-from results.render import render, to_rich
-from results.table import Table
-from results.tables import ablation_table, overall_table
+from results.tables.paper import ablation_table, overall_table
+from results.tables.render import render, to_rich
+from results.tables.table import Table
 
 
 def show(dataset: str, results: Sequence[CellResult], place: Place, *, ablation: bool, as_json: bool) -> int:
@@ -59,7 +59,7 @@ def _tables(dataset: str, results: Sequence[CellResult], place: Place, ablation:
 
 
 def _stands_in(table: str, cell: Any) -> bool:
-    from harness.planning import ABLATED
+    from harness.experiment.plan import ABLATED
 
     return cell.ablation.variant == "full" if table == "overall" else cell.method == ABLATED
 

@@ -46,8 +46,8 @@ from harness.errors import FieldError, UsageError
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
     from harness.data.open import Source
-    from harness.experiment import Place
-    from harness.planning import Cell, Settings
+    from harness.experiment.plan import Cell, Settings
+    from harness.experiment.run import Place
     from sweeps.spaces import Space
     from sweeps.study import Place as Storage
     from sweeps.study import StudySummary, Sweep
@@ -168,7 +168,7 @@ def sweep(
     from harness.cli import progress
     from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
-    from harness.experiment import Place
+    from harness.experiment.run import Place
 
     source = source_of(
         dataset,
@@ -271,8 +271,8 @@ def planned_sweep(
     """A method's sweep and the cell that its trials change; every value is checked against the method's config."""
     from dataclasses import asdict, replace
 
+    from harness.experiment.plan import make_plan
     from harness.methods import method_named
-    from harness.planning import make_plan
     from sweeps.spaces import CURVE_METHOD, CURVE_TABLES, field_name
     from sweeps.study import Sweep
 
@@ -442,7 +442,7 @@ def best_tables(study: StudySummary) -> dict[str, values.Table]:
 def best_toml(study: StudySummary) -> str:
     """A config file with only what differs from the preset; its first line is the command that takes it."""
     from harness.config import to_toml
-    from harness.protocols import Contract
+    from harness.interfaces import Contract
 
     sweep, defaults = study.sweep, Contract().model_dump(mode="json")
     contract = {name: value for name, value in sweep.contract.items() if value != defaults[name]}
@@ -478,10 +478,10 @@ def finish(
     from harness.cli import estimate, progress, summary
     from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
-    from harness.experiment import Place, run_plan
-    from harness.planning import Plan, Settings, make_plan
-    from harness.protocols import Contract
-    from results.store import raise_trials
+    from harness.experiment.plan import Plan, Settings, make_plan
+    from harness.experiment.run import Place, run_plan
+    from harness.interfaces import Contract
+    from results.store.runs import raise_trials
 
     found = load_with_best(study, storage_of(studies_dir, storage))
     sweep = found.sweep

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from harness.cli.progress import Bars, Jobs, bars_on, print_line
+from harness.experiment.plan import Cell
+from harness.jobs.local import Observer
 from harness.methods import method_named
-from harness.planning import Cell
-from harness.workers import Observer
-from results.panels import duration
+from results.terminal.panels import duration
 from sweeps.search import Watch
 from sweeps.study import cost_of, note_of, state_of
 

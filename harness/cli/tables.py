@@ -15,8 +15,8 @@ from harness.cli.options import CacheDir, Json, RunsDir, print_json
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from results.store import Run, UnfinishedRun
-    from results.table import Table
+    from results.store.runs import Run, UnfinishedRun
+    from results.tables.table import Table
 
 TABLE_EXAMPLES = (
     "Examples: [bold]harness table overall[/] · [bold]harness table ablation --dataset scientific --published[/] · "
@@ -62,8 +62,8 @@ def table(
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
     """Print a table of the paper, made from stored runs."""
-    from results.slices import slicing_named
-    from results.tables import ablation_table, datasets_table, overall_table
+    from results.tables.paper import ablation_table, datasets_table, overall_table
+    from results.tables.slices import slicing_named
 
     if slice is not None and (published or which == "datasets"):
         other = "--published" if published else "the table of data sets"
@@ -99,8 +99,8 @@ def ls(
     """List runs, those that are unfinished last."""
     from rich.console import Console
 
-    from results.panels import runs_table
-    from results.store import find_runs, find_unfinished
+    from results.store.runs import find_runs, find_unfinished
+    from results.terminal.panels import runs_table
 
     place: dict[str, Any] = {
         "dataset": dataset, "method": method, "variant": variant, "config": config, "seed": seed
@@ -125,8 +125,8 @@ def show(
     """Print one run: scores, curves, health of the codes, cost, config, environment."""
     from rich.console import Console
 
-    from results.panels import run_panel
-    from results.store import read_run
+    from results.store.runs import read_run
+    from results.terminal.panels import run_panel
 
     found = read_run(_run_folder(run, runs_dir))
     if json:
@@ -152,7 +152,7 @@ def _counts(cache_dir: Path, dataset: str | None) -> dict[str, dict[str, Any]]:
 
 def only_dataset(runs_dir: Path) -> str:
     """The data set that all runs are of; `UsageError` when there are several, or none."""
-    from results.store import DONE
+    from results.store.runs import DONE
 
     names = sorted({path.relative_to(runs_dir).parts[0] for path in runs_dir.glob(f"*/*/*/*/seed=*/{DONE}")})
     if len(names) == 1:
@@ -165,7 +165,7 @@ def only_dataset(runs_dir: Path) -> str:
 def _print(made: Table, format: str, out: Path | None) -> None:
     from rich.console import Console
 
-    from results.render import render, to_rich
+    from results.tables.render import render, to_rich
 
     if format == "rich" and out is None:
         Console().print(to_rich(made))
@@ -184,7 +184,7 @@ def _run_folder(wanted: str, runs_dir: Path) -> Path:
     """The one run folder that is meant by a path or by a part of a path."""
     if Path(wanted).name.startswith("seed=") and Path(wanted).is_dir():
         return Path(wanted)
-    from results.store import matches_place
+    from results.store.runs import matches_place
 
     folders = sorted(runs_dir.glob("*/*/*/*/seed=*"))
     parts = wanted.strip("/").split("/")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from results import published as paper
 from results.errors import ResultsError
-from results.figure import Figure
+from results.figures.figure import Figure
 from results.figures.rows import INTERVAL_SEED, Filters, Rows, variant_rows
-from results.stats import bootstrap_difference
+from results.published import paper
+from results.statistics.tests import bootstrap_difference
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from results.figure import Figure
+from results.figures.figure import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

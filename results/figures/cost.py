@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from results.figure import Figure
+from results.figures.figure import Figure
 from results.figures.rows import INTERVAL_SEED, Filters, Rows, method_rows
-from results.stats import bootstrap_interval
+from results.statistics.tests import bootstrap_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from results.errors import ResultsError
-from results.figure import Figure
+from results.figures.figure import Figure
 from results.figures.rows import Filters, method_rows
-from results.schema import HISTORY_SCHEMA
+from results.store.schema import HISTORY_SCHEMA
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from results.metrics import user_values
-from results.selection import Group, check_same_cases, rank_matrix, select_runs
-from results.tables import METHOD_ORDER, VARIANT_ORDER
+from results.statistics.metrics import user_values
+from results.store.selection import Group, check_same_cases, rank_matrix, select_runs
+from results.tables.paper import METHOD_ORDER, VARIANT_ORDER
 
 INTERVAL_SEED = 0  # of the bootstrap, so that a figure always shows the same intervals
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Which runs count, as in `results.selection.select_runs`."""
+    """Which runs count, as in `results.store.selection.select_runs`."""
 
     configs: tuple[str, ...] = ()
     contract: str | None = None

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure as Picture
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from results.tables import METHOD_ORDER
+from results.tables.paper import METHOD_ORDER
 
 COLUMN, FULL = 3.4, 7.0  # inches: the width of a paper's column, and of its page
 SMALL = 7.0  # points: ticks, legends and labels; the rest has 8

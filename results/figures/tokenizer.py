@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from results.errors import ResultsError
-from results.figure import Figure
 from results.figures.curves import TOKENIZER, TRAINING
+from results.figures.figure import Figure
 from results.figures.rows import Filters, method_rows
-from results.schema import HISTORY_SCHEMA, RunRecord
+from results.store.schema import HISTORY_SCHEMA, RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

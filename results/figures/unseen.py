@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 
 from results.errors import ResultsError
-from results.figure import Figure
+from results.figures.figure import Figure
 from results.figures.rows import INTERVAL_SEED, Filters, Rows, method_rows
-from results.stats import bootstrap_interval
-from results.store import find_runs
+from results.statistics.tests import bootstrap_interval
+from results.store.runs import find_runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture

@@ -13,21 +13,21 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from results import published as paper
-from results.figure import Figure
 from results.figures.ablation import ablation_figure
 from results.figures.cost import cost_figure
 from results.figures.curves import curves_figure
+from results.figures.figure import Figure
 from results.figures.rows import Filters, variant_label
 from results.figures.tokenizer import tokenizer_figure
 from results.figures.unseen import unseen_figure
-from results.metrics import user_values
+from results.published import paper
 from results.report.pictures import made
-from results.selection import Group, rank_matrix, record_label, select_runs
-from results.slices import SLICINGS, Slicing
-from results.store import CASES, Run, find_unfinished
-from results.table import Table
-from results.tables import PROPOSED, ablation_table, overall_table
+from results.statistics.metrics import user_values
+from results.store.runs import CASES, Run, find_unfinished
+from results.store.selection import Group, rank_matrix, record_label, select_runs
+from results.tables.paper import PROPOSED, ablation_table, overall_table
+from results.tables.slices import SLICINGS, Slicing
+from results.tables.table import Table
 
 Pretraining = Callable[[Run], pl.DataFrame | None]
 

@@ -7,9 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from results.figure import Figure
-from results.panels import duration
-from results.render import DIFFERENCE, PAPER, UNKNOWN, to_csv
+from results.figures.figure import Figure
 from results.report.blocks import (
     Block,
     Bullets,
@@ -27,9 +25,11 @@ from results.report.material import Board, Material, label_of
 from results.report.page import Section
 from results.report.pictures import picture_of
 from results.report.verdicts import against_paper, summary
-from results.selection import Group
-from results.store import Run
-from results.table import DECIMALS, Cell, Row, Table, Unit, format_difference, format_value
+from results.store.runs import Run
+from results.store.selection import Group
+from results.tables.render import DIFFERENCE, PAPER, UNKNOWN, to_csv
+from results.tables.table import DECIMALS, Cell, Row, Table, Unit, format_difference, format_value
+from results.terminal.panels import duration
 
 COUNTS = {
     "users": "users",

@@ -11,13 +11,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from results import published as paper
-from results.comparison import shown_p
+from results.published import paper
 from results.report.material import Board, Material, values_of
-from results.selection import Group
-from results.stats import ALPHA, Interval, bootstrap_difference, holm, mean_over_seeds, paired_t_test, users_needed
-from results.table import DECIMALS
-from results.tables import INTERVAL_SEED, PROPOSED
+from results.statistics.comparison import shown_p
+from results.statistics.tests import (
+    ALPHA,
+    Interval,
+    bootstrap_difference,
+    holm,
+    mean_over_seeds,
+    paired_t_test,
+    users_needed,
+)
+from results.store.selection import Group
+from results.tables.paper import INTERVAL_SEED, PROPOSED
+from results.tables.table import DECIMALS
 
 MAIN = ("NDCG", 10)
 SECOND = ("Recall", 10)

@@ -22,10 +22,10 @@ from baselines.letter_tokenizer import (
     resolve_collisions,
 )
 from harness.errors import StageError
-from harness.protocols import FitContext, Progress
+from harness.generative.tokenizer.codes import code_health
+from harness.generative.tokenizer.rqvae import RQVAE, RQVAEConfig
+from harness.interfaces import FitContext, Progress
 from harness.stages import read_json
-from harness.tokenizer.codes import code_health
-from harness.tokenizer.rqvae import RQVAE, RQVAEConfig
 
 SMALL = LetterTokenizerConfig(
     rqvae=RQVAEConfig(hidden_sizes=(32, 16), code_dim=8, num_levels=4, codebook_size=16),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import baselines.markov
 from baselines.markov import METHOD, MarkovConfig, fit_markov, load_markov, transitions
 from harness.data.dataset import Catalog, Dataset, Sequences
-from harness.protocols import FitContext
+from harness.interfaces import FitContext
 
 CONTEXT = FitContext(0, Path("unused"))
 NUM_ITEMS = 6

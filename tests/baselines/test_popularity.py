@@ -6,7 +6,7 @@ import numpy as np
 
 from baselines.popularity import METHOD, PopularityConfig, fit_popularity, load_popularity
 from harness.data.dataset import Catalog, Dataset, Sequences
-from harness.protocols import FitContext
+from harness.interfaces import FitContext
 
 CONTEXT = FitContext(0, Path("unused"))
 # Item counts 1..5: 1, 3, 0, 3, 1. The validation targets, all of item 3, must not count.

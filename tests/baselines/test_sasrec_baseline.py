@@ -4,7 +4,7 @@ import numpy as np
 
 from baselines.sasrec import METHOD
 from harness.data.dataset import Catalog, Dataset, Sequences
-from harness.protocols import FitContext
+from harness.interfaces import FitContext
 
 
 def test_the_method_fits_saves_and_loads_by_its_own_interface(tmp_path):

@@ -26,8 +26,8 @@ from harness.bench.workload import QUICK
 from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset
 from harness.errors import UsageError
-from harness.workers import Outcome
-from results.figure import style
+from harness.jobs.local import Outcome
+from results.figures.figure import style
 
 
 @pytest.fixture

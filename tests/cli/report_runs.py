@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from results.schema import RunRecord, cases_frame, history_frame, ranks_frame
-from results.store import run_folder, write_run
+from results.store.runs import run_folder, write_run
+from results.store.schema import RunRecord, cases_frame, history_frame, ranks_frame
 
 NUM_USERS = 300
 METHODS = {  # registry name → title, share of users whose target is found

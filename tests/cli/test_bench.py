@@ -30,7 +30,7 @@ from harness.data.dataset import Sequences
 from harness.data.open import Source, open_dataset
 from harness.errors import StageError
 from harness.nn.sasrec import pack
-from harness.sequential import build_network
+from harness.sequence.sasrec import build_network
 
 ROWS = {
     "ETEGRec recommender training": "samples/s",

@@ -9,7 +9,7 @@ import pytest
 from report_runs import write_report_runs
 
 from harness.cli.figure import NAMES, pretraining_of
-from results.store import find_runs
+from results.store.runs import find_runs
 
 pytest.importorskip("matplotlib")
 

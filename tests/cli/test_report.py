@@ -13,11 +13,11 @@ from harness.cli.reproduction import command_for, together
 from harness.config import to_toml
 from harness.data.open import Source, open_dataset
 from harness.data.prepare import load_dataset
+from harness.experiment.plan import ABLATED, Settings, make_plan
+from harness.interfaces import Contract
 from harness.methods import method_named, methods
-from harness.planning import ABLATED, Settings, make_plan
-from harness.protocols import Contract
-from results.schema import RunRecord
-from results.selection import Group
+from results.store.schema import RunRecord
+from results.store.selection import Group
 
 SMOKE = Path(__file__).parents[2] / ".ci" / "smoke.toml"
 

@@ -10,8 +10,8 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from harness.cli.report_sweeps import sweeps_section
+from harness.interfaces import Contract
 from harness.methods import method_named
-from harness.protocols import Contract
 from results.report import Page
 from sweeps.spaces import spaces_from_tables
 from sweeps.study import StudySummary, Sweep, quiet

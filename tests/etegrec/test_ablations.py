@@ -17,11 +17,11 @@ from harness.artifacts import CODES_FILE
 from harness.config import Config, one_line, with_field
 from harness.data.text import save_vectors
 from harness.errors import UsageError
-from harness.generator import CodeRecommender
-from harness.protocols import FitContext
-from harness.tokenizer.codes import CodeTable
-from harness.tokenizer.fit import kmeans, save_tokenizer, start_codebooks
-from harness.tokenizer.rqvae import RQVAE
+from harness.generative.generator import CodeRecommender
+from harness.generative.tokenizer.codes import CodeTable
+from harness.generative.tokenizer.fit import kmeans, save_tokenizer, start_codebooks
+from harness.generative.tokenizer.rqvae import RQVAE
+from harness.interfaces import FitContext
 
 WARM = TINY.replace(alignment_warmup_epochs=0)
 

@@ -15,7 +15,7 @@ from harness.config import to_toml
 from harness.data.batches import PrefixSamples
 from harness.data.dataset import Sequences
 from harness.errors import DataError, UsageError
-from harness.training import save_tensors, train
+from harness.training.loop import save_tensors, train
 
 
 def fitted(folder: Path) -> ETEGRecTraining:

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from etegrec.config import ETEGRecConfig
 from etegrec.fit import ETEGRecTraining
-from etegrec.losses import first_occurrences, sia_loss
 from etegrec.model import ETEGRec
+from etegrec.objectives import first_occurrences, sia_loss
 from harness.data.batches import PrefixSamples
-from harness.evaluation import validation_score
-from harness.generator import Batch
-from harness.protocols import FitContext, Progress
-from harness.training import Losses, Phase, train
+from harness.evaluation.outcomes import validation_score
+from harness.generative.generator import Batch
+from harness.interfaces import FitContext, Progress
+from harness.training.loop import Losses, Phase, train
 
 WHOLE = TINY.replace(chunk_size=64, generator=TINY.generator.replace(dropout=0.0))  # a batch is one chunk
 

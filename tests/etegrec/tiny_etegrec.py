@@ -13,13 +13,13 @@ from etegrec.config import ETEGRecConfig, FineTuning
 from etegrec.fit import ETEGRecTraining
 from etegrec.model import ETEGRec
 from harness.data.dataset import Catalog, Dataset, Sequences
-from harness.generator import Batch, GeneratorTraining
+from harness.generative.generator import Batch, GeneratorTraining
+from harness.generative.tokenizer.fit import TokenizerConfig, kmeans, start_codebooks
+from harness.generative.tokenizer.rqvae import RQVAE, RQVAEConfig
+from harness.interfaces import FitContext
 from harness.nn.t5 import T5Config
-from harness.protocols import FitContext
-from harness.sequential import SASRecConfig
-from harness.tokenizer.fit import TokenizerConfig, kmeans, start_codebooks
-from harness.tokenizer.rqvae import RQVAE, RQVAEConfig
-from harness.training import TrainingPlan, train
+from harness.sequence.sasrec import SASRecConfig
+from harness.training.loop import TrainingPlan, train
 
 NUM_USERS, NUM_ITEMS, ITEM_WIDTH = 40, 20, 12
 

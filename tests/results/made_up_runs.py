@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from results.schema import RunRecord, cases_frame, history_frame, ranks_frame
-from results.store import Run, run_folder, write_run
+from results.store.runs import Run, run_folder, write_run
+from results.store.schema import RunRecord, cases_frame, history_frame, ranks_frame
 
 CONTRACT = {"top_k": 10, "num_beams": 20, "decoding": "trie"}
 

@@ -11,10 +11,10 @@ from made_up_runs import CONTRACT, made_up_ranks, write_made_up_run
 from rich.console import Console
 from scipy import stats
 
-from results.comparison import compare, shown_p
-from results.comparison_view import comparison_view
 from results.errors import ResultsError
-from results.stats import holm
+from results.statistics.comparison import compare, shown_p
+from results.statistics.tests import holm
+from results.terminal.comparison import comparison_view
 
 TITLES = {"tiger": "TIGER", "tiger-sas": "TIGER-SAS", "letter": "LETTER", "etegrec": "ETEGRec", "markov": "Markov"}
 RECALL = [("Recall", 10)]

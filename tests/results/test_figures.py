@@ -13,15 +13,15 @@ import pytest
 from made_up_runs import made_up_cases, made_up_record, write_made_up_run
 
 from results.errors import ResultsError
-from results.figure import Figure, style
 from results.figures.ablation import ablation_figure
 from results.figures.alignment import alignment_figure
 from results.figures.cost import cost_figure
 from results.figures.curves import best_positions, curves_figure, curves_frame
+from results.figures.figure import Figure, style
 from results.figures.rows import Filters
 from results.figures.tokenizer import tokenizer_figure, tokenizer_frame
 from results.figures.unseen import unseen_figure
-from results.schema import HISTORY_SCHEMA, cases_frame, history_frame
+from results.store.schema import HISTORY_SCHEMA, cases_frame, history_frame
 
 matplotlib = pytest.importorskip("matplotlib")
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import ndcg_score
 
 from results.errors import ResultsError
-from results.metrics import METRICS, metrics_from_ranks, mrr, ndcg, recall, user_values
+from results.statistics.metrics import METRICS, metrics_from_ranks, mrr, ndcg, recall, user_values
 
 RANKS = np.array([1, 2, 0, 10, 5, 6, 0, 3])
 

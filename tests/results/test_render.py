@@ -12,10 +12,10 @@ from made_up_runs import made_up_ranks, write_made_up_run
 from rich.console import Console
 
 from results.errors import ResultsError
-from results.panels import duration, run_panel, runs_table, sparkline
-from results.render import FORMATS, html_fragment, render, to_csv, to_json, to_latex, to_markdown, to_rich
-from results.store import UnfinishedRun
-from results.table import Cell, Column, Row, Table, Unit
+from results.store.runs import UnfinishedRun
+from results.tables.render import FORMATS, html_fragment, render, to_csv, to_json, to_latex, to_markdown, to_rich
+from results.tables.table import Cell, Column, Row, Table, Unit
+from results.terminal.panels import duration, run_panel, runs_table, sparkline
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from made_up_runs import made_up_ranks, write_made_up_run
 from scipy import stats
 
 from results.errors import ResultsError
-from results.render import FORMATS, render
-from results.schema import cases_frame
-from results.slices import SLICINGS, slicing_named
-from results.stats import holm
-from results.table import Cell, Row, Table
-from results.tables import ablation_table, overall_table
+from results.statistics.tests import holm
+from results.store.schema import cases_frame
+from results.tables.paper import ablation_table, overall_table
+from results.tables.render import FORMATS, render
+from results.tables.slices import SLICINGS, slicing_named
+from results.tables.table import Cell, Row, Table
 
 
 def labels(name: str, **columns: Any) -> list[str | None]:

@@ -10,7 +10,8 @@ import pytest
 from made_up_runs import CONTRACT, made_up_cases, made_up_history, made_up_record, write_made_up_run
 
 from results.errors import ResultsError
-from results.schema import (
+from results.store.runs import find_runs, find_unfinished, load_metrics, raise_trials, read_run, write_run
+from results.store.schema import (
     CASES_SCHEMA,
     HISTORY_SCHEMA,
     METRICS_SCHEMA,
@@ -19,7 +20,6 @@ from results.schema import (
     cases_frame,
     ranks_frame,
 )
-from results.store import find_runs, find_unfinished, load_metrics, raise_trials, read_run, write_run
 
 RANKS = [1, 0, 3, 10]
 

@@ -10,9 +10,9 @@ from made_up_runs import CONTRACT, made_up_history, made_up_ranks, write_made_up
 from scipy import stats
 
 from results.errors import ResultsError
-from results.store import write_run
-from results.table import Cell, Table
-from results.tables import ablation_table, datasets_table, overall_table
+from results.store.runs import write_run
+from results.tables.paper import ablation_table, datasets_table, overall_table
+from results.tables.table import Cell, Table
 
 TITLES = {
     "popularity": "Popularity",

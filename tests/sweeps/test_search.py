@@ -13,13 +13,13 @@ import pytest
 from optuna.trial import TrialState
 from tiny_sweep import QUIET, SILENT, Tiny, choices
 
-import harness.experiment
+import harness.experiment.run
 import sweeps
-from harness import workers
 from harness.data.prepare import load_dataset
 from harness.errors import UsageError
-from harness.evaluation import validation_scores
-from harness.experiment import fit_context, histories
+from harness.evaluation.outcomes import validation_scores
+from harness.experiment.run import fit_context, histories
+from harness.jobs import local as workers
 from harness.methods import method_named
 from sweeps import samplers, trials
 from sweeps.search import Watch, changed
@@ -52,7 +52,7 @@ def test_a_search_does_not_read_the_test_split(tiny: Tiny, monkeypatch: pytest.M
     def poisoned(*_: object) -> None:
         raise AssertionError("the test split was read")
 
-    for module in (harness.experiment, harness.data.prepare):
+    for module in (harness.experiment.run, harness.data.prepare):
         monkeypatch.setattr(module, "load_test", poisoned)
     study = blind.search(2, RATES, sampler="grid", jobs=2)
     assert study.counts["complete"] == 2

@@ -7,9 +7,9 @@ import pytest
 
 from harness.config import Config, with_field
 from harness.errors import UsageError
+from harness.interfaces import Method
 from harness.methods import method_named, methods
-from harness.protocols import Method
-from harness.sequential import LITE
+from harness.sequence.sasrec import LITE
 from sweeps.samplers import sampler_named
 from sweeps.spaces import Choices, Range, Space, curve_of, grid_of, nested, spaces_from_tables
 from sweeps.study import quiet

@@ -1,0 +1,53 @@
+"""One evaluation for every method: the target's rank for every user, under one contract.
+
+Shape legend: U users, k places of a ranked list.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from harness.data.dataset import PADDING, Dataset, EvalCases
+from harness.interfaces import Recommender
+from results.statistics.metrics import ndcg, recall
+
+SELECTION_K = 10  # models are selected by validation NDCG@10
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation stores; every metric is computed from it later."""
+
+    ranks: np.ndarray  # (U,) int32, 1-based; 0: the target is not among the k best
+    items: np.ndarray  # (U, k) int32, best first; 0: a generated sequence that decodes to no item
+    invalid: np.ndarray  # (U,) int32: generated sequences among the k best that decode to no item
+
+
+def target_ranks(items_UK: np.ndarray, targets_U: np.ndarray) -> np.ndarray:
+    """(U,) int32 1-based place of each target in its list, 0 where it is absent."""
+    hits = items_UK == targets_U[:, None]
+    return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0).astype(np.int32)
+
+
+def evaluate(recommender: Recommender, cases: EvalCases, k: int) -> Evaluation:
+    """Ranks of the cases' targets in the recommender's lists of length `k`.
+
+    An item may be recommended at most once (an `assert`: a method that repeats one is broken, not unlucky).
+    """
+    items, _ = recommender.recommend(cases.histories, k)
+    valid = items != PADDING
+    hidden = np.where(valid, items, -1 - np.arange(items.shape[1]))
+    in_order = np.sort(hidden, axis=1)
+    assert (in_order[:, 1:] != in_order[:, :-1]).all(), "an item was recommended twice in one list"
+    return Evaluation(target_ranks(items, cases.targets), items.astype(np.int32), (~valid).sum(axis=1).astype(np.int32))
+
+
+def validation_score(recommender: Recommender, dataset: Dataset) -> float:
+    """NDCG@10 on the validation targets: what models are selected by."""
+    return validation_scores(recommender, dataset)["NDCG@10"]
+
+
+def validation_scores(recommender: Recommender, dataset: Dataset) -> dict[str, float]:
+    """NDCG@10 and Recall@10 on the validation targets, averaged over all users that have one."""
+    k = min(SELECTION_K, dataset.num_items)
+    ranks_U = evaluate(recommender, dataset.validation(), k).ranks
+    return {"NDCG@10": float(ndcg(ranks_U, k).mean()), "Recall@10": float(recall(ranks_U, k).mean())}

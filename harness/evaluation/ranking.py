@@ -1,0 +1,85 @@
+"""Ranked lists and ranks from the scores of all items: score descending, then item id ascending.
+
+`torch.topk` leaves open which of several equal scores it returns. Methods whose scores are counts tie often, so ties
+are settled here, the same way on every machine.
+
+Shape legend: B users, N items (item i has score i - 1), k places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.data.dataset import EvalCases, Sequences
+from harness.distributed import ALONE, Group
+from harness.interfaces import Recommendations
+
+Scores = Iterator[tuple[np.ndarray, Tensor]]  # a chunk's rows among the histories (B,), scores_BN
+Scorer = Callable[[Sequences], Scores]
+
+
+def best_items(scores_BN: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """(B, k) int64 item ids, best first, and their scores; each item at most once."""
+    assert 1 <= k <= scores_BN.shape[1], "k must lie between 1 and the number of items"
+    scores_BK, places_BK = scores_BN.topk(min(k + 1, scores_BN.shape[1]), dim=1)
+    if k < scores_BN.shape[1]:
+        torn = (scores_BK[:, k] == scores_BK[:, k - 1]).nonzero()[:, 0]
+        scores_BK, places_BK = scores_BK[:, :k].contiguous(), places_BK[:, :k].contiguous()
+        if len(torn):
+            places_BK[torn] = _lowest_places(scores_BN[torn], scores_BK[torn, -1:], k)
+    places_BK = places_BK.sort(dim=1).values
+    scores_BK, order_BK = scores_BN.gather(1, places_BK).sort(dim=1, descending=True, stable=True)
+    return places_BK.gather(1, order_BK) + 1, scores_BK
+
+
+def _lowest_places(scores_BN: Tensor, last_B1: Tensor, k: int) -> Tensor:
+    """(B, k) places of all scores above the k-th best, then of the first ones equal to it."""
+    above_BN = scores_BN > last_B1
+    equal_BN = scores_BN == last_B1
+    room_B1 = k - above_BN.sum(dim=1, keepdim=True)
+    chosen_BN = above_BN | (equal_BN & (equal_BN.cumsum(dim=1) <= room_B1))
+    return chosen_BN.nonzero()[:, 1].view(len(scores_BN), k)
+
+
+def target_places(scores_BN: Tensor, targets_B: Tensor) -> Tensor:
+    """(B,) int64 1-based rank of each target item among all items."""
+    target_B1 = scores_BN.gather(1, targets_B[:, None] - 1)
+    ahead_B = (scores_BN > target_B1).sum(dim=1)
+    level_B = (scores_BN == target_B1).sum(dim=1)
+    tied = (level_B > 1).nonzero()[:, 0]
+    if len(tied):
+        before = torch.arange(1, scores_BN.shape[1] + 1, device=scores_BN.device) < targets_B[tied, None]
+        ahead_B[tied] += ((scores_BN[tied] == target_B1[tied]) & before).sum(dim=1)
+    return ahead_B + 1
+
+
+def ranked(scorer: Scorer, histories: Sequences, k: int, group: Group = ALONE) -> Recommendations:
+    """The k best items of each history; each process of a group scores its own chunks."""
+    items_UK = np.empty((len(histories), k), dtype=np.int64)
+    scores_UK = np.empty((len(histories), k), dtype=np.float32)
+    own_rows = [np.empty(0, dtype=np.int64)]
+    for rows, scores_BN in scorer(histories):
+        own_rows.append(rows)
+        items_BK, scores_BK = best_items(scores_BN, k)
+        items_UK[rows] = items_BK.cpu().numpy()
+        scores_UK[rows] = scores_BK.cpu().numpy()
+    own = np.concatenate(own_rows)
+    return Recommendations(group.gather_rows(own, items_UK), group.gather_rows(own, scores_UK))
+
+
+def all_ranks(scorer: Scorer, cases: EvalCases, group: Group = ALONE) -> np.ndarray:
+    """(U,) int32 1-based rank of each case's target: what `evaluate` finds, for lists of any length.
+
+    It needs no sorting, only counting, and so it is the cheap way to a validation score.
+    """
+    ranks_U = np.empty(len(cases), dtype=np.int32)
+    own_rows = [np.empty(0, dtype=np.int64)]
+    for rows, scores_BN in scorer(cases.histories):
+        own_rows.append(rows)
+        targets_B = torch.from_numpy(cases.targets[rows].astype(np.int64)).to(scores_BN.device)
+        ranks_U[rows] = target_places(scores_BN, targets_B).cpu().numpy()
+    return group.gather_rows(np.concatenate(own_rows), ranks_U)

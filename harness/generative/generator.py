@@ -1,0 +1,244 @@
+"""The code generator on frozen item codes: how TIGER, TIGER-SAS, LETTER and ETEGRec w/o ETE train and recommend.
+
+Shape legend: B samples, N items, L code levels, K codes of a level, k places of a ranked list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.artifacts import CODES_FILE
+from harness.config import Config
+from harness.data.batches import PrefixSamples, shuffled_batches
+from harness.data.dataset import Dataset, Sequences
+from harness.distributed import Group
+from harness.evaluation.outcomes import validation_score
+from harness.generative.decoding.beam import recommend_by_codes
+from harness.generative.decoding.trie import Trie
+from harness.generative.tokenizer.codes import CodeTable, code_health
+from harness.interfaces import FitContext, Recommendations
+from harness.nn.code_seq2seq import CHUNK_TOKENS, CodeSeq2Seq, token_chunks
+from harness.nn.t5 import T5Config
+from harness.seeding import derive_seed
+from harness.stages import read_json, write_json
+from harness.training.loop import (
+    Learner,
+    Losses,
+    Phase,
+    TrainingPlan,
+    load_tensors,
+    save_tensors,
+    train,
+    warmup_then_cosine,
+)
+
+GENERATOR_FILE = "generator.safetensors"
+
+
+class GeneratorTraining(Config):
+    """How a generator is trained on frozen codes (METHODS B.3): AdamW, warm-up, one cosine to zero.
+
+    The cosine always finishes unless `patience` says otherwise: a generator that is stopped at a high learning rate
+    would be handicapped against ETEGRec, which anneals in its last stage.
+    """
+
+    learning_rate: float = Field(default=5e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    batch_size: int = Field(default=1024, ge=1)
+    epochs: int = Field(default=200, ge=1)
+    warmup_epochs: float = Field(default=10.0, ge=0)
+    max_norm: float = Field(default=1.0, gt=0)
+    evaluate_every: int = Field(default=2, ge=1, description="epochs")
+    patience: int | None = Field(default=None, ge=1, description="evaluations without improvement; none: never stop")
+    temperature: float = Field(default=1.0, gt=0, description="divides the logits; LETTER's ranking-guided loss")
+
+
+class Batch(NamedTuple):
+    """Prefix samples of one training step."""
+
+    histories: Sequences  # B rows
+    targets: np.ndarray  # (B,) int64
+
+    def rows(self, rows: range) -> Batch:
+        """A part of the batch."""
+        return Batch(self.histories.take(np.asarray(rows)), self.targets[rows.start : rows.stop])
+
+
+def own_share(batch: Batch, group: Group) -> tuple[Batch, float]:
+    """This process's samples of a batch, with histories as long as the other processes', and their share of it."""
+    if group.size == 1:
+        return batch, 1.0
+    rows = np.argsort(batch.histories.lengths, kind="stable")[group.own]
+    return Batch(batch.histories.take(rows), batch.targets[rows]), len(rows) / len(batch.targets)
+
+
+def prefix_batches(samples: PrefixSamples, batch_size: int, stream: np.random.Generator) -> Iterator[Batch]:
+    """One epoch of shuffled training batches; every sample once."""
+    for indices in shuffled_batches(len(samples), batch_size, stream):
+        yield Batch(*samples.batch(indices))
+
+
+def token_loss(logits_LBK: Tensor, codes_BL: Tensor, temperature: float = 1.0) -> Tensor:
+    """Cross-entropy of the target's codes in nats, averaged over samples and levels (METHODS C.2, C.5 #12).
+
+    A temperature under 1 gives hard negatives more weight: LETTER's ranking-guided loss (METHODS B.4).
+    """
+    if temperature != 1:
+        logits_LBK = logits_LBK / temperature
+    return functional.cross_entropy(logits_LBK.flatten(0, 1), codes_BL.T.flatten())
+
+
+def token_losses(
+    model: CodeSeq2Seq,
+    batch: Batch,
+    codes_NL: Tensor,
+    temperature: float = 1.0,
+    *,
+    max_tokens: int = CHUNK_TOKENS,
+) -> Iterator[Tensor]:
+    """The batch's token loss in parts that add up to it, histories of like length together.
+
+    Where samples do not meet in the loss, the graph of one part is freed before the next is built.
+    """
+    for rows in token_chunks(batch.histories.lengths * model.num_levels, max_tokens):
+        target_codes_BL = codes_NL[torch.from_numpy(batch.targets[rows]).to(codes_NL.device)]
+        encoded = model.encode(batch.histories.take(rows), codes_NL)
+        logits_LBK = model.logits(model.teacher_forced(encoded, target_codes_BL))
+        yield len(rows) / len(batch.targets) * token_loss(logits_LBK, target_codes_BL, temperature)
+
+
+def adamw(parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW over all the parameters, norms and embeddings included (METHODS C.5 #26), in its fused form."""
+    return torch.optim.AdamW(list(parameters), lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+
+def new_generator(config: T5Config, codes: CodeTable, context: FitContext) -> CodeSeq2Seq:
+    """A generator with freshly drawn weights; the same seed draws the same ones."""
+    torch.manual_seed(derive_seed(context.seed, "generator", "init"))
+    return CodeSeq2Seq(config, codes.sizes).to(context.device)
+
+
+def fit_generator(
+    recommender: CodeRecommender, config: GeneratorTraining, dataset: Dataset, context: FitContext
+) -> CodeRecommender:
+    """The recommender, its model trained by token cross-entropy on every prefix and selected by validation NDCG@10."""
+    model, codes_NL = recommender.model, recommender.codes.codes
+    samples = PrefixSamples.of(dataset)
+    steps_per_epoch = -(-len(samples) // config.batch_size)
+
+    def losses(batch: Batch) -> Iterator[Losses]:
+        own, share = own_share(batch, context.group)
+        if not share:
+            return
+        for loss in token_losses(model, own, codes_NL, config.temperature):
+            yield {"total": share * loss}
+
+    learner = Learner(
+        adamw(model.parameters(), config.learning_rate, config.weight_decay),
+        warmup_then_cosine(config.warmup_epochs * steps_per_epoch, config.epochs * steps_per_epoch),
+        config.max_norm,
+    )
+    phase = Phase("generator", ("generator",), losses, begin=model.train)
+    train(
+        TrainingPlan(
+            name="generator",
+            model=model,
+            learners={"generator": learner},
+            phase_of=lambda epoch: phase,
+            batches=lambda stream: prefix_batches(samples, config.batch_size, stream),
+            epochs=config.epochs,
+            score=lambda: validation_score(recommender, dataset),
+            score_every=config.evaluate_every,
+            patience=config.patience,
+        ),
+        context,
+    )
+    return recommender
+
+
+class CodeRecommender:
+    """Recommends by generating code tuples with a beam search."""
+
+    def __init__(
+        self,
+        model: CodeSeq2Seq,
+        codes: CodeTable,
+        context: FitContext,
+        *,
+        item_keys: tuple[str, ...],
+        has_dedup_level: bool = True,
+    ):
+        self.model = model
+        self.codes = codes.to(next(model.parameters()).device)
+        self.trie = Trie.of(self.codes.codes[1:], codes.sizes)
+        self.num_beams = context.contract.num_beams
+        self.is_constrained = context.is_constrained
+        self.group = context.group
+        self.item_keys = item_keys
+        self.has_dedup_level = has_dedup_level
+
+    def recommend(self, histories: Sequences, k: int) -> Recommendations:
+        """The items of the k best code tuples; 0 where a freely generated tuple is no item's."""
+        items, scores = recommend_by_codes(
+            self.model,
+            histories,
+            self.codes.codes,
+            self.trie,
+            num_beams=self.num_beams,
+            k=k,
+            constrained=self.is_constrained,
+            group=self.group,
+        )
+        return Recommendations(items, scores)
+
+    def save(self, folder: Path) -> None:
+        """Writes `generator.safetensors`, `generator.json` and `codes.safetensors`."""
+        save_tensors(folder / GENERATOR_FILE, self.model.state_dict())
+        shape = {"t5": self.model.config.model_dump(mode="json"), "has_dedup_level": self.has_dedup_level}
+        write_json(folder / "generator.json", shape)
+        self.codes.save(folder / CODES_FILE, self.item_keys)
+
+    @classmethod
+    def load(cls, folder: Path, dataset: Dataset, context: FitContext) -> CodeRecommender:
+        """The recommender that `save` wrote; `DataError` when it was made for other items."""
+        shape = read_json(folder / "generator.json")
+        keys = dataset.catalog.keys
+        codes = CodeTable.load(folder / CODES_FILE, keys)
+        model = CodeSeq2Seq(T5Config.model_validate(shape["t5"]), codes.sizes)
+        model.load_state_dict(load_tensors(folder / GENERATOR_FILE))
+        has_dedup_level = shape["has_dedup_level"]
+        return cls(model.to(context.device), codes, context, item_keys=keys, has_dedup_level=has_dedup_level)
+
+    @property
+    def semantic_levels(self) -> int:
+        """Code levels, the de-duplication level left aside."""
+        return self.codes.num_levels - self.has_dedup_level
+
+    def item_sharers(self) -> np.ndarray:
+        """(N,) int64: how many items, itself included, have item i + 1's codes without the de-duplication level."""
+        return self.codes.sharers(self.semantic_levels).cpu().numpy()
+
+    def health(self) -> dict[str, Any]:
+        """Parameters and the state of the codes: use per level, perplexity, collisions."""
+        num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        semantic_codes = self.codes.codes[1:, : self.semantic_levels].cpu()
+        size = max(self.codes.sizes)
+        return {"num_parameters": num_parameters, "codebook_size": size, **code_health(semantic_codes, size)}
+
+
+# The lite preset: the same code with sizes for two CPU cores, chosen by validation NDCG@10. Narrow and shallow, because
+# on a few thousand samples the number of steps decides; the standard deviation keeps signals' size at width 64.
+LITE_T5 = T5Config(
+    d_model=64, d_ff=128, num_heads=4, d_head=16, encoder_layers=1, decoder_layers=1, dropout=0.1, init_std=0.125
+)
+LITE_TRAINING = GeneratorTraining(
+    learning_rate=3e-3, weight_decay=0.05, batch_size=64, epochs=24, warmup_epochs=1, evaluate_every=8
+)

@@ -1,0 +1,299 @@
+"""Runs on disk: `<runs>/<dataset>/<method>/<variant>/<config digest>/seed=<n>/`.
+
+Files are written to a temporary name and renamed. DONE comes last and lists the size of every file, so that a run
+that was interrupted, and a file that was cut short later, are both seen.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from results.errors import ResultsError
+from results.statistics.metrics import metrics_from_ranks
+from results.store.schema import CASES_SCHEMA, HISTORY_SCHEMA, METRICS_SCHEMA, RANKS_SCHEMA, RunRecord, conform
+
+RECORD = "run.json"
+METRICS = "metrics.parquet"
+RANKS = "ranks.parquet"
+CASES = "cases.parquet"
+HISTORY = "history.parquet"
+CONFIG = "config.toml"
+ENVIRONMENT = "env.json"
+DONE = "DONE"
+STORED_KS = (1, 5, 10, 20)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run; its tables are read when asked for."""
+
+    folder: Path
+    record: RunRecord
+
+    def metrics(self) -> pl.DataFrame:
+        """One row per metric and k (`METRICS_SCHEMA`)."""
+        return read_parquet(self.folder / METRICS)
+
+    def ranks(self, columns: list[str] | None = None) -> pl.DataFrame:
+        """One row per user (`RANKS_SCHEMA`), or only the given columns of it."""
+        return read_parquet(self.folder / RANKS, columns)
+
+    def cases(self) -> pl.DataFrame:
+        """One row per user (`CASES_SCHEMA`): what slices are cut by. `ResultsError` for a run made before they were."""
+        path = self.folder / CASES
+        if not path.exists():
+            raise ResultsError(
+                f"{self.folder} has no {CASES}: it was made before runs kept what slices are cut by; give its "
+                f"'harness run' command again, which only evaluates anew (delete {DONE} first if the cache is gone)"
+            )
+        return read_parquet(path)
+
+    def history(self) -> pl.DataFrame:
+        """One row per epoch and quantity (`HISTORY_SCHEMA`)."""
+        return read_parquet(self.folder / HISTORY)
+
+    def config_text(self) -> str:
+        """The run's config.toml."""
+        return _read_text(self.folder / CONFIG)
+
+    def environment(self) -> dict[str, Any]:
+        """The versions and the machine that the run was made with."""
+        return _read_json(self.folder / ENVIRONMENT)
+
+    @property
+    def list_length(self) -> int:
+        """Length of the stored ranked lists."""
+        return int(self.record.contract["top_k"])
+
+
+@dataclass(frozen=True)
+class UnfinishedRun:
+    """A run folder without DONE: still being written, or interrupted. Known by its path alone."""
+
+    folder: Path
+    dataset: str
+    method: str
+    variant: str
+    config_digest: str
+    seed: int
+
+
+def run_folder(runs_dir: Path, dataset: str, method: str, variant: str, config_digest: str, seed: int) -> Path:
+    """Where a run lies."""
+    return runs_dir / dataset / method / variant / config_digest / f"seed={seed}"
+
+
+def write_run(
+    folder: Path,
+    record: RunRecord,
+    *,
+    ranks: pl.DataFrame,
+    cases: pl.DataFrame,
+    history: pl.DataFrame,
+    config_toml: str,
+    env: Mapping[str, Any],
+) -> Run:
+    """The finished run. A checkpoint is the caller's: written into `folder` before, it is listed in DONE too.
+
+    Metrics are computed here, from the ranks. Raises `ResultsError` for tables that break their schema, repeated
+    users, lists whose length is not the contract's `top_k`, ranks beyond it, and cases of other users than the ranks.
+    """
+    ranks = conform(ranks, RANKS_SCHEMA, "ranks")
+    _check_ranks(ranks, int(record.contract["top_k"]))
+    cases = conform(cases, CASES_SCHEMA, "cases")
+    if sorted(cases["user"]) != sorted(ranks["user"]):
+        raise ResultsError(f"cases must hold the users of the ranks, but {len(cases)} and {len(ranks)} users differ")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / DONE).unlink(missing_ok=True)
+    _write_text(folder / CONFIG, config_toml)
+    _write_text(folder / ENVIRONMENT, json.dumps(dict(env), indent=1, sort_keys=True) + "\n")
+    _write_text(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
+    _write_parquet(folder / RANKS, ranks)
+    _write_parquet(folder / CASES, cases)
+    _write_parquet(folder / HISTORY, conform(history, HISTORY_SCHEMA, "history"))
+    _write_parquet(folder / METRICS, metrics_frame(record, ranks))
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
+    _write_text(folder / DONE, json.dumps(sizes, indent=1) + "\n")
+    return Run(folder, record)
+
+
+def raise_trials(folder: Path, trials: int) -> Run:
+    """The finished run, after its record says that at least so many hyper-parameter trials preceded it."""
+    run = read_run(folder)
+    if run.record.trials >= trials:
+        return run
+    record = replace(run.record, trials=trials)
+    sizes = _read_json(folder / DONE)
+    (folder / DONE).unlink()
+    _write_text(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
+    _write_text(folder / DONE, json.dumps(sizes | {RECORD: (folder / RECORD).stat().st_size}, indent=1) + "\n")
+    return Run(folder, record)
+
+
+def metrics_frame(record: RunRecord, ranks: pl.DataFrame) -> pl.DataFrame:
+    """One row per metric and k, for the usual k that the stored lists can answer."""
+    top_k = int(record.contract["top_k"])
+    ks = [k for k in STORED_KS if k <= top_k]
+    place = (record.dataset, record.method, record.variant, record.config_digest, record.seed, record.contract_digest)
+    rows = [(*place, *value) for value in metrics_from_ranks(ranks["rank"].to_numpy(), ks, list_length=top_k)]
+    return pl.DataFrame(rows, schema=METRICS_SCHEMA, orient="row")
+
+
+def read_run(folder: Path) -> Run:
+    """The finished run in `folder`; `ResultsError` if it is absent, unfinished, or a file of it is cut short."""
+    if not folder.is_dir():
+        raise ResultsError(f"{folder} must be a run's folder, but there is no such folder")
+    if not (folder / DONE).exists():
+        raise ResultsError(f"{folder} is not a finished run: it has no DONE; give the run's command again")
+    for name, size in _read_json(folder / DONE).items():
+        path = folder / name
+        found = path.stat().st_size if path.exists() else None
+        if found != size:
+            state = "is missing" if found is None else f"has {found:,} bytes instead of {size:,}"
+            raise ResultsError(f"{path} {state}; delete the run's folder and run it again")
+    path = folder / RECORD
+    try:
+        return Run(folder, RunRecord.from_json(_read_json(path)))
+    except ResultsError as error:
+        raise ResultsError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+
+
+def find_runs(
+    runs_dir: Path,
+    *,
+    dataset: str | None = None,
+    method: str | None = None,
+    variant: str | None = None,
+    config: str | None = None,
+    seed: int | None = None,
+    contract: str | None = None,
+    preset: str | None = None,
+) -> list[Run]:
+    """Finished runs that match all that is given, by path; `config` and `contract` may be beginnings of digests."""
+    folders = _run_folders(runs_dir, dataset, method, variant, config, seed)
+    runs = [read_run(folder) for folder in folders if (folder / DONE).exists()]
+    return [
+        run
+        for run in runs
+        if (contract is None or run.record.contract_digest.startswith(contract))
+        and (preset is None or run.record.preset == preset)
+    ]
+
+
+def find_unfinished(
+    runs_dir: Path,
+    *,
+    dataset: str | None = None,
+    method: str | None = None,
+    variant: str | None = None,
+    config: str | None = None,
+    seed: int | None = None,
+) -> list[UnfinishedRun]:
+    """Run folders without DONE that match all that is given, by path."""
+    folders = _run_folders(runs_dir, dataset, method, variant, config, seed)
+    return [_unfinished(folder) for folder in folders if not (folder / DONE).exists()]
+
+
+def matches_place(place: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether the wanted parts stand side by side in a run's place, the last of them as a beginning."""
+    *whole, last = wanted
+    return any(
+        list(place[start : start + len(whole)]) == whole and place[start + len(whole)].startswith(last)
+        for start in range(len(place) - len(whole))
+    )
+
+
+def load_metrics(runs: Iterable[Run]) -> pl.DataFrame:
+    """The metrics of all given runs, one row per run, metric and k (`METRICS_SCHEMA`)."""
+    return pl.concat([METRICS_SCHEMA.to_frame(), *(run.metrics() for run in runs)])
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    """A parquet file's table; `ResultsError` names a file that is missing or damaged."""
+    try:
+        return pl.read_parquet(path, columns=columns)
+    except FileNotFoundError:
+        raise ResultsError(f"{path} must exist, but it is missing; delete the run's folder and run it again") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ResultsError(
+            f"{path} must be a whole parquet file, but it is cut short or damaged ({reason}); delete the run's folder "
+            "and run it again"
+        ) from None
+
+
+def _run_folders(
+    runs_dir: Path,
+    dataset: str | None,
+    method: str | None,
+    variant: str | None,
+    config: str | None,
+    seed: int | None,
+) -> list[Path]:
+    """Folders of matching runs, sorted by path and then by seed as a number."""
+    exact = [dataset, method, variant]
+    folders = [
+        folder
+        for folder in runs_dir.glob("*/*/*/*/seed=*")
+        if all(wanted in (None, part) for wanted, part in zip(exact, folder.parts[-5:-2], strict=True))
+        and (config is None or folder.parent.name.startswith(config))
+        and _seed(folder) is not None
+        and seed in (None, _seed(folder))
+    ]
+    return sorted(folders, key=lambda folder: (folder.parent, _seed(folder)))
+
+
+def _seed(folder: Path) -> int | None:
+    text = folder.name.removeprefix("seed=")
+    return int(text) if text.isdecimal() else None
+
+
+def _unfinished(folder: Path) -> UnfinishedRun:
+    dataset, method, variant, config_digest, _ = folder.parts[-5:]
+    seed = _seed(folder)
+    assert seed is not None
+    return UnfinishedRun(folder, dataset, method, variant, config_digest, seed)
+
+
+def _check_ranks(ranks: pl.DataFrame, top_k: int) -> None:
+    if ranks["user"].n_unique() != len(ranks):
+        raise ResultsError("ranks must hold each user once, but some user is repeated")
+    lengths = ranks["top_items"].list.len().unique().to_list()
+    if lengths not in ([], [top_k]):
+        raise ResultsError(f"every list must hold top_k={top_k} items, but lists of {sorted(lengths)} were found")
+    worst = ranks["rank"].max()
+    if isinstance(worst, int) and worst > top_k:
+        raise ResultsError(f"rank <= top_k must hold (0: not in the list), but got rank={worst}, top_k={top_k}")
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _write_parquet(path: Path, frame: pl.DataFrame) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    frame.write_parquet(temporary)
+    os.replace(temporary, path)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ResultsError(f"{path} must exist, but it is missing; delete the run's folder and run it again") from None
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise ResultsError(
+            f"{path}:{error.lineno}: must be whole JSON, but {error.msg}; delete the run's folder and run it again"
+        ) from None

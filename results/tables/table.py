@@ -1,0 +1,87 @@
+"""A table of results as a value: made by `results.tables.paper`, printed by `results.tables.render`."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+DECIMALS = 4  # of a metric; values that print alike are equal for "best" and "second"
+
+
+class Unit(StrEnum):
+    """What a value is, and so how it is printed."""
+
+    METRIC = "metric"  # 4 decimals
+    COUNT = "count"  # thousands separated
+    PERCENT = "percent"  # 3 decimals
+    MEAN = "mean"  # 2 decimals
+    CHANGE = "change"  # signed per cent, 2 decimals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One value, what is known about it, and how it stands among its column."""
+
+    value: float | None  # None: not known
+    std: float | None = None  # over seeds, ddof = 1; None for a single seed
+    seeds: int = 0
+    low: float | None = None  # of the 95 % interval, where one was asked for
+    high: float | None = None
+    best: bool = False
+    second: bool = False
+    significant: bool = False  # the table's notes say against what
+    p_value: float | None = None
+    published: float | None = None  # the paper's value
+    difference: float | None = None  # value - published
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading and the unit of what stands under it."""
+
+    name: str
+    unit: Unit = Unit.METRIC
+
+
+@dataclass(frozen=True)
+class Row:
+    """A label and one cell per column; `unit` overrides the columns'. `apart`: set off by a line.
+
+    Rows that follow each other with the same `section` stand under it as a heading.
+    """
+
+    label: str
+    cells: tuple[Cell, ...]
+    unit: Unit | None = None
+    apart: bool = False
+    section: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, rows, and what a reader must know to judge them."""
+
+    caption: str
+    corner: str  # heading of the labels
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+
+def format_value(value: float, unit: Unit) -> str:
+    """The value as printed."""
+    match unit:
+        case Unit.METRIC:
+            return f"{value:.{DECIMALS}f}"
+        case Unit.COUNT:
+            return f"{value:,.0f}"
+        case Unit.PERCENT:
+            return f"{value:.3f} %"
+        case Unit.MEAN:
+            return f"{value:.2f}"
+        case Unit.CHANGE:
+            return f"{value:+.2f} %"
+
+
+def format_difference(difference: float, unit: Unit) -> str:
+    """A signed difference in the unit's precision; what rounds to zero is +0."""
+    decimals = {Unit.METRIC: DECIMALS, Unit.COUNT: 0, Unit.PERCENT: 3, Unit.MEAN: 2, Unit.CHANGE: 2}[unit]
+    return f"{round(difference, decimals) + 0.0:+,.{decimals}f}"

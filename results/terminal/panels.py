@@ -1,0 +1,206 @@
+"""Runs on a terminal: the list of runs, and one run in full."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from rich import box
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.syntax import Syntax
+from rich.table import Table as Grid
+from rich.text import Text
+
+from results.statistics.metrics import METRICS, user_values
+from results.statistics.tests import bootstrap_interval
+from results.store.runs import Run, UnfinishedRun
+from results.store.schema import RunRecord
+from results.tables.render import UNKNOWN
+from results.tables.table import DECIMALS
+
+SPARKS = "▁▂▃▄▅▆▇█"
+SPARK_WIDTH = 32
+INTERVAL_SEED = 0  # of the bootstrap, so that a run always shows the same interval
+SHOWN_KS = (5, 10)
+
+
+def runs_table(runs: Sequence[Run], unfinished: Sequence[UnfinishedRun] = ()) -> RenderableType:
+    """A list per data set with one line per run, unfinished runs last: what was run, its scores, and its time."""
+    synthetic = {run.record.dataset for run in runs if run.record.synthetic}
+    names = {run.record.dataset for run in runs} | {run.dataset for run in unfinished}
+    lists: list[RenderableType] = []
+    for dataset in sorted(names):
+        grid = _runs_grid(
+            [run for run in runs if run.record.dataset == dataset],
+            [run for run in unfinished if run.dataset == dataset],
+        )
+        heading = Text(dataset + " (synthetic)" * (dataset in synthetic), "bold")
+        lists.extend([heading, grid, Text()])
+    return Group(*lists[:-1])
+
+
+def _runs_grid(runs: Sequence[Run], unfinished: Sequence[UnfinishedRun]) -> Grid:
+    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    for name in ("Method", "Variant", "Config"):
+        grid.add_column(name, no_wrap=True)
+    for name in ("Seed", "Recall@10", "NDCG@10", "Time"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for run in runs:
+        record = run.record
+        scores = [_score(run, metric) for metric in ("Recall", "NDCG")]
+        place = [record.method, record.variant, record.config_digest[:8], str(record.seed)]
+        grid.add_row(*map(Text, [*place, *scores, duration(sum(record.seconds.values()))]))
+    for open_run in unfinished:
+        place = [open_run.method, open_run.variant, open_run.config_digest[:8], str(open_run.seed)]
+        grid.add_row(*[Text(text, "dim") for text in [*place, UNKNOWN, UNKNOWN, "unfinished"]])
+    return grid
+
+
+def run_panel(run: Run) -> RenderableType:
+    """One run in full: scores, curves, tokenizer health, time, memory, assumptions, config, environment."""
+    record = run.record
+    sections = [
+        ("Scores", _score_grid(run)),
+        ("Curves", _curve_grid(run.history())),
+        ("Health", _lines(health_lines(record.health))),
+        ("Cost", _lines(_cost_lines(record))),
+        ("Judged by", _lines([("contract", record.contract_digest), *_plain(record.contract)])),
+        ("Assumptions", Group(*[Text(f"- {text}") for text in record.assumptions]) if record.assumptions else None),
+        ("Environment", _lines(_plain(run.environment()))),
+        ("Config", Syntax(run.config_text().strip(), "toml", theme="ansi_dark", background_color="default")),
+    ]
+    body: list[RenderableType] = []
+    for heading, content in sections:
+        if content is not None:
+            body.extend([Text(heading, "bold"), content, Text()])
+    title = f"{record.title}, {record.variant_title if record.variant != 'full' else 'full'}, on {_dataset(record)}"
+    subtitle = f"config {record.config_digest}, seed {record.seed}, preset {record.preset}, recipe {record.recipe}"
+    return Panel(Group(*body[:-1]), title=Text(title, "bold"), subtitle=Text(subtitle, "dim"), box=box.ROUNDED)
+
+
+def sparkline(values: Sequence[float], width: int = SPARK_WIDTH) -> str:
+    """The values as bars from their least (▁) to their greatest (█), thinned to `width` by means of equal slices."""
+    finite = np.array([value for value in values if math.isfinite(value)])
+    if len(finite) == 0:
+        return ""
+    means = np.array([part.mean() for part in np.array_split(finite, min(width, len(finite)))])
+    span = means.max() - means.min()
+    heights = np.zeros(len(means)) if span == 0 else (means - means.min()) / span
+    return "".join(SPARKS[index] for index in np.rint(heights * (len(SPARKS) - 1)).astype(int))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 42.0 s, 5 min 07 s, 3 h 20 min."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def health_lines(health: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a run's health says, by name.
+
+    Known keys: `used_codes` and `perplexity` (lists, one entry per level), `codebook_size`, `collision_rate` and
+    `invalid_share` (shares of 1), `largest_group` (items that share one code prefix). Others are shown as they are.
+    """
+    left = dict(health)
+    size = left.pop("codebook_size", None)
+    of = f" of {size}" if size is not None else ""
+    lines = []
+    if (used := left.pop("used_codes", None)) is not None:
+        lines.append(("codes used, per level", ", ".join(map(str, used)) + of))
+    if (perplexity := left.pop("perplexity", None)) is not None:
+        lines.append(("perplexity, per level", ", ".join(f"{value:.1f}" for value in perplexity)))
+    if (collisions := left.pop("collision_rate", None)) is not None:
+        lines.append(("collision rate", f"{100 * collisions:.2f} %"))
+    if (largest := left.pop("largest_group", None)) is not None:
+        lines.append(("largest group", f"{largest} items"))
+    if (invalid := left.pop("invalid_share", None)) is not None:
+        lines.append(("invalid sequences", f"{100 * invalid:.2f} %"))
+    return lines + _plain(left)
+
+
+def _dataset(record: RunRecord) -> str:
+    return f"{record.dataset} (synthetic)" if record.synthetic else record.dataset
+
+
+def _score(run: Run, metric: str, k: int = 10) -> str:
+    found = run.metrics().filter((pl.col("metric") == metric) & (pl.col("k") == k))["value"]
+    return f"{found.item():.{DECIMALS}f}" if len(found) else UNKNOWN
+
+
+def _score_grid(run: Run) -> RenderableType:
+    """Each metric with its bootstrap interval over users."""
+    ranks_U = run.ranks(["rank"])["rank"].to_numpy()
+    grid = _bare_grid()
+    for metric in METRICS:
+        for k in SHOWN_KS:
+            if k <= run.list_length:
+                values_U = user_values(ranks_U, metric, k, run.list_length)
+                mean, low, high = bootstrap_interval(values_U, np.random.default_rng(INTERVAL_SEED))
+                spread = f"[{low:.{DECIMALS}f}, {high:.{DECIMALS}f}]"
+                grid.add_row(Text(f"{metric}@{k}", "dim"), Text(f"{mean:.{DECIMALS}f}", "bold"), Text(spread))
+    return Group(grid, Text(f"[low, high]: 95 %, bootstrap over {len(ranks_U):,} users", "dim"))
+
+
+def _curve_grid(history: pl.DataFrame) -> RenderableType | None:
+    """For each stage the total loss of each phase and the validation score, first to last value."""
+    if history.is_empty():
+        return None
+    grid = _bare_grid()
+    for stage in history["stage"].unique(maintain_order=True):
+        rows = history.filter(pl.col("stage") == stage)
+        losses = rows.filter(pl.col("quantity") == "loss/total")
+        for phase in losses["phase"].unique(maintain_order=True):
+            curve = losses.filter(pl.col("phase") == phase)["value"].to_list()
+            _add_curve(grid, f"{stage}, {phase}: loss", curve)
+        scores = rows.filter(pl.col("quantity") == "score")
+        if not scores.is_empty():
+            best = int(scores.row(scores["value"].arg_max() or 0, named=True)["epoch"])
+            _add_curve(grid, f"{stage}: validation NDCG@10", scores["value"].to_list(), f"best at epoch {best}")
+    return grid
+
+
+def _add_curve(grid: Grid, label: str, values: Sequence[float], remark: str = "") -> None:
+    ends = f"{values[0]:.{DECIMALS}f} → {values[-1]:.{DECIMALS}f}"
+    grid.add_row(Text(label, "dim"), Text(sparkline(values), "cyan"), Text(ends), Text(remark, "dim"))
+
+
+def _cost_lines(record: RunRecord) -> list[tuple[str, str]]:
+    threads = f"{record.threads} thread{'s' * (record.threads != 1)}"
+    lines = [(stage, duration(seconds)) for stage, seconds in record.seconds.items()]
+    return [
+        *lines,
+        ("total", duration(sum(record.seconds.values()))),
+        ("peak memory", f"{record.peak_memory_mb:,.0f} MB"),
+        ("parameters", f"{record.num_parameters:,}"),
+        ("device", f"{record.device}, {threads}"),
+        ("trials before", str(record.trials)),
+        ("made", record.created),
+    ]
+
+
+def _plain(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name, _shown(value)) for name, value in content.items()]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_shown(inner)}" for name, inner in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _lines(pairs: Iterable[tuple[str, str]]) -> RenderableType | None:
+    """Names and values in two aligned columns; None where there is none."""
+    grid = _bare_grid()
+    for name, value in pairs:
+        grid.add_row(Text(name, "dim"), Text(value))
+    return grid if grid.row_count else None
+
+
+def _bare_grid() -> Grid:
+    return Grid(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))

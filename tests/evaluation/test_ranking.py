@@ -1,0 +1,55 @@
+"""Ranked lists from scores. Oracle: Python's sort by (score descending, id ascending)."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.data.dataset import EvalCases, Sequences
+from harness.evaluation.outcomes import target_ranks
+from harness.evaluation.ranking import all_ranks, best_items, ranked, target_places
+
+
+def sorted_items(scores):
+    return sorted(range(1, len(scores) + 1), key=lambda item: (-scores[item - 1], item))
+
+
+matrices = st.integers(1, 9).flatmap(
+    lambda n: st.lists(st.lists(st.integers(-2, 2), min_size=n, max_size=n), min_size=1, max_size=5)
+)
+
+
+@given(matrices, st.data())
+def test_best_items_are_sorted_by_score_then_id_whatever_ties(scores, data):
+    k = data.draw(st.integers(1, len(scores[0])))
+    items, values = best_items(torch.tensor(scores, dtype=torch.float32), k)
+    assert items.tolist() == [sorted_items(row)[:k] for row in scores]
+    assert values.tolist() == [[row[item - 1] for item in sorted_items(row)[:k]] for row in scores]
+
+
+@given(matrices, st.data())
+def test_target_places_are_the_places_in_the_sorted_list(scores, data):
+    targets = [data.draw(st.integers(1, len(row))) for row in scores]
+    places = target_places(torch.tensor(scores, dtype=torch.float32), torch.tensor(targets))
+    assert places.tolist() == [sorted_items(row).index(t) + 1 for row, t in zip(scores, targets, strict=True)]
+
+
+def test_chunks_in_any_order_are_put_back_by_row_and_ranks_agree_with_the_lists():
+    scores = torch.from_numpy(np.random.default_rng(0).integers(0, 4, (7, 6)).astype(np.float32))
+
+    def scorer(histories):
+        for rows in ([6, 0, 3], [1, 2], [5, 4]):
+            yield np.array(rows), scores[rows]
+
+    histories = Sequences.from_rows([[1]] * 7)
+    items, values = ranked(scorer, histories, 6)
+    assert items.tolist() == [sorted_items(row) for row in scores.tolist()]
+    assert np.array_equal(values, np.take_along_axis(scores.numpy(), items - 1, 1))
+    targets = np.array([1, 2, 3, 4, 5, 6, 1], dtype=np.int32)
+    assert np.array_equal(all_ranks(scorer, EvalCases(histories, targets)), target_ranks(items, targets))
+
+
+def test_more_places_than_items_are_refused():
+    with pytest.raises(AssertionError):
+        best_items(torch.zeros(1, 3), 4)

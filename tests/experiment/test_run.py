@@ -1,0 +1,365 @@
+"""Whole experiments. Oracles: equality to the byte with another run, and what lies on disk.
+
+All runs share one plan: a few methods, tiny, on 40 users; the uninterrupted run of it is what others are held against.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import planted
+import polars as pl
+import pytest
+import tomli_w
+from filelock import FileLock
+
+from harness.artifacts import CODES_FILE
+from harness.data.formats import RawInteractions
+from harness.data.prepare import PrepareConfig, load_dataset, prepare
+from harness.errors import StageError
+from harness.experiment.plan import Plan, Settings, make_plan
+from harness.experiment.run import CellResult, Place, run_plan
+from harness.generative.tokenizer.codes import CodeTable
+from harness.jobs.local import Observer, Outcome
+from harness.methods import methods
+from harness.stages import StageStore
+from results.store.runs import DONE, read_run
+
+QUIET = Observer(started=lambda key: None, message=lambda key, content: None, ended=lambda key, outcome: None)
+FEW = {name: planted.shortened(table) for name, table in planted.TINY.items()}
+# More epochs where a run is to be interrupted: the first checkpoint comes long before the end.
+TABLES = {**FEW, "etegrec": {**FEW["etegrec"], "epochs": 16, "evaluate_every": 8}}
+METHODS = ("markov", "tiger-sas", "etegrec")
+
+
+def prepared(folder: Path, *, with_texts: bool = True) -> Path:
+    """The planted walks as a prepared data set."""
+    walks = planted.walks()
+    users, steps = walks.shape
+    texts = {f"i{item}": text for item, text in enumerate(planted.planted_dataset().catalog.texts or (), start=1)}
+    frame = pl.DataFrame(
+        {
+            "user": [f"u{user}" for user in range(users) for _ in range(steps)],
+            "item": [f"i{item}" for item in walks.ravel().tolist()],
+            "time": list(range(steps)) * users,
+        },
+        schema={"user": pl.Categorical, "item": pl.Categorical, "time": pl.Int64},
+    )
+    prepare(RawInteractions(frame, texts if with_texts else None), PrepareConfig(), folder, "planted")
+    return folder
+
+
+def plan_of(
+    dataset: Path,
+    method_names: Iterable[str] = METHODS,
+    ablation_names: Iterable[str] = (),
+    seeds: Iterable[int] = (0,),
+) -> Plan:
+    return make_plan(
+        load_dataset(dataset),
+        method_names=method_names,
+        ablation_names=ablation_names,
+        seeds=seeds,
+        settings=Settings(tables=TABLES),
+    )
+
+
+def run(plan: Plan, dataset: Path, root: Path, jobs: int = 1) -> list[CellResult]:
+    return run_plan(plan, Place(dataset=dataset, cache=root / "cache", runs=root / "runs", jobs=jobs), QUIET)
+
+
+def stored(root: Path) -> dict[str, bytes]:
+    """The bytes of every stored table of ranks and metrics, by its place below the root."""
+    names = ("ranks.parquet", "metrics.parquet")
+    return {str(path.relative_to(root)): path.read_bytes() for name in names for path in root.glob(f"runs/**/{name}")}
+
+
+def times(root: Path) -> dict[str, int]:
+    """When each finished stage and each finished run below the root was written."""
+    files = [*root.glob("cache/*/*/stage.json"), *root.glob(f"runs/**/{DONE}")]
+    return {str(path.relative_to(root)): path.stat().st_mtime_ns for path in files}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared(tmp_path_factory.mktemp("data") / "planted")
+
+
+@pytest.fixture(scope="module")
+def finished(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted run, one job at a time."""
+    root = tmp_path_factory.mktemp("finished")
+    results = run(plan_of(dataset), dataset, root)
+    assert [result.outcome.status for result in results] == ["done"] * len(METHODS)
+    return root
+
+
+def test_every_cell_is_stored_whole(dataset: Path, finished: Path) -> None:
+    for cell in plan_of(dataset).cells:
+        (folder,) = (finished / "runs" / "planted" / cell.method).glob(f"full/{cell.config_digest}/seed=0")
+        found = read_run(folder)
+        assert found.record.title == methods()[cell.method].title
+        assert found.ranks().height == planted.NUM_USERS
+        assert found.record.threads == 1
+        assert all(seconds >= 0 for seconds in found.record.seconds.values())
+        assert {"fit", "test"} <= set(found.record.seconds)
+        assert (len(found.history()) > 0) == (cell.method != "markov")
+    assert not list(finished.rglob("*.partial"))
+    assert not list(finished.glob("cache/logs/*"))
+
+
+def test_a_plan_shares_stages_and_a_run_computes_each_once(dataset: Path, finished: Path) -> None:
+    counts = {folder.name: len(list(folder.glob("*/stage.json"))) for folder in (finished / "cache").iterdir()}
+    assert counts["sasrec-vectors"] == counts["tokenizer"] == 1  # of tiger-sas and of etegrec
+    assert sum(counts.values()) == len(plan_of(dataset).stages)
+
+
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_the_same_plan_elsewhere_stores_the_same_to_the_byte(
+    dataset: Path, finished: Path, tmp_path: Path, jobs: int
+) -> None:
+    run(plan_of(dataset), dataset, tmp_path, jobs=jobs)
+    ours, theirs = stored(tmp_path), stored(finished)
+    assert len(ours) == 2 * len(METHODS)
+    assert ours == theirs
+
+
+def test_what_is_done_is_not_done_again(dataset: Path, finished: Path) -> None:
+    before = times(finished)
+    events: list[str] = []
+    place = Place(dataset=dataset, cache=finished / "cache", runs=finished / "runs")
+    results = run_plan(plan_of(dataset), place, QUIET._replace(started=events.append))
+    assert [result.outcome.status for result in results] == ["done"] * len(METHODS)
+    assert not events
+    assert times(finished) == before
+
+
+def test_without_end_to_end_takes_the_trained_etegrecs_codes(dataset: Path, finished: Path, tmp_path: Path) -> None:
+    for part in ("cache", "runs"):
+        shutil.copytree(finished / part, tmp_path / part)
+    before = times(tmp_path)
+    plan = plan_of(dataset, ["etegrec"], ["ete"])
+    results = run(plan, dataset, tmp_path)
+    assert [result.outcome.status for result in results] == ["done", "done"]
+    new = set(times(tmp_path)) - set(before)
+    assert len(new) == 2  # one stage, one run: everything below was there
+    assert {name: time for name, time in times(tmp_path).items() if name not in new} == before
+    full, rebuilt = (Place(dataset, tmp_path / "cache", tmp_path / "runs").store.folder(c.fit) for c in plan.cells)
+    keys = load_dataset(dataset).catalog.keys
+    codes = [CodeTable.load(folder / CODES_FILE, keys).codes for folder in (full, rebuilt)]
+    assert codes[0].equal(codes[1])
+    assert not list(rebuilt.glob("tokenizer*"))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(("markov", "tiger-sas"), id="few"),
+        pytest.param(tuple(methods()), id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_no_fit_reads_the_test_split(finished: Path, dataset: Path, tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Without the test file every stage is computed all the same; only the evaluations fail, in one line each."""
+    blind = Path(shutil.copytree(dataset, tmp_path / "planted"))
+    (blind / "test.parquet").unlink()
+    plan = plan_of(blind, names)
+    results = run(plan, blind, tmp_path, jobs=2)
+    store = Place(blind, tmp_path / "cache", tmp_path / "runs").store
+    assert all(store.is_done(stage) for stage in plan.stages)
+    assert [result.outcome.status for result in results] == ["failed"] * len(names)
+    for result in results:
+        assert "test.parquet: missing" in result.outcome.error
+        assert "\n" not in result.outcome.error
+        assert not (result.folder / DONE).exists()
+
+    shutil.copy(dataset / "test.parquet", blind)
+    before = times(tmp_path)
+    assert {result.outcome.status for result in run(plan, blind, tmp_path)} == {"done"}
+    assert before.items() <= times(tmp_path).items()
+    ours, theirs = stored(tmp_path), stored(finished)
+    in_both = ours.keys() & theirs.keys()
+    assert len(in_both) >= 4
+    assert {name: ours[name] for name in in_both} == {name: theirs[name] for name in in_both}
+
+
+def test_a_failed_cell_stops_no_other_and_says_why(tmp_path: Path) -> None:
+    textless = prepared(tmp_path / "textless", with_texts=False)
+    plan = plan_of(textless, ["tiger", "letter", "popularity"])
+    by_method = {result.cell.method: result.outcome for result in run(plan, textless, tmp_path, jobs=2)}
+    assert {name: outcome.status for name, outcome in by_method.items()} == {
+        "tiger": "skipped",
+        "letter": "skipped",
+        "popularity": "done",
+    }
+    for name in ("tiger", "letter"):
+        assert "needs item texts, but the data set has none" in by_method[name].error
+        assert "\n" not in by_method[name].error
+
+
+def test_a_run_that_another_process_works_on_is_one_line(dataset: Path, finished: Path, tmp_path: Path) -> None:
+    plan = plan_of(dataset, ["markov"])
+    (result,) = run(plan, dataset, finished)
+    other = tmp_path / "runs" / result.folder.relative_to(finished / "runs")
+    other.mkdir(parents=True)
+    with FileLock(other / ".lock"), pytest.raises(StageError, match="one process at a time may work on the run 'Mar"):
+        run(plan, dataset, tmp_path)
+    assert run(plan, dataset, tmp_path)[0].outcome == Outcome("done")
+
+
+def test_an_interrupted_write_leaves_a_run_that_is_evaluated_again(dataset: Path, tmp_path: Path) -> None:
+    plan = plan_of(dataset, ["popularity"])
+    (result,) = run(plan, dataset, tmp_path)
+    before = stored(tmp_path)
+    (result.folder / DONE).unlink()
+    (result.folder / "ranks.parquet").write_bytes(b"cut short")
+    stage_times = {name: time for name, time in times(tmp_path).items() if name.startswith("cache")}
+    run(plan, dataset, tmp_path)
+    assert stored(tmp_path) == before
+    assert stage_times.items() <= times(tmp_path).items()
+
+
+def test_cases_equal_counting_by_hand(dataset: Path, finished: Path) -> None:
+    data = load_dataset(dataset)
+    counts = Counter(data.train.items.tolist())
+    for cell in plan_of(dataset).cells:
+        (folder,) = (finished / "runs" / "planted" / cell.method).glob(f"full/{cell.config_digest}/seed=0")
+        found = read_run(folder)
+        cases, targets = found.cases(), found.ranks(["target"])["target"].to_list()
+        assert cases["target_count"].to_list() == [counts[target] for target in targets]
+        assert cases["history_length"].to_list() == [len(data.train.row(user)) + 1 for user in range(data.num_users)]
+        assert not cases["new_user"].any()
+        if cell.method == "markov":
+            assert cases["target_sharers"].null_count() == data.num_users
+        else:
+            codes = CodeTable.load(StageStore(finished / "cache").folder(cell.fit) / CODES_FILE)
+            tuples = [tuple(row[:-1]) for row in codes.codes.tolist()]
+            assert cases["target_sharers"].to_list() == [tuples[1:].count(tuples[target]) for target in targets]
+
+
+def test_a_run_without_cases_is_evaluated_again_without_training(dataset: Path, tmp_path: Path) -> None:
+    plan = plan_of(dataset, ["popularity"])
+    (result,) = run(plan, dataset, tmp_path)
+    before, cases = stored(tmp_path), (result.folder / "cases.parquet").read_bytes()
+    (result.folder / "cases.parquet").unlink()
+    stage_times = {name: time for name, time in times(tmp_path).items() if name.startswith("cache")}
+    run(plan, dataset, tmp_path)
+    assert stored(tmp_path) == before
+    assert (result.folder / "cases.parquet").read_bytes() == cases
+    assert stage_times.items() <= times(tmp_path).items()
+
+
+def test_a_run_without_cases_is_left_alone_where_it_would_have_to_be_trained_again(
+    dataset: Path, tmp_path: Path
+) -> None:
+    plan = plan_of(dataset, ["popularity"])
+    (result,) = run(plan, dataset, tmp_path)
+    (result.folder / "cases.parquet").unlink()
+    shutil.rmtree(tmp_path / "cache")
+    run(plan, dataset, tmp_path)
+    assert not (result.folder / "cases.parquet").exists()
+    assert not list(tmp_path.glob("cache/popularity/*/stage.json"))
+
+
+class Command:
+    """`harness run` in a process of its own, whose descendants are known by a mark in their environment."""
+
+    def __init__(self, dataset: Path, root: Path):
+        self.mark = f"HARNESS_TEST_MARK={uuid.uuid4().hex}"
+        config = root / "tiny.toml"
+        config.write_text(tomli_w.dumps({"etegrec": TABLES["etegrec"]}))
+        name, value = self.mark.split("=")
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "harness", "run", "--dataset", str(dataset), "--methods", "etegrec"),
+                *("--config", str(config), "--jobs", "1", "--device", "cpu"),
+                *("--cache-dir", str(root / "cache"), "--runs-dir", str(root / "runs")),
+            ],
+            env={**os.environ, name: value},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def alive(self) -> list[int]:
+        """Ids of all living processes that bear the mark."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                is_ours = self.mark.encode() in (folder / "environ").read_bytes()
+                is_zombie = ") Z " in (folder / "stat").read_text()
+            except OSError:
+                continue
+            if is_ours and not is_zombie:
+                found.append(int(folder.name))
+        return found
+
+    def end(self) -> None:
+        """Kills what is left."""
+        for process in self.alive():
+            os.kill(process, signal.SIGKILL)
+        self.process.communicate()
+
+
+@contextmanager
+def started(dataset: Path, root: Path) -> Iterator[Command]:
+    command = Command(dataset, root)
+    try:
+        yield command
+    finally:
+        command.end()
+
+
+def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} took more than {seconds} seconds"
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the system does not show processes in /proc")
+def test_a_killed_run_leaves_no_process_and_goes_on_where_it_stood(
+    dataset: Path, finished: Path, tmp_path: Path
+) -> None:
+    for kind in ("sasrec-vectors", "tokenizer"):
+        shutil.copytree(finished / "cache" / kind, tmp_path / "cache" / kind)
+    before = times(tmp_path)
+
+    def checkpoints() -> list[Path]:
+        return list(tmp_path.glob("cache/etegrec/*.partial/resume/alternating.last.safetensors"))
+
+    with started(dataset, tmp_path) as command:
+        wait_until(lambda: checkpoints() or command.process.poll() is not None, 60, "the first checkpoint")
+        assert command.process.poll() is None, command.process.communicate()
+        assert len(command.alive()) > 1
+        command.process.kill()
+        command.process.wait()
+        wait_until(lambda: not command.alive(), 10, "the end of the workers")
+
+    assert not list(tmp_path.glob("runs/**/ranks.parquet"))
+    (states,) = ([*path.parent.glob("alternating.*.json")] for path in checkpoints())
+    epochs = {int(path.name.split(".")[1]): path for path in states}
+    done = json.loads(epochs[min(epochs)].read_text())["history"]  # the one that the tensors surely have reached
+    assert 1 <= len(done) < TABLES["etegrec"]["epochs"]
+    assert times(tmp_path) == before
+
+    with started(dataset, tmp_path) as command:
+        out, err = command.process.communicate(timeout=90)
+        assert command.process.returncode == 0, (out, err)
+
+    assert before.items() <= times(tmp_path).items()  # the finished stages were not computed again
+    (history,) = tmp_path.glob("cache/etegrec/*/history-alternating.json")
+    rows = json.loads(history.read_text())
+    assert rows[: len(done)] == done  # their seconds too: these epochs ran once, before the kill
+    assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+    reference = {name: content for name, content in stored(finished).items() if "/etegrec/" in name}
+    assert len(reference) == 2
+    assert stored(tmp_path) == reference

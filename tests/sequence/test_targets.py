@@ -1,0 +1,87 @@
+"""Rows with a target at every position. Oracles: PrefixSamples, a filter in plain Python, and frequencies."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.data.batches import PrefixSamples
+from harness.data.dataset import Catalog, Dataset, Sequences
+from harness.errors import DataError
+from harness.sequence.targets import TrainingRows, UnseenItems
+
+NUM_ITEMS = 9
+
+
+def dataset_of(rows, max_history):
+    catalog = Catalog(tuple(str(item) for item in range(1, NUM_ITEMS + 1)))
+    targets = np.ones(len(rows), dtype=np.int32)
+    return Dataset("made-up", "0", catalog, Sequences.from_rows(rows), targets, max_history)
+
+
+def samples_of(rows):
+    """Each target with the history that a causal network sees before it."""
+    chosen = np.arange(len(rows))
+    histories = rows.histories(chosen)
+    found = []
+    for row, back, target in zip(*rows.next_items(chosen), strict=True):
+        history = histories.row(row)
+        found.append((tuple(history[: len(history) - back].tolist()), int(target)))
+    return found
+
+
+sequences = st.lists(st.lists(st.integers(1, NUM_ITEMS), min_size=1, max_size=12), min_size=1, max_size=6)
+
+
+@given(sequences, st.integers(1, 6))
+def test_rows_of_all_prefixes_hold_exactly_the_prefix_samples(rows, max_history):
+    dataset = dataset_of(rows, max_history)
+    samples = PrefixSamples.of(dataset)
+    histories, targets = samples.batch(np.arange(len(samples)))
+    expected = [(tuple(histories.row(i).tolist()), int(target)) for i, target in enumerate(targets)]
+    found = TrainingRows.of_all_prefixes(dataset)
+    assert Counter(samples_of(found)) == Counter(expected)
+    assert found.targets.sum() == len(samples)
+    for row, user in enumerate(found.users):
+        place = found.starts[row]
+        assert dataset.train.offsets[user] <= place < dataset.train.offsets[user + 1]
+
+
+def test_a_sequence_that_fits_is_one_row_and_each_later_target_adds_one():
+    rows = TrainingRows.of_all_prefixes(dataset_of([[1, 2, 3, 4], [1, 2, 3, 4, 5, 6], [7]], 3))
+    assert sorted(zip(rows.users.tolist(), rows.lengths.tolist(), rows.targets.tolist(), strict=True)) == [
+        (0, 3, 3),
+        (1, 3, 1),
+        (1, 3, 1),
+        (1, 3, 3),
+    ]
+
+
+def test_rows_of_latest_items_end_before_the_last_item_and_predict_at_each_position():
+    rows = TrainingRows.of_latest_items(dataset_of([[1, 2, 3, 4, 5], [6], [7, 8]], 3))
+    assert samples_of(rows) == [((2,), 3), ((2, 3), 4), ((2, 3, 4), 5), ((7,), 8)]
+
+
+@given(sequences, st.integers(0, 100))
+def test_an_unseen_item_is_one_that_the_user_does_not_have(rows, seed):
+    rows = [[item for item in row if item != 9] or [1] for row in rows]
+    users = np.random.default_rng(seed).integers(0, len(rows), 50)
+    drawn = UnseenItems.of(Sequences.from_rows(rows), NUM_ITEMS).draw(users, np.random.default_rng(seed))
+    assert all(1 <= item <= NUM_ITEMS and item not in rows[user] for user, item in zip(users, drawn, strict=True))
+
+
+def test_unseen_items_are_drawn_uniformly():
+    unseen = UnseenItems.of(Sequences.from_rows([[1, 2], [5, 1, 9, 5, 2]]), NUM_ITEMS)
+    drawn = unseen.draw(np.ones(60_000, dtype=np.int64), np.random.default_rng(0))
+    counts = Counter(drawn.tolist())
+    assert set(counts) == {3, 4, 6, 7, 8}
+    # Five standard deviations of a binomial with n = 60,000 and p = 1/5.
+    assert all(abs(count - 12_000) < 5 * (60_000 * 0.2 * 0.8) ** 0.5 for count in counts.values())
+
+
+def test_a_user_with_every_item_is_refused_in_one_line():
+    with pytest.raises(DataError, match="a user has seen all 9") as raised:
+        UnseenItems.of(Sequences.from_rows([list(range(1, 10))]), NUM_ITEMS)
+    assert "\n" not in str(raised.value)
