@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from baselines.letter_tokenizer import LetterTokenizerConfig, fit_letter_tokenizer
-from harness.artifacts import CODES_FILE, PAPER_ENCODER, text_assumptions
+from harness.artifacts import CODES_FILE, PAPER_ENCODER, TEXT_VECTORS, text_assumptions
 from harness.config import Config
 from harness.data.dataset import Dataset
 from harness.data.text import TextConfig, load_vectors
@@ -26,9 +26,9 @@ from harness.generative.generator import (
 from harness.generative.tokenizer.codes import CodeTable
 from harness.generative.tokenizer.fit import save_tokenizer
 from harness.generative.tokenizer.rqvae import RQVAEConfig
-from harness.interfaces import Artifacts, FitContext, Method, Need
+from harness.interfaces import ArtifactKind, Artifacts, FitContext, Method, Need
 from harness.nn.t5 import T5Config
-from harness.sequence.sasrec import LITE_VECTORS, SASRecConfig, softmax_assumptions, vectors_config
+from harness.sequence.sasrec import LITE_VECTORS, SASREC_VECTORS, SASRecConfig, softmax_assumptions, vectors_config
 
 
 class LETTERConfig(Config):
@@ -50,13 +50,6 @@ class LETTERConfig(Config):
         return self
 
 
-def needs(config: LETTERConfig) -> dict[str, Need]:
-    """A tokenizer of the text vectors, aligned with the collaborative vectors."""
-    text = Need("text-vectors", config.text)
-    collaborative = Need("sasrec-vectors", config.vectors)
-    return {"tokenizer": Need("letter-tokenizer", config.tokenizer, {"text": text, "collaborative": collaborative})}
-
-
 def build_letter_tokenizer(
     config: LetterTokenizerConfig, dataset: Dataset, inputs: Artifacts, context: FitContext
 ) -> None:
@@ -67,6 +60,18 @@ def build_letter_tokenizer(
     save_tokenizer(rqvae, context.folder)
     sizes = (config.rqvae.codebook_size,) * codes_NL.shape[1]
     CodeTable.of(codes_NL.cpu(), sizes).save(context.folder / CODES_FILE, keys)
+
+
+LETTER_TOKENIZER = ArtifactKind(
+    "letter-tokenizer", build_letter_tokenizer, effort=lambda config: config.epochs / 12, version=3
+)
+
+
+def needs(config: LETTERConfig) -> dict[str, Need]:
+    """A tokenizer of the text vectors, aligned with the collaborative vectors."""
+    text = Need(TEXT_VECTORS, config.text)
+    collaborative = Need(SASREC_VECTORS, config.vectors)
+    return {"tokenizer": Need(LETTER_TOKENIZER, config.tokenizer, {"text": text, "collaborative": collaborative})}
 
 
 def fit(config: LETTERConfig, dataset: Dataset, artifacts: Artifacts, context: FitContext) -> CodeRecommender:
@@ -95,6 +100,8 @@ GRID = {
 METHOD = Method(
     name="letter",
     title="LETTER",
+    family="generative",
+    place=320,
     config=LETTERConfig,
     fit=fit,
     is_distributed=True,

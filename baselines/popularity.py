@@ -65,6 +65,9 @@ def load_popularity(
 METHOD = Method(
     name="popularity",
     title="Popularity",
+    family="no training",
+    place=10,
+    follows_contract=False,
     config=PopularityConfig,
     fit=fit_popularity,
     load=load_popularity,

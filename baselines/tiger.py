@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from harness.artifacts import CODES_FILE, LITE_TOKENIZER, PAPER_ENCODER, text_assumptions
+from harness.artifacts import CODES_FILE, LITE_TOKENIZER, PAPER_ENCODER, TEXT_VECTORS, TOKENIZER, text_assumptions
 from harness.config import Config
 from harness.data.dataset import Dataset
 from harness.data.text import TextConfig
@@ -22,7 +22,7 @@ from harness.generative.tokenizer.codes import CodeTable
 from harness.generative.tokenizer.fit import TokenizerConfig
 from harness.interfaces import Artifacts, FitContext, Method, Need
 from harness.nn.t5 import T5Config
-from harness.sequence.sasrec import LITE_VECTORS, SASRecConfig, softmax_assumptions, vectors_config
+from harness.sequence.sasrec import LITE_VECTORS, SASREC_VECTORS, SASRecConfig, softmax_assumptions, vectors_config
 
 
 class TIGERConfig(Config):
@@ -45,12 +45,12 @@ class TIGERSASConfig(Config):
 
 def tiger_needs(config: TIGERConfig) -> dict[str, Need]:
     """A tokenizer of the text vectors."""
-    return {"tokenizer": Need("tokenizer", config.tokenizer, {"vectors": Need("text-vectors", config.text)})}
+    return {"tokenizer": Need(TOKENIZER, config.tokenizer, {"vectors": Need(TEXT_VECTORS, config.text)})}
 
 
 def tiger_sas_needs(config: TIGERSASConfig) -> dict[str, Need]:
     """A tokenizer of the SASRec vectors; the same stage as ETEGRec's, if the configs agree."""
-    return {"tokenizer": Need("tokenizer", config.tokenizer, {"vectors": Need("sasrec-vectors", config.vectors)})}
+    return {"tokenizer": Need(TOKENIZER, config.tokenizer, {"vectors": Need(SASREC_VECTORS, config.vectors)})}
 
 
 def fit(
@@ -75,6 +75,8 @@ GRID = {"training.learning_rate": (5e-3, 3e-3, 1e-3), "generator.dropout": (0.1,
 TIGER = Method(
     name="tiger",
     title="TIGER",
+    family="generative",
+    place=300,
     config=TIGERConfig,
     fit=fit,
     is_distributed=True,
@@ -93,6 +95,8 @@ TIGER = Method(
 TIGER_SAS = Method(
     name="tiger-sas",
     title="TIGER-SAS",
+    family="generative",
+    place=310,
     config=TIGERSASConfig,
     fit=fit,
     is_distributed=True,

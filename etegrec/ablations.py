@@ -40,7 +40,7 @@ ABLATIONS = {
         Ablation("sia", "wo-sia", "w/o SIA", without_sia),
         Ablation("psa", "wo-psa", "w/o PSA", without_psa),
         Ablation("sia+psa", "wo-sia-psa", "w/o SIA&PSA", without_alignments),
-        Ablation("at", "wo-at", "w/o AT", without_alternation),
+        Ablation("at", "wo-at", "w/o AT", without_alternation, companions=("at+finetuning",)),
         Ablation("at+finetuning", "wo-at-finetuned", "w/o AT, fine-tuned", without_alternation_finetuned),
         Ablation("ete", "wo-ete", "w/o ETE", without_end_to_end),
     )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from etegrec.config import ETEGRecConfig
 from etegrec.model import ETEGRec
-from harness.artifacts import CODES_FILE
+from harness.artifacts import CODES_FILE, TOKENIZER
 from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset, Sequences
 from harness.data.text import load_vectors
@@ -38,6 +38,7 @@ from harness.generative.tokenizer.fit import load_tokenizer
 from harness.interfaces import Artifacts, FitContext, Need
 from harness.nn.code_seq2seq import GeneratorOutput
 from harness.seeding import derive_seed
+from harness.sequence.sasrec import SASREC_VECTORS
 from harness.training.loop import (
     Learner,
     Losses,
@@ -62,8 +63,8 @@ def needs(config: ETEGRecConfig) -> dict[str, Need]:
     """
     if not config.end_to_end:
         return {"etegrec": Need("etegrec", config.replace(end_to_end=True))}
-    vectors = Need("sasrec-vectors", config.vectors)
-    found = {"vectors": vectors, "tokenizer": Need("tokenizer", config.tokenizer, {"vectors": vectors})}
+    vectors = Need(SASREC_VECTORS, config.vectors)
+    found = {"vectors": vectors, "tokenizer": Need(TOKENIZER, config.tokenizer, {"vectors": vectors})}
     if not config.alternating and config.finetuning.epochs:
         jointly = config.replace(finetuning=config.finetuning.replace(epochs=0))
         found["etegrec"] = Need("etegrec", jointly)

@@ -83,6 +83,9 @@ GRID = {
 METHOD = Method(
     name="etegrec",
     title="ETEGRec",
+    family="generative",
+    place=400,
+    is_proposed=True,
     config=ETEGRecConfig,
     fit=fit,
     is_distributed=True,
@@ -95,5 +98,6 @@ METHOD = Method(
     assumptions=lambda config: softmax_assumptions(config.vectors),
     effort=effort,
     grid=GRID,
+    curves=("mu", "lambda_"),
     for_dataset=for_dataset,
 )

@@ -12,7 +12,7 @@ from harness.data.text import TextConfig, encode_items, load_vectors, save_vecto
 from harness.generative.tokenizer.codes import CodeTable, deduplicate
 from harness.generative.tokenizer.fit import TokenizerConfig, fit_tokenizer, save_tokenizer
 from harness.generative.tokenizer.rqvae import RQVAEConfig
-from harness.interfaces import Artifacts, FitContext
+from harness.interfaces import ArtifactKind, Artifacts, FitContext
 
 CODES_FILE = "codes.safetensors"  # in the folder of a tokenizer, and of whatever recommends by codes
 PAPER_ENCODER = "sentence-transformers/sentence-t5-base"
@@ -40,6 +40,9 @@ def build_tokenizer(config: TokenizerConfig, dataset: Dataset, inputs: Artifacts
     codes_NL = deduplicate(rqvae.codes(vectors_NZ.to(context.device)), size).cpu()
     CodeTable.of(codes_NL, (size,) * codes_NL.shape[1]).save(context.folder / CODES_FILE, dataset.catalog.keys)
 
+
+TEXT_VECTORS = ArtifactKind("text-vectors", build_text_vectors, is_seeded=False)
+TOKENIZER = ArtifactKind("tokenizer", build_tokenizer, effort=lambda config: config.epochs / 150, version=2)
 
 # The lite preset's tokenizer, for a few hundred to a few thousand items.
 LITE_TOKENIZER = TokenizerConfig(

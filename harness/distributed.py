@@ -1,38 +1,30 @@
-"""Several processes that train one model: how they find each other, and what they exchange.
+"""Several processes that train one model together: what they exchange within one job.
 
-torchrun starts them; each runs the same command. `World` is what they are to each other for the whole command, `Group`
-what they are within one job. A process that is alone has a world and a group too, which do nothing and cost nothing.
+A process that is alone has a group too, which does nothing and costs nothing. How processes find each other is told in
+`harness.jobs.torchrun`.
 
 Shape legend: R rows of an array of which each process computed some.
 """
 
 from __future__ import annotations
 
-import functools
-import os
-import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from harness.errors import StageError, UsageError
+from harness.errors import StageError
 
 Value = TypeVar("Value")
 Backend = Literal["none", "gloo", "nccl"]
 
-LAUNCHED = "TORCHELASTIC_RUN_ID"  # set by torchrun in the processes that it starts
-POLL_SECONDS = 0.05
 LOST_PEER_SECONDS = 3.0  # how long a process that lost another one leaves that one to tell why
-# A dead process is noticed at once, through its connection or by torchrun; this only bounds a peer that is slow.
-TIMEOUT = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -144,126 +136,3 @@ def telling_lost_peers() -> Iterator[None]:
             "all processes of a run must live until its end, but one has ended; give the same command again to go on "
             f"({' '.join(str(error).split())[:200]})"
         ) from error
-
-
-@dataclass(frozen=True)
-class World:
-    """The processes that torchrun started for one command; by default this one alone.
-
-    They speak through torchrun's store, so that waiting costs nothing and has no time limit.
-    """
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0  # among the processes of this machine
-    host: str = ""
-    port: int = 0
-    run: str = ""  # tells a restart by torchrun from the run before it
-
-    @classmethod
-    def of_environment(cls) -> World:
-        """What torchrun's environment variables say; alone without them."""
-        env = os.environ
-        if LAUNCHED not in env or env["WORLD_SIZE"] == "1":
-            return cls()
-        if env.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-            raise UsageError(
-                "torchrun must keep the store that its processes meet in, but TORCH_DISABLE_SHARE_RDZV_TCP_STORE "
-                "forbids it; unset that variable"
-            )
-        run = f"{env[LAUNCHED]}/{env.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-        rank, size, local_rank = (int(env[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-        return cls(rank, size, local_rank, env["MASTER_ADDR"], int(env["MASTER_PORT"]), run)
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this process plans, prints and writes."""
-        return self.rank == 0
-
-    @property
-    def store(self) -> dist.Store:
-        """Where the processes leave each other notes."""
-        return dist.PrefixStore(f"harness/{self.run}", _opened(self.host, self.port))
-
-    def tell(self, name: str, value: str = "") -> None:
-        """Leaves a note for the other processes."""
-        if self.size > 1:
-            self.store.set(name, value)
-
-    def hear(self, name: str) -> str:
-        """The note of that name, as soon as there is one."""
-        self.hear_first(name)
-        return self.store.get(name).decode()
-
-    def hear_first(self, *names: str) -> str:
-        """Which of the notes is there; where several are, the first named."""
-        while True:  # in Python, so that a signal ends it
-            for name in names:
-                if self.store.check([name]):
-                    return name
-            time.sleep(POLL_SECONDS)
-
-    @contextmanager
-    def main_first(self, what: str) -> Iterator[None]:
-        """The block is run by the main process, and only then by the others."""
-        if not self.is_main:
-            self.hear(what)
-        yield
-        if self.is_main:
-            self.tell(what)
-
-    def is_first_to_fail(self) -> bool:
-        """Whether no other process has failed before; the one of which this is true tells the user."""
-        return self.size == 1 or self.store.add("failures", 1) == 1
-
-    def device(self, name: str) -> torch.device:
-        """The device of this process: on machines with several GPUs each process has one of its own.
-
-        `UsageError` where there are fewer GPUs than processes, or for a device without a backend.
-        """
-        if self.size == 1 or name == "cpu":
-            return torch.device(name)
-        if name != "cuda":
-            raise UsageError(f"several processes must compute on cpu or cuda, but got {name}; start one process")
-        count = torch.cuda.device_count()
-        if self.local_rank >= count:
-            raise UsageError(
-                f"each process needs a GPU of its own, but there are {count} and more processes; start {count}"
-            )
-        return torch.device("cuda", self.local_rank)
-
-    @contextmanager
-    def joined(self, job: str, device: torch.device) -> Iterator[Group]:
-        """The group of all processes, for the job of that name, while the block lasts."""
-        if self.size == 1:
-            yield ALONE
-            return
-        backend: Backend = "nccl" if device.type == "cuda" else "gloo"
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        with telling_lost_peers():
-            dist.init_process_group(
-                backend,
-                store=dist.PrefixStore(job, self.store),
-                rank=self.rank,
-                world_size=self.size,
-                timeout=TIMEOUT,
-            )
-        try:
-            yield Group(self.rank, self.size, backend, str(device))
-        finally:
-            dist.destroy_process_group()
-
-
-@functools.cache
-def _opened(host: str, port: int) -> dist.TCPStore:
-    return dist.TCPStore(host, port, is_master=False)
-
-
-def end_when_others_end() -> None:
-    """Makes the signal by which torchrun ends the processes that are left a failure like any other."""
-
-    def ended(*_: Any) -> NoReturn:
-        raise StageError("all processes of a run must live until its end, but one has ended; give the command again")
-
-    signal.signal(signal.SIGTERM, ended)

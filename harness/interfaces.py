@@ -100,15 +100,34 @@ class FitContext:
     report: Callable[[Progress], None] = lambda progress: None
 
 
-class Need(NamedTuple):
-    """An artifact that a method asks for: which kind of stage, with which config, made from which other needs."""
+@dataclass(frozen=True)
+class ArtifactKind:
+    """What methods share, or a method's own fit: how it is made, and what its result depends on.
 
-    kind: str
+    `build(config, dataset, inputs, context)` writes into `context.folder`. It must be importable by name, since stages
+    travel to worker processes.
+    """
+
+    name: str  # of the folder in the cache
+    build: Callable[[Any, Dataset, Artifacts, FitContext], None]
+    # About how long it takes, what it is made from apart, in epochs of a generator; what may take longest goes first.
+    effort: Callable[[Any], float] = lambda config: 1.0
+    is_seeded: bool = True  # False: made without a random number that matters, so one serves all seeds
+    is_distributed: bool = False  # `build` shares its work among the processes of `context.group`
+    follows_contract: bool = False  # the contract decides the result, through the selection by validation NDCG@10
+    version: int = 1  # raised when the code of `build` changes its result
+
+
+class Need(NamedTuple):
+    """An artifact that a method asks for: its kind, its config, and the needs that it is made from."""
+
+    kind: ArtifactKind | str  # a name: the method of that name, fitted
     config: Config
     inputs: Mapping[str, Need] = {}
 
 
 Artifacts = Mapping[str, Path]  # the need's name → the folder of the finished stage
+Family = Literal["no training", "item-scoring", "generative"]
 
 
 @dataclass(frozen=True)
@@ -120,18 +139,22 @@ class Method:
     config: type[Config]
     fit: Callable[[Any, Dataset, Artifacts, FitContext], Recommender]
     load: Callable[[Path, Any, Dataset, FitContext], Recommender]
+    family: Family = "item-scoring"
+    place: int = 1000  # in the tables: rows go up by it, and by title where it is equal
+    is_proposed: bool = False  # the method that a paper proposes: tables compare it with the best of the others
     needs: Callable[[Any], dict[str, Need]] = lambda config: {}
     presets: Mapping[str, Config] = field(default_factory=dict)  # "paper", "lite"
     recipes: Mapping[str, Callable[[Any], Config]] = field(default_factory=dict)  # "paper", "official"
-    ablations: Mapping[str, Ablation] = field(default_factory=dict)
+    ablations: Mapping[str, Ablation] = field(default_factory=dict)  # by name, in the order of their table
     grid: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # dotted field → values that a sweep tries
+    curves: tuple[str, ...] = ()  # fields of the grid whose curves the method's paper shows
     for_dataset: Callable[[Any, str], Config] = lambda config, dataset: config  # published per-data-set values
     released_decoding: Literal["trie", "free"] = "free"  # how the authors' own code generates (METHODS C.6)
     assumptions: Callable[[Any], list[str]] = lambda config: []
-    # About how long a fit takes, its needs apart, in epochs of a generator; what may take longest is started first.
-    effort: Callable[[Any], float] = lambda config: math.inf
-    is_distributed: bool = False  # `fit` and its recommender share their work among the processes of `context.group`
-    version: int = 1  # raised when the code of `fit` changes its result
+    effort: Callable[[Any], float] = lambda config: math.inf  # of `fit`, as `ArtifactKind.effort`
+    is_distributed: bool = False  # as in `ArtifactKind`, and its recommender shares an evaluation
+    follows_contract: bool = True  # as in `ArtifactKind`
+    version: int = 1  # as in `ArtifactKind`
 
 
 class Ablation(NamedTuple):
@@ -141,3 +164,4 @@ class Ablation(NamedTuple):
     variant: str  # as the runs folder names it: `wo-sia`
     title: str  # as the paper's Table 4 prints it: `w/o SIA`
     change: Callable[[Any], Config]
+    companions: tuple[str, ...] = ()  # ablations that are run with it, since the paper leaves open which one it means

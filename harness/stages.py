@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -40,6 +41,7 @@ class Stage:
     seed: int
     inputs: Mapping[str, Stage] = field(default_factory=dict)
     conditions: Mapping[str, Any] = field(default_factory=dict)  # what else decides the result: contract, precision
+    effort: float = 1.0  # about how long it takes, in epochs of a generator; names nothing
     version: int = 1  # raised when the code of `build` changes its result
 
     @cached_property
@@ -109,6 +111,7 @@ class StageStore:
             "dataset": stage.dataset,
             "seed": stage.seed,
             "inputs": {name: f"{child.kind}/{child.key}" for name, child in stage.inputs.items()},
+            "effort": stage.effort if math.isfinite(stage.effort) else None,
         }
 
     def record(self, stage: Stage) -> dict[str, Any]:

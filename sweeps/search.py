@@ -26,10 +26,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.config import merged
 from harness.errors import HarnessError
+from harness.experiment.place import Place
 from harness.experiment.plan import Cell
-from harness.experiment.run import Place, stage_jobs
+from harness.experiment.run import stage_jobs
 from harness.interfaces import Need, Progress
-from harness.jobs.local import Interrupted, Job, Observer, Outcome, run_jobs
+from harness.jobs.graph import Interrupted, Job, Observer, Outcome
+from harness.jobs.local import run_jobs
 from harness.methods import stage_of
 from harness.stages import RESUME_FOLDER, Stage, StageStore, read_json
 from sweeps import study as studies

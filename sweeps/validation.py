@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from harness.data.prepare import load_dataset
 from harness.evaluation.outcomes import validation_scores
+from harness.experiment.compute import compute_stage, fit_context
+from harness.experiment.place import Place
 from harness.experiment.plan import Cell
-from harness.experiment.run import Place, compute_stage, fit_context
-from harness.jobs.local import Send
+from harness.jobs.graph import Send
 from harness.methods import method_named
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from harness.config import Config
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
-from harness.experiment.run import Place, fit_context
+from harness.experiment.compute import fit_context
+from harness.experiment.place import Place
 from harness.interfaces import Contract, FitContext, Need
 from harness.methods import methods, stage_of
 from harness.stages import Stage, StageStore

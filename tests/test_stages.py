@@ -154,6 +154,7 @@ def test_a_finished_stage_keeps_its_record_and_no_checkpoint(tmp_path: Path) -> 
         "dataset": "d" * 16,
         "seed": 0,
         "inputs": {"part": f"below/{below.key}"},
+        "effort": 1.0,
         "seconds": 1.5,
     }
 

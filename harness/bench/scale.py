@@ -34,7 +34,8 @@ from harness.generative.tokenizer.codes import CodeTable, deduplicate
 from harness.generative.tokenizer.fit import kmeans, start_codebooks
 from harness.generative.tokenizer.rqvae import RQVAE
 from harness.interfaces import FitContext
-from harness.jobs.local import Job, Observer, Send, run_jobs
+from harness.jobs.graph import Job, Observer, Send
+from harness.jobs.local import run_jobs
 from harness.nn.sasrec import Softmax
 from harness.provenance import peak_memory_mb
 from harness.seeding import numpy_stream, torch_stream

@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _is_launched() -> bool:
-    """Whether torchrun started this process, with others (`harness.distributed.World`, whose import takes long)."""
+    """Whether torchrun started this process, with others (`harness.jobs.torchrun.World`, whose import takes long)."""
     return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
@@ -99,7 +99,7 @@ def _is_teller() -> bool:
     """Whether this process tells of a failure: of several that torchrun started, the first one that failed."""
     if not _is_launched():
         return True
-    from harness.distributed import World
+    from harness.jobs.torchrun import World
 
     return World.of_environment().is_first_to_fail()
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich import box
 from rich.console import Console
 from rich.table import Table as Grid
@@ -18,9 +17,9 @@ from rich.text import Text
 from harness.cli.options import print_json
 from harness.data.prepare import load_dataset
 from harness.errors import StageError
+from harness.experiment.place import Place, cell_folder, is_open
 from harness.experiment.plan import Cell, Plan
-from harness.experiment.run import Place, cell_folder, is_open, missing_stages
-from harness.methods import effort_of
+from harness.experiment.run import missing_stages
 from harness.stages import Stage, read_json
 from results.terminal.panels import duration
 
@@ -106,24 +105,15 @@ def expected_seconds(stage: Stage, samples: int, records: list[dict[str, Any]]) 
     Stages with the same config (epochs apart) are better witnesses than others, so where there are some, only they
     speak. Early stopping makes this more an upper bound than a mean.
     """
-    config = stage.config.model_dump(mode="json")
-    alike = [record for record in records if without_epochs(record["config"]) == without_epochs(config)]
+    config = without_epochs(stage.config.model_dump(mode="json"))
+    alike = [record for record in records if without_epochs(record["config"]) == config]
     paces = [
-        record["seconds"] / (max(1, record["samples"]) * effort)
+        record["seconds"] / (max(1, record["samples"]) * (record["effort"] or 1.0))
         for record in alike or records
-        if (effort := effort_with(stage, record["config"])) is not None
+        if "effort" in record
     ]
-    own_effort = effort_with(stage, config)
-    return statistics.median(paces) * samples * own_effort if paces and own_effort is not None else None
-
-
-def effort_with(stage: Stage, config: Mapping[str, Any]) -> float | None:
-    """The effort of such a stage with this config; 1 where the kind tells none, None for an outdated config."""
-    try:
-        effort = effort_of(replace(stage, config=type(stage.config).model_validate(config)))
-    except ValidationError:
-        return None
-    return effort if 0 < effort < math.inf else 1.0
+    own_effort = stage.effort if 0 < stage.effort < math.inf else 1.0
+    return statistics.median(paces) * samples * own_effort if paces else None
 
 
 def without_epochs(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -263,7 +263,7 @@ def pretraining_of(run: Run, cache: Path) -> pl.DataFrame | None:
     """
     import polars as pl
 
-    from harness.experiment.run import histories
+    from harness.experiment.compute import histories
     from harness.stages import read_json
     from results.store.schema import history_frame
 

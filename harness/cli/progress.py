@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
+from harness.experiment.place import run_key
 from harness.experiment.plan import Plan
-from harness.experiment.run import run_key
 from harness.interfaces import Progress as Epoch
-from harness.jobs.local import Observer, Outcome
+from harness.jobs.graph import Observer, Outcome
 from results.terminal.panels import duration
 
 WIDE = 110  # columns of a terminal that has room for bars

@@ -97,8 +97,7 @@ def makes(command: Command, record: RunRecord) -> bool:
     """Whether the command's config for the record's row has the record's digest."""
     from harness.cli.settings import settings_of
     from harness.cli.values import assignments_of
-    from harness.experiment.plan import Cell, configured, stage_of
-    from harness.interfaces import Need
+    from harness.experiment.plan import config_digest, configured
 
     method, ablation, _ = _made_by(record)
     if method is None:
@@ -111,12 +110,7 @@ def makes(command: Command, record: RunRecord) -> bool:
         config = ablation.change(configured(method, original, settings))
     except HarnessError:
         return False
-    conditions = {"contract": settings.contract.model_dump(mode="json"), "precision": command.precision}
-    fit = stage_of(
-        Need(record.method, config), dataset=record.dataset_fingerprint, seed=record.seed, conditions=conditions
-    )
-    cell = Cell(record.method, ablation, record.seed, config, settings.contract, record.preset, record.recipe, fit)
-    return cell.config_digest == record.config_digest
+    return config_digest(record.method, config, settings) == record.config_digest
 
 
 def _made_by(record: RunRecord) -> tuple[Method | None, Ablation, str]:

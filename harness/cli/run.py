@@ -54,7 +54,7 @@ def run(
     protocol: Protocol = "leave-one-out",
     methods: Annotated[str, typer.Option(help="Names with commas between, or all.", metavar="LIST")] = "all",
     ablation: Annotated[
-        str, typer.Option(help="none, all, or of sia, psa, sia+psa, at, ete.", metavar="LIST")
+        str, typer.Option(help="none, all, names (sia, psa, sia+psa, at, ete), or METHOD:NAME.", metavar="LIST")
     ] = "none",
     seeds: Annotated[
         str, typer.Option(help="3 means 0,1,2; with commas the seeds themselves (7, is seed 7 alone).", metavar="LIST")
@@ -114,8 +114,9 @@ def run(
     from harness.cli import estimate, progress, summary
     from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
-    from harness.distributed import World, end_when_others_end
-    from harness.experiment.run import Place, run_plan
+    from harness.experiment.place import Place
+    from harness.experiment.run import run_plan
+    from harness.jobs.torchrun import World, end_when_others_end
 
     world = World.of_environment()
     if world.size > 1:
@@ -175,13 +176,14 @@ def run(
 
 
 def _cells(method_texts: str, ablation_texts: str) -> tuple[list[str], list[str]]:
-    """Names of the methods and of the ablations."""
-    from harness.experiment.plan import ABLATED
-    from harness.methods import method_named, methods
+    """Names of the methods and of the ablations; ablated methods come along, since the table needs their row."""
+    from harness.experiment.plan import ablation_named, ablations_of
+    from harness.methods import methods
 
-    ablation_names = values.ablations_of(ablation_texts, list(method_named(ABLATED).ablations))
+    ablation_names = ablations_of(ablation_texts)
     method_names = values.names_of(method_texts, list(methods()), "method")
-    return values.with_ablated(method_names, ablation_names, ABLATED), ablation_names
+    ablated = [ablation_named(name)[0] for name in ablation_names]
+    return list(dict.fromkeys([*method_names, *ablated])), ablation_names
 
 
 def _plan(folder: Path, method_names: list[str], ablation_names: list[str], seeds: list[int], chosen: Settings) -> Plan:

@@ -13,7 +13,7 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.experiment.plan import Settings
-    from harness.jobs.local import RunJobs
+    from harness.jobs.graph import RunJobs
     from harness.jobs.slurm import Cluster
 
 CLUSTER_JOBS = 100  # in a cluster's queue at once, unless --jobs says otherwise

@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from harness.cli.options import print_json
-from harness.experiment.run import CellResult, Place
+from harness.experiment.place import Place
+from harness.experiment.run import CellResult
 from results.errors import ResultsError
 from results.tables.paper import ablation_table, overall_table
 from results.tables.render import render, to_rich
@@ -52,16 +53,16 @@ def _tables(dataset: str, results: Sequence[CellResult], place: Place, ablation:
         if shown:
             configs = {cell.config_digest for cell in shown}
             try:
-                tables[name] = make(place.runs, dataset, configs=configs, contract=shown[0].contract.digest())
+                tables[name] = make(place.runs, dataset, configs=configs, contract=shown[0].settings.contract.digest())
             except ResultsError as error:
                 print(f"no {name} table: {error}", file=sys.stderr)
     return tables
 
 
 def _stands_in(table: str, cell: Any) -> bool:
-    from harness.experiment.plan import ABLATED
+    from harness.methods import proposed_method
 
-    return cell.ablation.variant == "full" if table == "overall" else cell.method == ABLATED
+    return cell.ablation.variant == "full" if table == "overall" else cell.method == proposed_method()
 
 
 def _cell(result: CellResult) -> dict[str, Any]:

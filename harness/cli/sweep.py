@@ -46,8 +46,8 @@ from harness.errors import FieldError, UsageError
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
     from harness.data.open import Source
+    from harness.experiment.place import Place
     from harness.experiment.plan import Cell, Settings
-    from harness.experiment.run import Place
     from sweeps.spaces import Space
     from sweeps.study import Place as Storage
     from sweeps.study import StudySummary, Sweep
@@ -168,7 +168,7 @@ def sweep(
     from harness.cli import progress
     from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
-    from harness.experiment.run import Place
+    from harness.experiment.place import Place
 
     source = source_of(
         dataset,
@@ -478,8 +478,9 @@ def finish(
     from harness.cli import estimate, progress, summary
     from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
+    from harness.experiment.place import Place
     from harness.experiment.plan import Plan, Settings, make_plan
-    from harness.experiment.run import Place, run_plan
+    from harness.experiment.run import run_plan
     from harness.interfaces import Contract
     from results.store.runs import raise_trials
 

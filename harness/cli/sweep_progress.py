@@ -10,7 +10,7 @@ from rich.console import Console
 
 from harness.cli.progress import Bars, Jobs, bars_on, print_line
 from harness.experiment.plan import Cell
-from harness.jobs.local import Observer
+from harness.jobs.graph import Observer
 from harness.methods import method_named
 from results.terminal.panels import duration
 from sweeps.search import Watch

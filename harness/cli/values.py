@@ -11,8 +11,6 @@ from typing import Any
 
 from harness.errors import FieldError, UsageError, nearest
 
-ALTERNATION = ("at", "at+finetuning")  # the paper's w/o AT leaves open whether fine-tuning follows, so both are run
-
 
 def seeds_of(text: str) -> list[int]:
     """`3` is three seeds, 0, 1, 2; `0` is seed 0; with a comma the seeds themselves: `0,7`, or `7,` for one."""
@@ -34,22 +32,6 @@ def names_of(text: str, known: Sequence[str], what: str) -> list[str]:
         if name not in known:
             raise UsageError(f"unknown {what} '{name}'; {nearest(name, [*known, 'all'])}")
     return list(dict.fromkeys(names))
-
-
-def ablations_of(text: str, known: Sequence[str]) -> list[str]:
-    """As `names_of`, or `none`; `at` brings its second variant, the one that is fine-tuned, along."""
-    if text == "none":
-        return []
-    names = []
-    for name in names_of(text, known, "ablation"):
-        names += [name for name in ALTERNATION if name in known] if name == "at" else [name]
-    return list(dict.fromkeys(names))
-
-
-def with_ablated(method_names: Sequence[str], ablation_names: Sequence[str], ablated: str) -> list[str]:
-    """The methods, and the ablated one where ablations are asked for: their table needs its row."""
-    missing = [ablated] if ablation_names and ablated not in method_names else []
-    return [*method_names, *missing]
 
 
 Table = dict[str, Any]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from harness.config import Config, digest, merged, with_field
 from harness.data.dataset import Dataset
 from harness.errors import FieldError, UsageError, nearest
 from harness.interfaces import Ablation, Contract, Method, Need
-from harness.methods import method_named, methods, stage_of
+from harness.methods import method_named, methods, proposed_method, stage_of
 from harness.stages import Stage
 
 
@@ -20,7 +20,6 @@ def unchanged(config: Config) -> Config:
 
 
 FULL = Ablation("full", "full", "", unchanged)
-ABLATED = "etegrec"  # the method whose ablations `--ablation` names
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,9 @@ class Cell:
     ablation: Ablation
     seed: int
     config: Config
-    contract: Contract
-    preset: str
-    recipe: str
+    settings: Settings
     fit: Stage
+    changes: Mapping[str, Any] = field(default_factory=dict)  # dotted field → value, where preset and recipe differ
     trials: int = 0  # hyper-parameter trials that led to this config
 
     @property
@@ -61,8 +59,7 @@ class Cell:
     @property
     def config_digest(self) -> str:
         """Names config, contract and conditions, but not the seed: rows that differ in it belong together."""
-        content = {"config": self.config.model_dump(mode="json"), "conditions": dict(self.fit.conditions)}
-        return digest(content)[:12]
+        return config_digest(self.method, self.config, self.settings)
 
 
 class Plan(NamedTuple):
@@ -81,33 +78,81 @@ def make_plan(
     settings: Settings,
 ) -> Plan:
     """The plan for one data set. `UsageError` for unknown names and fields; nothing is computed yet."""
-    method_names, ablation_names = list(method_names), list(ablation_names)
-    variants = [(name, FULL) for name in method_names]
-    variants += [(ABLATED, ablation_named(name)) for name in ablation_names]
+    variants = [(name, FULL) for name in method_names] + [ablation_named(name) for name in ablation_names]
     check_tables(settings)
-    cells = []
-    for seed in seeds:
-        for name, ablation in variants:
-            method = method_named(name)
-            config = ablation.change(configured(method, dataset.original or dataset.name, settings))
-            conditions: dict[str, Any] = {
-                "contract": settings.contract.model_dump(mode="json"),
-                "precision": settings.precision,
-            }
-            if settings.processes > 1:
-                conditions["processes"] = settings.processes
-            fit = stage_of(Need(name, config), dataset=dataset.fingerprint, seed=seed, conditions=conditions)
-            cells.append(Cell(name, ablation, seed, config, settings.contract, settings.preset, settings.recipe, fit))
+    cells = [cell_of(dataset, name, ablation, seed, settings) for seed in seeds for name, ablation in variants]
     stages = {stage.key: stage for cell in cells for stage in cell.fit.with_ancestors()}
     return Plan(tuple(cells), tuple(stages.values()))
 
 
-def ablation_named(name: str) -> Ablation:
-    """The ablation of ETEGRec; `UsageError` with the nearest known name for an unknown one."""
-    known = method_named(ABLATED).ablations
-    if name not in known:
-        raise UsageError(f"unknown ablation '{name}'; {nearest(name, known)}")
-    return known[name]
+def cell_of(dataset: Dataset, method_name: str, ablation: Ablation, seed: int, settings: Settings) -> Cell:
+    """The cell, and the stage that fits it, with all stages below."""
+    method, name = method_named(method_name), dataset.original or dataset.name
+    config = ablation.change(configured(method, name, settings))
+    unchanged_settings = replace(settings, tables={}, assignments=(), text_encoder=None)
+    changes = differences(ablation.change(configured(method, name, unchanged_settings)), config)
+    fit = stage_of(
+        Need(method_name, config), dataset=dataset.fingerprint, seed=seed, conditions=conditions_of(settings)
+    )
+    return Cell(method_name, ablation, seed, config, settings, fit, changes)
+
+
+def config_digest(method_name: str, config: Config, settings: Settings) -> str:
+    """12 hex digits that name config, contract and conditions of a row."""
+    conditions = conditions_of(settings)
+    if not method_named(method_name).is_distributed:
+        conditions.pop("processes", None)
+    return digest({"config": config.model_dump(mode="json"), "conditions": conditions})[:12]
+
+
+def conditions_of(settings: Settings) -> dict[str, Any]:
+    """What decides a result beside config, data and seed; `processes` only where there are several."""
+    conditions = {"contract": settings.contract.model_dump(mode="json"), "precision": settings.precision}
+    return conditions | ({"processes": settings.processes} if settings.processes > 1 else {})
+
+
+def differences(base: Config, config: Config, prefix: str = "") -> dict[str, Any]:
+    """Dotted field → its value in `config`, as plain JSON, of all fields that differ from `base`."""
+    found: dict[str, Any] = {}
+    for name, value in config:
+        old = getattr(base, name)
+        if isinstance(value, Config) and isinstance(old, Config):
+            found |= differences(old, value, f"{prefix}{name}.")
+        elif value != old:
+            found[f"{prefix}{name}"] = config.model_dump(mode="json")[name]
+    return found
+
+
+def ablations_of(text: str) -> list[str]:
+    """Names, as `make_plan` takes them, of texts like `none`, `all`, `sia,at`, `letter:NAME`, `letter:all`.
+
+    A name without a method is one of the proposed method's. `UsageError` with the nearest known for an unknown one.
+    """
+    names: dict[str, None] = {}
+    for part in [part.strip() for part in text.split(",") if part.strip()] if text != "none" else []:
+        method, _, name = part.rpartition(":")
+        method = method or proposed_method()
+        known = method_named(method).ablations
+        for chosen in known if name == "all" else [ablation_named(f"{method}:{name}")[1].name]:
+            names |= {f"{method}:{one}": None for one in (chosen, *known[chosen].companions)}
+    if not names and text != "none":
+        raise UsageError(f"an ablation must be named, but got '{text}'; write none, all, or names with commas between")
+    return list(names)
+
+
+def ablation_named(name: str) -> tuple[str, Ablation]:
+    """The method's name and the ablation: `sia` is one of the proposed method, `letter:NAME` of any other.
+
+    `UsageError` with the nearest known name for an unknown one.
+    """
+    method, _, ablation = name.rpartition(":")
+    method = method or proposed_method()
+    known = method_named(method).ablations
+    if not known:
+        raise UsageError(f"method '{method}' has no ablations, but '{name}' asks for one; leave it out")
+    if ablation not in known:
+        raise UsageError(f"unknown ablation '{ablation}'; {nearest(ablation, [*known, 'all', 'none'])}")
+    return method, known[ablation]
 
 
 def configured(method: Method, dataset: str, settings: Settings) -> Config:

@@ -27,7 +27,8 @@ from uuid import uuid4
 
 from harness.errors import StageError, UsageError
 from harness.interfaces import Progress
-from harness.jobs.local import Event, Interrupted, Job, Observer, Outcome, Send, outcome_of, run_in, use_threads
+from harness.jobs.graph import Event, Interrupted, Job, Observer, Outcome, Send, run_in
+from harness.jobs.local import outcome_of, use_threads
 from harness.stages import locked, read_json, write_json
 
 if TYPE_CHECKING:

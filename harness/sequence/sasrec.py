@@ -27,7 +27,7 @@ from harness.distributed import ALONE, Group
 from harness.errors import StageError
 from harness.evaluation.outcomes import SELECTION_K
 from harness.evaluation.ranking import Scores, all_ranks, ranked
-from harness.interfaces import FitContext, Recommendations
+from harness.interfaces import ArtifactKind, FitContext, Recommendations
 from harness.nn.sasrec import PackedRows, SASRec, Softmax, Style, pack
 from harness.seeding import derive_seed
 from harness.sequence.targets import ItemDraws, TrainingRows, UnseenItems
@@ -371,3 +371,8 @@ def build_sasrec_vectors(
     if context.group.is_main:
         vectors_ND = recommender.network.item_vectors_ND.detach().cpu().numpy()
         save_vectors(context.folder, dataset.catalog.keys, vectors_ND)
+
+
+SASREC_VECTORS = ArtifactKind(
+    "sasrec-vectors", build_sasrec_vectors, effort=sasrec_effort, is_distributed=True, version=2
+)

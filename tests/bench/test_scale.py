@@ -26,7 +26,7 @@ from harness.bench.workload import QUICK
 from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset
 from harness.errors import UsageError
-from harness.jobs.local import Outcome
+from harness.jobs.graph import Outcome
 from results.figures.figure import style
 
 

@@ -3,7 +3,6 @@
 import pytest
 
 from harness.cli.values import (
-    ablations_of,
     assignments_of,
     config_file,
     line_of,
@@ -11,7 +10,6 @@ from harness.cli.values import (
     overlaid,
     seeds_of,
     telling_lines,
-    with_ablated,
 )
 from harness.errors import FieldError, UsageError
 
@@ -38,19 +36,6 @@ def test_all_names_every_known_one_and_repeats_count_once():
 def test_an_unknown_name_brings_the_nearest_known_one():
     with pytest.raises(UsageError, match="unknown method 'tigre'; did you mean 'tiger'"):
         names_of("tigre", ["tiger", "sasrec"], "method")
-
-
-def test_the_ablation_at_brings_its_fine_tuned_variant():
-    known = ["sia", "psa", "at", "at+finetuning"]
-    assert ablations_of("at,sia", known) == ["at", "at+finetuning", "sia"]
-    assert ablations_of("all", known) == known
-    assert ablations_of("none", known) == []
-
-
-def test_ablations_bring_the_ablated_method():
-    assert with_ablated(["markov"], ["sia"], "etegrec") == ["markov", "etegrec"]
-    assert with_ablated(["etegrec", "markov"], ["sia"], "etegrec") == ["etegrec", "markov"]
-    assert with_ablated(["markov"], [], "etegrec") == ["markov"]
 
 
 def test_assignments_become_nested_tables():

@@ -13,7 +13,7 @@ from harness.cli.reproduction import command_for, together
 from harness.config import to_toml
 from harness.data.open import Source, open_dataset
 from harness.data.prepare import load_dataset
-from harness.experiment.plan import ABLATED, Settings, make_plan
+from harness.experiment.plan import Settings, make_plan
 from harness.interfaces import Contract
 from harness.methods import method_named, methods
 from results.store.schema import RunRecord
@@ -72,7 +72,7 @@ def test_the_commands_of_a_page_plan_the_very_configs_of_its_rows(harness, ratin
     plan = make_plan(
         dataset,
         method_names=list(methods()),
-        ablation_names=list(method_named(ABLATED).ablations),
+        ablation_names=list(method_named("etegrec").ablations),
         seeds=[0, 2],
         settings=settings,
     )

@@ -26,12 +26,13 @@ from harness.artifacts import CODES_FILE
 from harness.data.formats import RawInteractions
 from harness.data.prepare import PrepareConfig, load_dataset, prepare
 from harness.errors import StageError
+from harness.experiment.place import Place, cell_folder, is_open
 from harness.experiment.plan import Plan, Settings, make_plan
-from harness.experiment.run import CellResult, Place, run_plan
+from harness.experiment.run import CellResult, run_plan
 from harness.generative.tokenizer.codes import CodeTable
-from harness.jobs.local import Observer, Outcome
+from harness.jobs.graph import Observer, Outcome
 from harness.methods import methods
-from harness.stages import StageStore
+from harness.stages import StageStore, read_json, write_json
 from results.store.runs import DONE, read_run
 
 QUIET = Observer(started=lambda key: None, message=lambda key, content: None, ended=lambda key, outcome: None)
@@ -105,7 +106,7 @@ def finished(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_cell_is_stored_whole(dataset: Path, finished: Path) -> None:
     for cell in plan_of(dataset).cells:
-        (folder,) = (finished / "runs" / "planted" / cell.method).glob(f"full/{cell.config_digest}/seed=0")
+        (folder,) = (finished / "runs").glob(f"planted-*/{cell.method}/full/{cell.config_digest}/seed=0")
         found = read_run(folder)
         assert found.record.title == methods()[cell.method].title
         assert found.ranks().height == planted.NUM_USERS
@@ -231,7 +232,7 @@ def test_cases_equal_counting_by_hand(dataset: Path, finished: Path) -> None:
     data = load_dataset(dataset)
     counts = Counter(data.train.items.tolist())
     for cell in plan_of(dataset).cells:
-        (folder,) = (finished / "runs" / "planted" / cell.method).glob(f"full/{cell.config_digest}/seed=0")
+        (folder,) = (finished / "runs").glob(f"planted-*/{cell.method}/full/{cell.config_digest}/seed=0")
         found = read_run(folder)
         cases, targets = found.cases(), found.ranks(["target"])["target"].to_list()
         assert cases["target_count"].to_list() == [counts[target] for target in targets]
@@ -363,3 +364,27 @@ def test_a_killed_run_leaves_no_process_and_goes_on_where_it_stood(
     reference = {name: content for name, content in stored(finished).items() if "/etegrec/" in name}
     assert len(reference) == 2
     assert stored(tmp_path) == reference
+
+
+def test_data_of_the_same_name_never_pass_for_each_other(tmp_path: Path) -> None:
+    first, second = (prepared(tmp_path / side / "planted") for side in ("a", "b"))
+    meta = read_json(second / "meta.json")
+    write_json(second / "meta.json", meta | {"fingerprint": "f" * 16})  # other content under the same name
+    for dataset in (first, second):
+        (result,) = run(plan_of(dataset, ["popularity"]), dataset, tmp_path)
+        assert result.outcome.status == "done"
+        assert read_run(result.folder).record.dataset_fingerprint == load_dataset(dataset).fingerprint
+    assert len(list(tmp_path.glob("runs/planted-*/popularity/**/DONE"))) == 2
+
+
+def test_a_run_of_the_version_before_counts_only_for_its_own_data(tmp_path: Path) -> None:
+    dataset = prepared(tmp_path / "planted")
+    plan = plan_of(dataset, ["popularity"])
+    (result,) = run(plan, dataset, tmp_path)
+    data_folder, *row = result.folder.relative_to(tmp_path / "runs").parts
+    shutil.move(tmp_path / "runs" / data_folder, tmp_path / "runs" / "planted")
+    before = tmp_path.joinpath("runs", "planted", *row)
+    assert cell_folder(plan.cells[0], "planted", tmp_path / "runs") == before
+    assert not is_open(plan.cells[0], before, StageStore(tmp_path / "cache"))
+    write_json(before / "run.json", read_json(before / "run.json") | {"dataset_fingerprint": "0" * 16})
+    assert is_open(plan.cells[0], before, StageStore(tmp_path / "cache"))

@@ -19,13 +19,14 @@ from etegrec.method import LITE
 from etegrec.model import ETEGRec
 from harness.config import merged
 from harness.data.dataset import Dataset, Sequences
-from harness.distributed import ALONE, Group, World
+from harness.distributed import ALONE, Group
 from harness.evaluation.outcomes import evaluate
 from harness.generative.generator import CodeRecommender, GeneratorTraining, fit_generator
 from harness.generative.tokenizer.codes import CodeTable
 from harness.generative.tokenizer.fit import kmeans, start_codebooks
 from harness.generative.tokenizer.rqvae import RQVAE
 from harness.interfaces import FitContext
+from harness.jobs.torchrun import World
 from harness.nn.code_seq2seq import CodeSeq2Seq
 from harness.nn.t5 import T5Config
 from harness.sequence import sasrec as sequential

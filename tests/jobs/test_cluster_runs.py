@@ -17,8 +17,9 @@ import tomli_w
 from test_run import QUIET, prepared, stored, times, wait_until
 
 from harness.data.prepare import load_dataset
+from harness.experiment.place import Place
 from harness.experiment.plan import Settings, make_plan
-from harness.experiment.run import Place, run_plan
+from harness.experiment.run import run_plan
 
 pytest.importorskip("submitit", reason="submitit is an extra: pip install 'etegrec-harness[slurm]'")
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StageError
-from harness.jobs.local import PRELOADED, Job, Observer, Outcome, Send, run_jobs, start_server
+from harness.jobs.graph import Job, Observer, Outcome, Send
+from harness.jobs.local import PRELOADED, run_jobs, start_server
 
 
 def succeed(send: Send) -> int:

@@ -9,10 +9,11 @@ import numpy as np
 import planted
 import pytest
 
+from harness.experiment.place import Place, cell_folder, run_key
 from harness.experiment.plan import Plan, Settings, make_plan
-from harness.experiment.run import Place, cell_folder, jobs_of, run_key
+from harness.experiment.run import jobs_of
 from harness.interfaces import Method
-from harness.jobs.local import Event, Job, Observer, run_in
+from harness.jobs.graph import Event, Job, Observer, run_in
 from harness.methods import methods
 
 # Seconds of each stage of `harness run --ablation all` on demo with the preset lite, on one core.

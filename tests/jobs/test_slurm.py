@@ -17,7 +17,8 @@ import test_local
 
 from harness.errors import StageError, UsageError
 from harness.interfaces import Progress
-from harness.jobs.local import Job, Observer, Outcome, Send, run_jobs
+from harness.jobs.graph import Job, Observer, Outcome, Send
+from harness.jobs.local import run_jobs
 from harness.jobs.slurm import FOLDER, Cluster, minutes_of, options_of, run_jobs_submitit
 
 pytest.importorskip("submitit", reason="submitit is an extra: pip install 'etegrec-harness[slurm]'")

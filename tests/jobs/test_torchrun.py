@@ -26,10 +26,11 @@ from test_run import prepared
 from harness.cli.app import app, exit_code
 from harness.config import merged
 from harness.data.dataset import Dataset
-from harness.distributed import ALONE, World
+from harness.distributed import ALONE
 from harness.errors import UsageError
 from harness.experiment.plan import Settings, make_plan
 from harness.interfaces import Contract, Need
+from harness.jobs.torchrun import World
 from harness.methods import methods, stage_of
 
 LAUNCHER = {"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_USE_AGENT_STORE": "True", "WORLD_SIZE": "2", "RANK": "1"}
@@ -173,7 +174,7 @@ def test_torchrun_submits_nothing_to_a_cluster(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     for name, value in (LAUNCHER | {"LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("harness.distributed.end_when_others_end", lambda: None)
+    monkeypatch.setattr("harness.jobs.torchrun.end_when_others_end", lambda: None)
     with pytest.raises(UsageError, match="one process, but torchrun started 2; leave out one of the two") as error:
         app(["run", "--executor", "submitit"], standalone_mode=False)
     assert exit_code(error.value) == 2

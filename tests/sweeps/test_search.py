@@ -18,8 +18,9 @@ import sweeps
 from harness.data.prepare import load_dataset
 from harness.errors import UsageError
 from harness.evaluation.outcomes import validation_scores
-from harness.experiment.run import fit_context, histories
+from harness.experiment.compute import fit_context, histories
 from harness.jobs import local as workers
+from harness.jobs.graph import Job, Observer
 from harness.methods import method_named
 from sweeps import samplers, trials
 from sweeps.search import Watch, changed
@@ -98,7 +99,7 @@ def test_trials_side_by_side_compute_a_shared_stage_once(ring: Path, tmp_path: P
     tables = {"tiger-sas": planted.shortened(planted.TINY["tiger-sas"])}
     epochs: Counter[tuple[str, int]] = Counter()
 
-    def observer_of(trial: int, cell: object) -> workers.Observer:
+    def observer_of(trial: int, cell: object) -> Observer:
         return SILENT._replace(message=lambda key, epoch: epochs.update([(key, epoch.epoch)]))
 
     tiny = Tiny(tmp_path, ring, tables)
@@ -158,7 +159,7 @@ class Killer:
         self.processes: list[multiprocessing.process.BaseProcess] = []
         start = workers.ProcessPool.start
 
-        def watched_start(pool: workers.ProcessPool, job: workers.Job) -> None:
+        def watched_start(pool: workers.ProcessPool, job: Job) -> None:
             start(pool, job)
             self.processes += [process for key, process in pool.running.values() if key == job.key]
 
@@ -200,7 +201,7 @@ def test_a_process_that_is_killed_again_and_again_is_a_failed_trial(
     killer = Killer(2, monkeypatch)
     watch = killer.watch()
 
-    def observer_of(trial: int, cell: object) -> workers.Observer:
+    def observer_of(trial: int, cell: object) -> Observer:
         shutil.rmtree(tiny.root / "cache" / "sasrec", ignore_errors=True)  # so that epoch 2 comes again
         return watch.observer_of(trial, cell)  # type: ignore[arg-type]
 

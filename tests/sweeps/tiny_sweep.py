@@ -8,9 +8,9 @@ import planted
 
 from harness.data.open import Source, open_dataset
 from harness.data.prepare import load_dataset
+from harness.experiment.place import Place
 from harness.experiment.plan import Cell, Settings, make_plan
-from harness.experiment.run import Place
-from harness.jobs.local import Observer
+from harness.jobs.graph import Observer
 from harness.methods import method_named
 from sweeps import study as studies
 from sweeps.search import Watch, search

@@ -1,0 +1,115 @@
+"""Evaluating a fitted cell: the only place where the test split is read, and where runs are written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from harness.config import to_toml
+from harness.data.dataset import PADDING, Dataset, EvalCases
+from harness.data.prepare import load_dataset, load_test
+from harness.evaluation.outcomes import Evaluation, evaluate
+from harness.experiment.compute import fit_context, group_of, group_size, histories, is_shared
+from harness.experiment.place import Place, run_key
+from harness.experiment.plan import Cell
+from harness.interfaces import Recommender, SharesCodes
+from harness.jobs.graph import Send
+from harness.methods import method_named
+from harness.provenance import environment, now
+from harness.stages import full_disk_as_one_line, locked
+from results.store.runs import write_run
+from results.store.schema import RunRecord, cases_frame, history_frame, ranks_frame
+
+
+def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
+    """Reads the test split, ranks every user's target, and writes the run. The only caller of `load_test`."""
+    started = time.perf_counter()
+    if not place.world.is_main and not is_shared(cell.fit):
+        return
+    method = method_named(cell.method)
+    dataset = load_dataset(place.dataset)
+    fitted = place.store.folder(cell.fit)
+    cases = load_test(place.dataset, dataset)
+    with group_of(cell.fit, run_key(cell), place) as group:
+        context = fit_context(cell.fit, place, fitted, send, group)
+        recommender = method.load(fitted, cell.config, dataset, context)
+        result = evaluate(recommender, cases, cell.settings.contract.top_k)
+    if not place.world.is_main:
+        return
+    record = record_of(cell, dataset, place, result, recommender.health(), started)
+    # A cluster job that outlived its submitter may be writing the same run.
+    lock = locked(fitted.with_name(f"{cell.fit.key}.lock"), f"the run '{cell.label}'", wait_seconds=-1)
+    with full_disk_as_one_line(folder), lock:
+        folder.mkdir(parents=True, exist_ok=True)
+        for checkpoint in fitted.glob("*.safetensors"):
+            link_or_copy(checkpoint, folder / checkpoint.name)
+        write_run(
+            folder,
+            record,
+            ranks=ranks_frame(result.ranks, cases.targets, result.items, result.invalid),
+            cases=cases_of(recommender, dataset, cases),
+            history=history_frame(histories(fitted)),
+            config_toml=to_toml({cell.method: cell.config.model_dump(mode="json")}),
+            env=environment() | {"processes": group_size(cell.fit, place)},
+        )
+
+
+def record_of(
+    cell: Cell, dataset: Dataset, place: Place, result: Evaluation, health: dict[str, Any], started: float
+) -> RunRecord:
+    """The facts of the run; `started` is when its evaluation did (`time.perf_counter`)."""
+    method, settings = method_named(cell.method), cell.settings
+    health["invalid_share"] = float(result.invalid.sum() / result.items.size)
+    *ancestors, _ = cell.fit.with_ancestors()
+    stages = {stage.kind: place.store.record(stage) for stage in ancestors} | {"fit": place.store.record(cell.fit)}
+    return RunRecord(
+        dataset=dataset.name,
+        dataset_fingerprint=dataset.fingerprint,
+        synthetic=dataset.synthetic,
+        method=cell.method,
+        title=method.title,
+        variant=cell.ablation.variant,
+        variant_title=cell.ablation.title or method.title,
+        config_digest=cell.config_digest,
+        seed=cell.seed,
+        contract=settings.contract.model_dump(mode="json"),
+        contract_digest=settings.contract.digest(),
+        preset=settings.preset,
+        recipe=settings.recipe,
+        trials=cell.trials,
+        num_parameters=health.pop("num_parameters", 0),
+        seconds={kind: stage["seconds"] for kind, stage in stages.items()} | {"test": time.perf_counter() - started},
+        peak_memory_mb=max(stage["peak_memory_mb"] for stage in stages.values()),
+        device=place.device,
+        threads=place.threads,
+        created=now(),
+        assumptions=method.assumptions(cell.config),
+        health=health,
+    )
+
+
+def cases_of(recommender: Recommender, dataset: Dataset, cases: EvalCases) -> pl.DataFrame:
+    """What is known of each case beside the rank (`CASES_SCHEMA`), to cut the users into slices by."""
+    counts = np.bincount(dataset.train.items, minlength=dataset.num_items + 1)
+    sharers_N = recommender.item_sharers() if isinstance(recommender, SharesCodes) else None
+    return cases_frame(
+        cases.histories.lengths,
+        counts[cases.targets],
+        None if sharers_N is None else sharers_N[cases.targets - PADDING - 1],
+        cases.new_users,
+    )
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """The file under a second name, sharing the disk's space where the file system can."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

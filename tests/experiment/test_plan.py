@@ -1,0 +1,47 @@
+"""Oracle: the meaning that the README and the help texts give to ablations, and digests of the version before."""
+
+import pytest
+
+from harness.errors import UsageError
+from harness.experiment.plan import ablations_of, differences
+from harness.methods import methods, proposed_method
+
+
+def test_the_ablation_at_brings_its_fine_tuned_variant():
+    assert ablations_of("at,sia") == ["etegrec:at", "etegrec:at+finetuning", "etegrec:sia"]
+    assert ablations_of("all") == [
+        f"etegrec:{name}" for name in ("sia", "psa", "sia+psa", "at", "at+finetuning", "ete")
+    ]
+    assert ablations_of("none") == []
+
+
+def test_a_method_may_be_named_before_its_ablation():
+    assert proposed_method() == "etegrec"
+    assert ablations_of("etegrec:ete,psa") == ["etegrec:ete", "etegrec:psa"]
+    assert ablations_of("etegrec:all") == ablations_of("all")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sai", "unknown ablation 'sai'; did you mean 'sia'"),
+        ("letter:sia", "method 'letter' has no ablations"),
+        ("leter:sia", "unknown method 'leter'; did you mean 'letter'"),
+        (",", "an ablation must be named"),
+    ],
+)
+def test_what_is_no_ablation_is_refused(text, message):
+    with pytest.raises(UsageError, match=message):
+        ablations_of(text)
+
+
+def test_methods_stand_in_the_order_of_the_papers_table():
+    order = ["popularity", "markov", "sasrec", "tiger", "tiger-sas", "letter", "etegrec"]
+    assert [name for name in methods() if name in order] == order
+
+
+def test_differences_are_dotted_fields_with_their_new_values():
+    lite = methods()["etegrec"].presets["lite"]
+    changed = lite.replace(mu=0.5, finetuning=lite.finetuning.replace(epochs=3))
+    assert differences(lite, changed) == {"mu": 0.5, "finetuning.epochs": 3}
+    assert differences(lite, lite) == {}
