@@ -9,7 +9,7 @@ import typer
 
 from harness.cli import options
 from harness.cli.options import Json, RunsDir, print_json
-from harness.cli.tables import ContractFilter, DatasetFilter, PresetFilter
+from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, filters_of
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def compare(
     k: Annotated[
         list[int] | None, typer.Option(min=1, help="Length of the list (default 5 and 10). Repeatable.")
     ] = None,
+    configs: ConfigFilter = None,
     contract: ContractFilter = None,
     preset: PresetFilter = None,
     json: Json = False,
@@ -51,9 +52,8 @@ def compare(
     from results.terminal.comparison import comparison_view
 
     columns = [(_metric(name), length) for name in metric or ("Recall", "NDCG") for length in k or (5, 10)]
-    found = compared(
-        runs_dir, first, second, dataset=dataset, columns=list(dict.fromkeys(columns)), contract=contract, preset=preset
-    )
+    filters = filters_of(configs, contract, preset)
+    found = compared(runs_dir, first, second, dataset=dataset, columns=list(dict.fromkeys(columns)), filters=filters)
     if json:
         print_json([_content(comparison) for comparison in found])
     else:

@@ -12,7 +12,7 @@ import typer
 from harness.cli import options
 from harness.cli.options import CacheDir, Json, RunsDir, print_json
 from harness.cli.sweep import STUDIES, StorageUrl, StudiesDir, storage_of
-from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter
+from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, filters_of
 from harness.errors import HarnessError, UsageError
 from results.errors import ResultsError
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from results.figures.figure import Figure
-    from results.figures.rows import Filters
     from results.store.runs import Run
+    from results.store.selection import Filters
     from sweeps.study import StudySummary
 
 Name = Literal["unseen", "alignment", "hyperparameters", "curves", "tokenizer", "ablation", "cost", "sweep"]
@@ -73,7 +73,6 @@ def figure(
 ) -> None:
     """Draw a figure from stored runs and studies, as PNG, SVG and PDF beside the csv of its data."""
     from results.figures.figure import FORMATS, style
-    from results.figures.rows import Filters
 
     formats = [part.strip() for part in format.split(",")]
     unknown = [part for part in formats if part not in FORMATS]
@@ -83,8 +82,7 @@ def figure(
     names = NAMES if name == "all" else (name,)
     studies = _studies(storage_of(studies_dir, storage), study) if set(names) & set(OF_STUDIES) else ()
     dataset = dataset or _only_dataset(runs_dir, studies)
-    filters = Filters(tuple(config or ()), contract, preset)
-    sources = Sources(runs_dir, cache_dir, dataset, method, filters, studies)
+    sources = Sources(runs_dir, cache_dir, dataset, method, filters_of(config, contract, preset), studies)
     folder = out or Path("figures") / dataset
     made: list[tuple[Figure, list[Path]]] = []
     refused: dict[str, str] = {}
@@ -138,10 +136,9 @@ def _studies(place: Any, prefix: str | None) -> tuple[StudySummary, ...]:
 def _only_dataset(runs_dir: Path, studies: tuple[StudySummary, ...]) -> str:
     """The data set that all runs and studies are of; `UsageError` when there are several, or none."""
     from results.figures.unseen import PROTOCOL
-    from results.store.runs import DONE
+    from results.store.runs import find_runs
 
-    found = [path.relative_to(runs_dir).parts[0] for path in runs_dir.glob(f"*/*/*/*/seed=*/{DONE}")]
-    found += [study.sweep.dataset for study in studies]
+    found = [run.record.dataset for run in find_runs(runs_dir)] + [study.sweep.dataset for study in studies]
     names = sorted({name.removesuffix(f"-{PROTOCOL}") for name in found})
     if len(names) == 1:
         return names[0]

@@ -15,7 +15,7 @@ from harness.cli import options
 from harness.cli.figure import pretraining_of
 from harness.cli.options import CacheDir, Json, RunsDir, print_json
 from harness.cli.sweep import STUDIES, StorageUrl, StudiesDir, storage_of
-from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, only_dataset
+from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, filters_of, only_dataset
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def report(
     storage: StorageUrl = None,
 ) -> None:
     """Write one HTML page with a data set's tables, figures, costs and the commands that make them again."""
-    from results.report import Filters, gather, page_of
+    from results.report import gather, page_of
     from results.report.blocks import anchor
 
     dataset = dataset or only_dataset(runs_dir)
@@ -57,7 +57,7 @@ def report(
     material = gather(
         runs_dir,
         dataset,
-        Filters(tuple(config or ()), contract, preset),
+        filters_of(config, contract, preset),
         paper_dataset=paper_dataset,
         pretraining=partial(pretraining_of, cache=cache_dir),
     )
@@ -104,7 +104,6 @@ def reproduction_section(material: Material) -> Section:
         Listing,
         Prose,
     )
-    from results.report.material import label_of
 
     record = material.groups[0].record
     dataset = dataset_argument(record.dataset)
@@ -115,7 +114,7 @@ def reproduction_section(material: Material) -> Section:
     ]
     rows = [
         DataRow(
-            label_of(group),
+            group.label,
             (
                 DataCell(group.record.config_digest, group.record.config_digest, is_code=True),
                 DataCell(", ".join(map(str, group.seeds)), ", ".join(map(str, group.seeds))),
@@ -125,7 +124,7 @@ def reproduction_section(material: Material) -> Section:
         for group, command in zip(material.groups, commands, strict=True)
     ]
     columns = tuple(DataColumn(name, is_number=False) for name in ("Config", "Seeds", "Command"))
-    doubtful = [label_of(g) for g, c in zip(material.groups, commands, strict=True) if not c.is_exact]
+    doubtful = [g.label for g, c in zip(material.groups, commands, strict=True) if not c.is_exact]
     notes = ["Each command was checked: the digest of the config that it gives is the row's."]
     if doubtful:
         notes = [

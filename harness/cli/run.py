@@ -161,7 +161,8 @@ def run(
         jobs=jobs or (settings.jobs_at_once(threads, chosen_device, cluster) if world.size == 1 else 1),
         world=world,
     )
-    name = load_dataset(folder).name
+    data = load_dataset(folder)
+    name = data.name
     if not world.is_main:
         if not dry_run:
             run_plan(plan, place, progress.SILENT)
@@ -172,7 +173,7 @@ def run(
     total = len(estimate.stages_to_compute(plan, place, name)) + len(estimate.open_cells(plan, place, name))
     with progress.observed(plan, total) as observer:
         results = run_plan(plan, place, observer, execute=settings.execution(cluster))
-    return summary.show(name, results, place, ablation=bool(ablation_names), as_json=json)
+    return summary.show(data, results, place, as_json=json)
 
 
 def _cells(method_texts: str, ablation_texts: str) -> tuple[list[str], list[str]]:

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 
 from harness.cli.options import print_json
+from harness.data.dataset import Dataset
 from harness.experiment.place import Place
+from harness.experiment.plan import Cell
 from harness.experiment.run import CellResult
 from results.errors import ResultsError
+from results.store.selection import Filters
 from results.tables.paper import ablation_table, overall_table
 from results.tables.render import render, to_rich
 from results.tables.table import Table
 
 
-def show(dataset: str, results: Sequence[CellResult], place: Place, *, ablation: bool, as_json: bool) -> int:
-    """Prints tables and failures; the exit code: 1 if a cell failed."""
+def show(dataset: Dataset, results: Sequence[CellResult], place: Place, *, as_json: bool) -> int:
+    """Prints tables and failures; the exit code: 1 if a cell failed, or a table cannot be made."""
     failed = [result for result in results if result.outcome.status != "done"]
-    tables = _tables(dataset, results, place, ablation)
+    tables, reasons = _tables(dataset, results, place)
     if as_json:
         print_json(
             {
-                "dataset": dataset,
+                "dataset": dataset.name,
+                "fingerprint": dataset.fingerprint,
                 "cells": [_cell(result) for result in results],
                 "tables": {name: json.loads(render(table, "json")) for name, table in tables.items()},
             }
@@ -35,34 +40,38 @@ def show(dataset: str, results: Sequence[CellResult], place: Place, *, ablation:
         for table in tables.values():
             console.print()
             console.print(to_rich(table))
+    for reason in reasons:
+        print(reason, file=sys.stderr)
     if failed:
         print(f"\n{len(failed)} of {len(results)} cells failed:", file=sys.stderr)
         for result in failed:
             print(f"  {result.cell.label}: {result.outcome.error}", file=sys.stderr)
         print("everything computed stays; give the same command again to go on", file=sys.stderr)
-    return int(bool(failed))
+    return int(bool(failed or reasons))
 
 
-def _tables(dataset: str, results: Sequence[CellResult], place: Place, ablation: bool) -> dict[str, Table]:
-    """The tables of this run's configs and contract, as far as their cells are done."""
+def _tables(dataset: Dataset, results: Sequence[CellResult], place: Place) -> tuple[dict[str, Table], list[str]]:
+    """The tables of this run's data, configs and contract, as far as cells are done, and why others cannot be made."""
     done = [result.cell for result in results if result.outcome.status == "done"]
-    makers = {"overall": overall_table} | ({"ablation": ablation_table} if ablation else {})
-    tables = {}
-    for name, make in makers.items():
-        shown = [cell for cell in done if _stands_in(name, cell)]
+    ablated = list(dict.fromkeys(result.cell.method for result in results if result.cell.ablation.variant != "full"))
+    makers: dict[str, tuple[Callable[..., Table], list[Cell]]] = {
+        "overall": (overall_table, [cell for cell in done if cell.ablation.variant == "full"])
+    }
+    for method in ablated:
+        name = "ablation" if len(ablated) == 1 else f"ablation of {method}"
+        makers[name] = (partial(ablation_table, method=method), [cell for cell in done if cell.method == method])
+    tables, reasons = {}, []
+    for name, (make, shown) in makers.items():
         if shown:
-            configs = {cell.config_digest for cell in shown}
+            filters = Filters(
+                configs=tuple(dict.fromkeys(cell.config_digest for cell in shown)),
+                contract=shown[0].settings.contract.digest(),
+            )
             try:
-                tables[name] = make(place.runs, dataset, configs=configs, contract=shown[0].settings.contract.digest())
+                tables[name] = make(place.runs, f"{dataset.name}-{dataset.fingerprint}", filters=filters)
             except ResultsError as error:
-                print(f"no {name} table: {error}", file=sys.stderr)
-    return tables
-
-
-def _stands_in(table: str, cell: Any) -> bool:
-    from harness.methods import proposed_method
-
-    return cell.ablation.variant == "full" if table == "overall" else cell.method == proposed_method()
+                reasons.append(f"no {name} table: {error}")
+    return tables, reasons
 
 
 def _cell(result: CellResult) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from results.store.runs import Run, UnfinishedRun
+    from results.store.selection import Filters
     from results.tables.table import Table
 
 TABLE_EXAMPLES = (
@@ -35,8 +36,21 @@ SliceBy = Annotated[
 PresetFilter = Annotated[str | None, typer.Option("--preset", help="lite or paper.")]
 ConfigFilter = Annotated[
     list[str] | None,
-    typer.Option("--config", help="Beginning of a config's digest, where there are several. Repeatable."),
+    typer.Option(
+        "--configs",
+        "--config",
+        help="Rows of a method run with several configs: default, all, best (on validation), beginnings of digests.",
+        metavar="LIST",
+    ),
 ]
+
+
+def filters_of(configs: list[str] | None, contract: str | None, preset: str | None) -> Filters:
+    """Which runs count; the configs are words with commas between, or given one by one."""
+    from results.store.selection import Filters
+
+    words = [word.strip() for text in configs or [] for word in text.split(",") if word.strip()]
+    return Filters(tuple(words), contract, preset)
 
 
 def table(
@@ -62,26 +76,24 @@ def table(
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
     """Print a table of the paper, made from stored runs."""
-    from results.tables.paper import ablation_table, datasets_table, overall_table
+    from results.tables.paper import View, ablation_table, datasets_table, overall_table
     from results.tables.slices import slicing_named
 
     if slice is not None and (published or which == "datasets"):
         other = "--published" if published else "the table of data sets"
         raise UsageError(f"--slice must not meet {other}, whose numbers are of all users; leave one of them out")
-    filters: dict[str, Any] = {
-        "configs": config or [],
-        "contract": contract,
-        "preset": preset,
-        "published": published,
-        "slicing": None if slice is None else slicing_named(slice),
-        "intervals": ci or json or format in ("csv", "json"),
-    }
+    filters = filters_of(config, contract, preset)
+    view = View(
+        published=published,
+        slicing=None if slice is None else slicing_named(slice),
+        intervals=ci or json or format in ("csv", "json"),
+    )
     if which == "datasets":
         made = datasets_table(_counts(cache_dir, dataset), published=published)
     elif which == "overall":
-        made = overall_table(runs_dir, dataset or only_dataset(runs_dir), **filters)
+        made = overall_table(runs_dir, dataset or only_dataset(runs_dir), filters, view)
     else:
-        made = ablation_table(runs_dir, dataset or only_dataset(runs_dir), method=method, **filters)
+        made = ablation_table(runs_dir, dataset or only_dataset(runs_dir), method, filters, view)
     _print(made, "json" if json else format, out)
 
 
@@ -152,9 +164,9 @@ def _counts(cache_dir: Path, dataset: str | None) -> dict[str, dict[str, Any]]:
 
 def only_dataset(runs_dir: Path) -> str:
     """The data set that all runs are of; `UsageError` when there are several, or none."""
-    from results.store.runs import DONE
+    from results.store.runs import find_runs
 
-    names = sorted({path.relative_to(runs_dir).parts[0] for path in runs_dir.glob(f"*/*/*/*/seed=*/{DONE}")})
+    names = sorted({run.record.dataset for run in find_runs(runs_dir)})
     if len(names) == 1:
         return names[0]
     if not names:

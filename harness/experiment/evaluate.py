@@ -17,7 +17,7 @@ from harness.data.prepare import load_dataset, load_test
 from harness.evaluation.outcomes import Evaluation, evaluate
 from harness.experiment.compute import fit_context, group_of, group_size, histories, is_shared
 from harness.experiment.place import Place, run_key
-from harness.experiment.plan import Cell
+from harness.experiment.plan import FULL, Cell
 from harness.interfaces import Recommender, SharesCodes
 from harness.jobs.graph import Send
 from harness.methods import method_named
@@ -91,6 +91,14 @@ def record_of(
         created=now(),
         assumptions=method.assumptions(cell.config),
         health=health,
+        family=method.family,
+        place=method.place,
+        variant_place=[FULL.name, *method.ablations].index(cell.ablation.name),
+        is_proposed=method.is_proposed,
+        preset_changes=dict(cell.changes),
+        num_items=dataset.num_items,
+        processes=group_size(cell.fit, place),
+        precision=settings.precision,
     )
 
 

@@ -10,9 +10,10 @@ import polars as pl
 
 from results.errors import ResultsError
 from results.figures.figure import Figure
-from results.figures.rows import INTERVAL_SEED, Filters, Rows, variant_rows
+from results.figures.rows import INTERVAL_SEED, Rows, variant_rows
 from results.published import paper
 from results.statistics.tests import bootstrap_difference
+from results.store.selection import Filters
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
@@ -32,12 +33,12 @@ SCHEMA = {
 }
 
 
-def ablation_figure(runs_dir: Path, dataset: str, method: str = "etegrec", filters: Filters | None = None) -> Figure:
+def ablation_figure(runs_dir: Path, dataset: str, method: str, filters: Filters | None = None) -> Figure:
     """The differences of a method's variants from the full method, on the same users.
 
     Raises `ResultsError` where the full method or a variant lacks, and as `select_runs` does.
     """
-    rows = variant_rows(runs_dir, dataset, method, filters or Filters())
+    rows = variant_rows(runs_dir, dataset, method, filters)
     if rows.rows[0].name != "full" or len(rows.rows) == 1:
         missing = "the full method" if rows.rows[0].name != "full" else "a variant"
         raise ResultsError(

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 
 from results.figures.figure import Figure
-from results.figures.rows import INTERVAL_SEED, Filters, Rows, method_rows
+from results.figures.rows import INTERVAL_SEED, Rows, method_rows
 from results.statistics.tests import bootstrap_interval
+from results.store.selection import Filters
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
@@ -28,12 +29,13 @@ SCHEMA = {
     "parameters": pl.Int64,
     "device": pl.String,
     "threads": pl.Int64,
+    "place": pl.Int64,  # in the tables
 }
 
 
 def cost_figure(runs_dir: Path, dataset: str, filters: Filters | None = None) -> Figure:
     """Every unchanged method's NDCG@10 against the seconds of its stages; `ResultsError` as in `select_runs`."""
-    rows = method_rows(runs_dir, dataset, filters or Filters())
+    rows = method_rows(runs_dir, dataset, filters)
     frame = cost_frame(rows)
     machines = frame.select("device", "threads").unique(maintain_order=True).rows()
     on = ", ".join(f"{device} with {threads} thread{'s' * (threads != 1)}" for device, threads in machines)
@@ -57,7 +59,10 @@ def cost_frame(rows: Rows) -> pl.DataFrame:
         interval = bootstrap_interval(row.values(*METRIC), np.random.default_rng(INTERVAL_SEED))
         first = records[0]
         found.append(
-            (row.name, row.label, *interval, float(np.mean(seconds)), first.num_parameters, first.device, first.threads)
+            (
+                *(row.name, row.label, *interval, float(np.mean(seconds))),
+                *(first.num_parameters, first.device, first.threads, first.place),
+            )
         )
     return pl.DataFrame(found, schema=SCHEMA, orient="row")
 
@@ -70,7 +75,7 @@ def draw(frame: pl.DataFrame) -> Picture:
 
     drawn = picture(COLUMN, 2.6)
     axes = drawn.subplots()
-    looks = looks_of(frame["method"].to_list())
+    looks = looks_of(dict(frame.select("method", "place").iter_rows()))
     for row in frame.iter_rows(named=True):
         look = looks[row["method"]]
         axes.plot([row["seconds"]] * 2, [row["low"], row["high"]], color=look.color, linewidth=0.8)

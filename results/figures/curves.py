@@ -9,8 +9,9 @@ import polars as pl
 
 from results.errors import ResultsError
 from results.figures.figure import Figure
-from results.figures.rows import Filters, method_rows
+from results.figures.rows import method_rows
 from results.store.schema import HISTORY_SCHEMA
+from results.store.selection import Filters
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +42,7 @@ SCHEMA = {
 def curves_figure(
     runs_dir: Path,
     dataset: str,
-    method: str = "etegrec",
+    method: str,
     filters: Filters | None = None,
     pretraining: pl.DataFrame | None = None,
 ) -> Figure:
@@ -50,7 +51,7 @@ def curves_figure(
     `pretraining` (`HISTORY_SCHEMA`) is the history of the stages that the method stands on, where it is known.
     Raises `ResultsError` for a method that is not trained by epochs, and as `select_runs` does.
     """
-    rows = method_rows(runs_dir, dataset, filters or Filters(), method)
+    rows = method_rows(runs_dir, dataset, filters, method)
     row = rows.rows[0]
     history = row.group.runs[0].history()
     if history.is_empty():

@@ -5,7 +5,7 @@ Imported where a figure is drawn, as it needs matplotlib.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +15,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Picture
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
-
-from results.tables.paper import METHOD_ORDER
 
 COLUMN, FULL = 3.4, 7.0  # inches: the width of a paper's column, and of its page
 SMALL = 7.0  # points: ticks, legends and labels; the rest has 8
@@ -79,11 +77,14 @@ LOOKS = (
 )
 
 
-def looks_of(methods: Sequence[str]) -> dict[str, Look]:
-    """A look per method, by registry name: a known method has the same one in every figure."""
-    known = list(reversed(METHOD_ORDER))  # the proposed method first
-    others = [method for method in methods if method not in known]
-    return {method: LOOKS[place % len(LOOKS)] for place, method in enumerate([*known, *others]) if method in methods}
+def looks_of(places: Mapping[str, int | None]) -> dict[str, Look]:
+    """A look per method, by registry name; its place in the tables chooses it, or the next one that is free."""
+    looks: dict[str, Look] = {}
+    for method, place in sorted(places.items(), key=lambda item: item[1] or 0, reverse=True):
+        start = (place or 0) // 10
+        in_turn = [LOOKS[(start + step) % len(LOOKS)] for step in range(len(LOOKS))]
+        looks[method] = next((look for look in in_turn if look not in looks.values()), in_turn[0])
+    return looks
 
 
 def dark(color: str) -> tuple[float, ...]:

@@ -10,8 +10,9 @@ import polars as pl
 from results.errors import ResultsError
 from results.figures.curves import TOKENIZER, TRAINING
 from results.figures.figure import Figure
-from results.figures.rows import Filters, method_rows
+from results.figures.rows import method_rows
 from results.store.schema import HISTORY_SCHEMA, RunRecord
+from results.store.selection import Filters
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +53,7 @@ PANELS = (
 def tokenizer_figure(
     runs_dir: Path,
     dataset: str,
-    method: str = "etegrec",
+    method: str,
     filters: Filters | None = None,
     pretraining: pl.DataFrame | None = None,
 ) -> Figure:
@@ -61,7 +62,7 @@ def tokenizer_figure(
     `pretraining` is as in `curves_figure`. Raises `ResultsError` for a method without codes, and where neither its
     training nor its pre-training is known to have measured them.
     """
-    rows = method_rows(runs_dir, dataset, filters or Filters(), method)
+    rows = method_rows(runs_dir, dataset, filters, method)
     row = rows.rows[0]
     run = row.group.runs[0]
     if "used_codes" not in run.record.health:

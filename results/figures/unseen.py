@@ -10,9 +10,10 @@ import polars as pl
 
 from results.errors import ResultsError
 from results.figures.figure import Figure
-from results.figures.rows import INTERVAL_SEED, Filters, Rows, method_rows
+from results.figures.rows import INTERVAL_SEED, Rows, method_rows
 from results.statistics.tests import bootstrap_interval
 from results.store.runs import find_runs
+from results.store.selection import Filters
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
@@ -44,7 +45,7 @@ def unseen_figure(runs_dir: Path, dataset: str, filters: Filters | None = None) 
             f"no runs of {name}; make them with: harness run --dataset {original} --protocol {PROTOCOL} "
             "--methods tiger,letter,etegrec"
         )
-    rows = method_rows(runs_dir, name, filters or Filters())
+    rows = method_rows(runs_dir, name, filters)
     frame = unseen_frame(rows)
     counts = dict(frame.select("users", "num_users").unique(maintain_order=True).iter_rows())
     return Figure(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from results.figures.rows import Filters
 from results.report.material import Material, gather
 from results.report.page import Page, Section
 from results.report.sections import (
@@ -21,6 +20,7 @@ from results.report.sections import (
     summary_section,
     trials_section,
 )
+from results.store.selection import Filters
 
 __all__ = ["Filters", "Material", "Page", "Section", "gather", "page_of"]
 

@@ -6,7 +6,7 @@ Shape legend: S seeds, U users.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -17,15 +17,14 @@ from results.figures.ablation import ablation_figure
 from results.figures.cost import cost_figure
 from results.figures.curves import curves_figure
 from results.figures.figure import Figure
-from results.figures.rows import Filters, variant_label
 from results.figures.tokenizer import tokenizer_figure
 from results.figures.unseen import unseen_figure
 from results.published import paper
 from results.report.pictures import made
 from results.statistics.metrics import user_values
 from results.store.runs import CASES, Run, find_unfinished
-from results.store.selection import Group, rank_matrix, record_label, select_runs
-from results.tables.paper import PROPOSED, ablation_table, overall_table
+from results.store.selection import CONFIG_WORDS, Filters, Group, rank_matrix, select_runs
+from results.tables.paper import View, ablation_table, overall_table
 from results.tables.slices import SLICINGS, Slicing
 from results.tables.table import Table
 
@@ -84,35 +83,27 @@ def gather(
     `pretraining` gives the history of the stages that a run stands on, which the store does not hold.
     """
     filters = filters or Filters()
-    selected = select_runs(runs_dir, dataset, **asdict(filters)).groups
-    reference = paper_dataset or _paper_namesake(dataset)
+    selected = select_runs(runs_dir, dataset, filters).groups
+    reference = paper_dataset or _paper_namesake(selected[0].record.dataset)
     full = [group for group in selected if group.record.variant == "full"]
-    ablated = [method for method in _methods(selected) if len(_of_method(selected, method)) > 1]
+    ablated = [
+        method for method in _methods(selected) if len({g.record.variant for g in _of_method(selected, method)}) > 1
+    ]
     overall, slices = None, []
     if full:
         chosen = _among(filters, full)
-        given = asdict(chosen)
-        overall = Board(
-            overall_table(runs_dir, dataset, **given, intervals=True),
-            (reference and overall_table(runs_dir, dataset, **given, paper_dataset=reference)) or None,
-            {group.record.title: group for group in full},
-            made(partial(cost_figure, runs_dir, dataset, chosen)),
-        )
+        make = partial(overall_table, runs_dir, dataset, chosen)
+        labelled = {group.method_label: group for group in full}
+        overall = _board(make, labelled, reference, made(partial(cost_figure, runs_dir, dataset, chosen)))
         cuts = [slicing for slicing in SLICINGS.values() if _cuts(slicing, full)]
-        slices = [overall_table(runs_dir, dataset, **given, columns=SLICED_COLUMNS, slicing=cut) for cut in cuts]
+        slices = [make(View(columns=SLICED_COLUMNS, slicing=cut)) for cut in cuts]
     boards = []
     for method in ablated:
         groups = _of_method(selected, method)
         chosen = _among(filters, groups)
-        given = asdict(chosen) | {"method": method}
-        boards.append(
-            Board(
-                ablation_table(runs_dir, dataset, **given, intervals=True),
-                (reference and ablation_table(runs_dir, dataset, **given, paper_dataset=reference)) or None,
-                {variant_label(group): group for group in groups},
-                made(partial(ablation_figure, runs_dir, dataset, method, chosen)),
-            )
-        )
+        make = partial(ablation_table, runs_dir, dataset, method, chosen)
+        figures = made(partial(ablation_figure, runs_dir, dataset, method, chosen))
+        boards.append(_board(make, {group.variant_label: group for group in groups}, reference, figures))
     in_order = _in_order(selected, overall, boards)
     return Material(
         dataset=dataset,
@@ -128,9 +119,11 @@ def gather(
     )
 
 
-def label_of(group: Group) -> str:
-    """The row's label where methods and variants stand together."""
-    return record_label(group.record)
+def _board(
+    make: Callable[[View], Table], groups: Mapping[str, Group], reference: str | None, figures: Iterable[Figure]
+) -> Board:
+    against_paper = make(View(paper_dataset=reference)) if reference else None
+    return Board(make(View(intervals=True)), against_paper, groups, tuple(figures))
 
 
 def values_of(group: Group, metric: str, k: int) -> np.ndarray:
@@ -149,7 +142,7 @@ def _by_method(
     """A figure of each method that gives one, the proposed method's first."""
     figures = {}
     unchanged = [group for group in groups if group.record.variant == "full"]
-    for group in sorted(unchanged, key=lambda group: group.record.method != PROPOSED):
+    for group in sorted(unchanged, key=lambda group: not group.record.is_proposed):
         before = pretraining(group.runs[0])
         method, chosen = group.record.method, _among(filters, [group])
         for figure in made(partial(make, runs_dir, dataset, method, chosen, before)):
@@ -160,7 +153,11 @@ def _by_method(
 def _among(filters: Filters, groups: Iterable[Group]) -> Filters:
     """The filters with the configs that are among these groups: others would be unknown to a table of them alone."""
     digests = [group.record.config_digest for group in groups]
-    configs = [wanted for wanted in filters.configs if any(digest.startswith(wanted) for digest in digests)]
+    configs = [
+        wanted
+        for wanted in filters.configs
+        if wanted in CONFIG_WORDS or any(digest.startswith(wanted) for digest in digests)
+    ]
     return replace(filters, configs=tuple(configs))
 
 
@@ -194,4 +191,4 @@ def _in_order(selected: Collection[Group], overall: Board | None, ablations: Col
         for row in board.table.rows
         if row.label in board.groups
     ]
-    return tuple({(g.record.method, g.record.variant): g for g in [*listed, *selected]}.values())
+    return tuple({group.place: group for group in [*listed, *selected]}.values())

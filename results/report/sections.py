@@ -21,7 +21,7 @@ from results.report.blocks import (
     Prose,
     as_csv,
 )
-from results.report.material import Board, Material, label_of
+from results.report.material import Board, Material
 from results.report.page import Section
 from results.report.pictures import picture_of
 from results.report.verdicts import against_paper, summary
@@ -240,7 +240,7 @@ def cost_section(material: Material) -> Section:
 
 def trials_section(material: Material) -> Section:
     """How many hyper-parameter trials preceded each run."""
-    trials = {label_of(group): max(run.record.trials for run in group.runs) for group in material.groups}
+    trials = {group.label: max(run.record.trials for run in group.runs) for group in material.groups}
     if not any(trials.values()):
         return Section("Tuning", (Prose(f"No run was preceded by a sweep's trials. {PRESET_TUNING}"),))
     rows = tuple(DataRow(label, (DataCell(f"{number:,}", number),)) for label, number in trials.items())
@@ -255,7 +255,7 @@ def assumptions_section(material: Material) -> Section:
     by_text: dict[str, list[str]] = {}
     for group in material.groups:
         for text in dict.fromkeys(text for run in group.runs for text in run.record.assumptions):
-            by_text.setdefault(text, []).append(label_of(group))
+            by_text.setdefault(text, []).append(group.label)
     sentences += [f"{_sentence(text)} Rows: {', '.join(labels)}." for text, labels in by_text.items()]
     return Section("Assumptions", (Bullets(tuple(sentences)),))
 
@@ -413,7 +413,7 @@ def _stage_rows(group: Group, run: Run) -> list[DataRow]:
             _metric(best.get("value")),
             _count(best.get("epoch")),
         )
-        rows.append(DataRow(label_of(group), cells))
+        rows.append(DataRow(group.label, cells))
     return rows
 
 
@@ -424,7 +424,7 @@ def _health_row(group: Group, run: Run) -> DataRow:
     used_text = ", ".join(map(str, used)) + (f" of {size}" if size is not None else "")
     perplexity_text = ", ".join(f"{value:.1f}" for value in perplexity)
     return DataRow(
-        label_of(group),
+        group.label,
         (
             _count(run.record.seed),
             DataCell(used_text, used_text),
@@ -443,13 +443,13 @@ def _change_row(group: Group, run: Run) -> DataRow | None:
     mean = changed.mean()
     assert isinstance(mean, float)
     cells = (_count(run.record.seed), _count(len(changed)), _share(changed[0]), _share(mean), _share(changed[-1]))
-    return DataRow(label_of(group), cells)
+    return DataRow(group.label, cells)
 
 
 def _changes_by_epoch(coded: Sequence[tuple[Group, Run]]) -> DataTable:
     """A row per run, a column per epoch in which some tokenizer was trained."""
     shares = {
-        (label_of(group), run.record.seed): dict(
+        (group.label, run.record.seed): dict(
             run.history().filter(pl.col("quantity") == "measure/codes_changed").select("epoch", "value").iter_rows()
         )
         for group, run in coded
@@ -485,7 +485,7 @@ def _cost_row(group: Group, stages: Sequence[str]) -> DataRow:
         DataCell(f"{memory:,.0f}", memory),
         _count(group.record.num_parameters),
     ]
-    return DataRow(label_of(group), tuple(cells))
+    return DataRow(group.label, tuple(cells))
 
 
 def _epochs(history: pl.DataFrame) -> int:
@@ -507,7 +507,7 @@ def _history_lines(material: Material, is_wanted: Callable[[str], bool]) -> str:
     for group in material.groups:
         for run in group.runs:
             lines += [
-                [label_of(group), str(run.record.seed), stage, phase, str(epoch), quantity, repr(value)]
+                [group.label, str(run.record.seed), stage, phase, str(epoch), quantity, repr(value)]
                 for stage, phase, epoch, quantity, value in run.history().iter_rows()
                 if is_wanted(quantity)
             ]

@@ -24,7 +24,7 @@ from results.statistics.tests import (
     users_needed,
 )
 from results.store.selection import Group
-from results.tables.paper import INTERVAL_SEED, PROPOSED
+from results.tables.lines import INTERVAL_SEED
 from results.tables.table import DECIMALS
 
 MAIN = ("NDCG", 10)
@@ -97,7 +97,7 @@ def against_paper(material: Material) -> list[str]:
     if material.overall is not None:
         lines += _reversed_orders(material.overall.groups)
     for board in material.ablations:
-        if any(group.record.method == PROPOSED for group in board.groups.values()):
+        if any(group.record.is_proposed for group in board.groups.values()):
             lines += _reversed_ablations(board)
     return lines
 
@@ -127,7 +127,7 @@ def _needed(num_users: int) -> str:
 def _proposed(groups: Mapping[str, Group]) -> list[str]:
     """Where the proposed method stands, unless it leads, which is said already."""
     ranking = _ranking(groups, MAIN)
-    place = next((i for i, (_, group) in enumerate(ranking) if group.record.method == PROPOSED), 0)
+    place = next((i for i, (_, group) in enumerate(ranking) if group.record.is_proposed), 0)
     if place == 0:
         return []
     behind = contest(ranking[0], ranking[place])

@@ -32,17 +32,21 @@ from results.statistics.tests import (
     wilcoxon_test,
 )
 from results.store.runs import find_runs, matches_place
+from results.store.schema import RunRecord
 from results.store.selection import (
+    Filters,
     Group,
     check_same_cases,
+    chosen_configs,
     disclosures,
-    one_config,
+    each_once,
     rank_matrix,
-    record_label,
     refuse_mixture,
+    refuse_several_datasets,
     select_runs,
 )
-from results.tables.paper import PAPER_COLUMNS, MetricColumn, paper_place
+from results.tables.lines import MetricColumn
+from results.tables.paper import PAPER_COLUMNS
 from results.tables.table import DECIMALS
 
 RANDOM_SEED = 0  # of the bootstrap and the permutations, so that a comparison always says the same
@@ -158,8 +162,7 @@ def compare(
     *,
     dataset: str | None = None,
     columns: Sequence[MetricColumn] = PAPER_COLUMNS,
-    contract: str | None = None,
-    preset: str | None = None,
+    filters: Filters | None = None,
 ) -> list[Comparison]:
     """The first method against the second one; without a second, against each one that stands in a table with it.
 
@@ -167,12 +170,13 @@ def compare(
     name is `method` (unchanged), `method/variant`, or parts of a run's path side by side, the last as a beginning.
     `ResultsError` when a name means no runs or several methods, and for runs of other data or another contract.
     """
-    ours, notes = named_group(runs_dir, first, dataset=dataset, contract=contract, preset=preset)
+    filters = filters or Filters()
+    ours, notes = named_group(runs_dir, first, dataset, filters)
     if second is not None:
-        rival, rival_notes = named_group(runs_dir, second, dataset=dataset, contract=contract, preset=preset)
+        rival, rival_notes = named_group(runs_dir, second, dataset, filters)
         rivals, notes = [rival], notes + rival_notes + disclosures([ours, rival])
     else:
-        rivals, rival_notes = _table_mates(runs_dir, ours, contract=contract, preset=preset)
+        rivals, rival_notes = _table_mates(runs_dir, ours, filters)
         notes = notes + rival_notes
     for rival in rivals:
         _refuse_unlike(ours, rival)
@@ -181,14 +185,15 @@ def compare(
 
 
 def named_group(
-    runs_dir: Path, name: str, *, dataset: str | None = None, contract: str | None = None, preset: str | None = None
+    runs_dir: Path, name: str, dataset: str | None = None, filters: Filters | None = None
 ) -> tuple[Group, list[str]]:
     """The runs that a name means, one config and all its seeds, and a note where there was a choice of configs."""
-    runs = find_runs(runs_dir, dataset=dataset, contract=contract, preset=preset)
+    filters = filters or Filters()
+    runs = each_once(find_runs(runs_dir, dataset=dataset, contract=filters.contract, preset=filters.preset))
     inside = Path(name).is_relative_to(runs_dir)
     parts = Path(name).relative_to(runs_dir).parts if inside else tuple(name.strip("/").split("/"))
-    as_method = parts if len(parts) == 2 else (*parts, "full")
-    found = [run for run in runs if (run.record.method, run.record.variant) == as_method]
+    asked = tuple(part.casefold() for part in (parts if len(parts) == 2 else (*parts, "full")))
+    found = [run for run in runs if asked in _names(run.record)]
     for wanted in ((*parts, ""), parts):  # whole names before beginnings of names
         found = found or [run for run in runs if matches_place(run.folder.relative_to(runs_dir).parts, wanted)]
     if not found:
@@ -205,7 +210,18 @@ def named_group(
         raise ResultsError(
             f"'{name}' must mean one method and variant, but means {', '.join(methods)}; name one of them"
         )
-    return one_config(found)
+    refuse_several_datasets(found)
+    groups, notes = chosen_configs(found, filters.configs)
+    if len(groups) > 1:
+        configs = ", ".join(group.record.config_digest for group in groups)
+        raise ResultsError(f"'{name}' must mean one config, but means {configs}; name one with --configs DIGEST")
+    return groups[0], notes
+
+
+def _names(record: RunRecord) -> list[tuple[str, str]]:
+    """What a run's method and variant are called: as in the registry, and as tables print them; in small letters."""
+    variants = dict.fromkeys((record.variant, record.variant_title if record.variant != "full" else "full"))
+    return [(m.casefold(), v.casefold()) for m in dict.fromkeys((record.method, record.title)) for v in variants]
 
 
 def shown_p(p_value: float) -> str:
@@ -213,22 +229,20 @@ def shown_p(p_value: float) -> str:
     return "< 0.0001" if p_value < 1e-4 else f"= {p_value:.2g}"
 
 
-def _table_mates(
-    runs_dir: Path, ours: Group, *, contract: str | None, preset: str | None
-) -> tuple[list[Group], list[str]]:
+def _table_mates(runs_dir: Path, ours: Group, filters: Filters) -> tuple[list[Group], list[str]]:
     """The other groups of the table that a group stands in: the overall one, or its method's ablation."""
     record = ours.record
     beside = {"variant": "full"} if record.variant == "full" else {"method": record.method}
-    contract = contract or record.contract_digest
-    selection = select_runs(runs_dir, record.dataset, **beside, contract=contract, preset=preset)
+    filters = Filters(contract=filters.contract or record.contract_digest, preset=filters.preset)
+    selection = select_runs(runs_dir, f"{record.dataset}-{record.dataset_fingerprint}", filters, **beside)
     mates = [
         group
-        for group in sorted(selection.groups, key=lambda group: paper_place(group.record))
+        for group in selection.groups
         if (group.record.method, group.record.variant) != (record.method, record.variant)
     ]
     if not mates:
         raise ResultsError(
-            f"a comparison needs two sides, but {record_label(record)} has no other finished run beside it on "
+            f"a comparison needs two sides, but {ours.label} has no other finished run beside it on "
             f"'{record.dataset}'; run another method, or name one"
         )
     return mates, list(selection.notes)
@@ -237,14 +251,12 @@ def _table_mates(
 def _refuse_unlike(first: Group, second: Group) -> None:
     """`ResultsError` unless both sides can be compared and are not the same runs."""
     if {run.folder for run in first.runs} & {run.folder for run in second.runs}:
-        raise ResultsError(
-            f"the two sides must be different runs, but both are {record_label(first.record)}; name another"
-        )
+        raise ResultsError(f"the two sides must be different runs, but both are {first.label}; name another")
     datasets = [group.record.dataset for group in (first, second)]
     if datasets[0] != datasets[1]:
         raise ResultsError(
-            f"runs that are compared must be of one data set, but {record_label(first.record)} is of '{datasets[0]}' "
-            f"and {record_label(second.record)} of '{datasets[1]}'; add --dataset NAME"
+            f"runs that are compared must be of one data set, but {first.label} is of '{datasets[0]}' "
+            f"and {second.label} of '{datasets[1]}'; add --dataset NAME"
         )
     refuse_mixture([first, second])
 
@@ -276,7 +288,7 @@ def _compared(first: Group, second: Group, columns: Sequence[MetricColumn], note
 
 def _labels_apart(first: Group, second: Group) -> tuple[str, str]:
     """The sides' labels; with their configs or else their seeds where they are of one method and variant."""
-    labels = record_label(first.record), record_label(second.record)
+    labels = first.label, second.label
     if labels[0] != labels[1]:
         return labels
     digests = [group.record.config_digest[:8] for group in (first, second)]

@@ -1,4 +1,7 @@
-"""Runs on disk: `<runs>/<dataset>/<method>/<variant>/<config digest>/seed=<n>/`.
+"""Runs on disk: `<runs>/<data set>-<fingerprint>/<method>/<variant>/<config digest>/seed=<n>/`.
+
+The first folder has the first 8 digits of the data's fingerprint, so that data of one name keep apart; it had none in
+earlier versions, and what a run is of is told by its record alone.
 
 Files are written to a temporary name and renamed. DONE comes last and lists the size of every file, so that a run
 that was interrupted, and a file that was cut short later, are both seen.
@@ -6,6 +9,8 @@ that was interrupted, and a file that was cut short later, are both seen.
 
 import json
 import os
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +31,11 @@ CONFIG = "config.toml"
 ENVIRONMENT = "env.json"
 DONE = "DONE"
 STORED_KS = (1, 5, 10, 20)
+FINGERPRINTED = re.compile(r"-[0-9a-f]{8}$")  # the end of a data set's folder
+
+
+class DamagedRun(UserWarning):
+    """A run that cannot be read and was passed over."""
 
 
 @dataclass(frozen=True)
@@ -174,15 +184,33 @@ def find_runs(
     contract: str | None = None,
     preset: str | None = None,
 ) -> list[Run]:
-    """Finished runs that match all that is given, by path; `config` and `contract` may be beginnings of digests."""
-    folders = _run_folders(runs_dir, dataset, method, variant, config, seed)
-    runs = [read_run(folder) for folder in folders if (folder / DONE).exists()]
+    """Finished runs that match all that is given, by path; `config` and `contract` may be beginnings of digests.
+
+    A damaged run is passed over with a `DamagedRun` warning, so that it never hides the others.
+    """
+    runs = []
+    for folder in _run_folders(runs_dir, method, variant, config, seed):
+        if not (folder / DONE).exists():
+            continue
+        try:
+            runs.append(read_run(folder))
+        except ResultsError as error:
+            warnings.warn(f"passed over: {error}", DamagedRun, stacklevel=2)
     return [
         run
         for run in runs
-        if (contract is None or run.record.contract_digest.startswith(contract))
+        if (dataset is None or is_of_dataset(run.record, dataset))
+        and (contract is None or run.record.contract_digest.startswith(contract))
         and (preset is None or run.record.preset == preset)
     ]
+
+
+def is_of_dataset(record: RunRecord, wanted: str) -> bool:
+    """Whether a name, or a name with a dash and the beginning of a fingerprint, means the record's data set."""
+    beginning = wanted.removeprefix(f"{record.dataset}-")
+    return wanted == record.dataset or (
+        beginning != wanted and len(beginning) >= 4 and record.dataset_fingerprint.startswith(beginning)
+    )
 
 
 def find_unfinished(
@@ -195,8 +223,9 @@ def find_unfinished(
     seed: int | None = None,
 ) -> list[UnfinishedRun]:
     """Run folders without DONE that match all that is given, by path."""
-    folders = _run_folders(runs_dir, dataset, method, variant, config, seed)
-    return [_unfinished(folder) for folder in folders if not (folder / DONE).exists()]
+    folders = _run_folders(runs_dir, method, variant, config, seed)
+    unfinished = [_unfinished(folder) for folder in folders if not (folder / DONE).exists()]
+    return [run for run in unfinished if dataset in (None, run.dataset, FINGERPRINTED.sub("", run.dataset))]
 
 
 def matches_place(place: Sequence[str], wanted: Sequence[str]) -> bool:
@@ -228,19 +257,13 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
 
 
 def _run_folders(
-    runs_dir: Path,
-    dataset: str | None,
-    method: str | None,
-    variant: str | None,
-    config: str | None,
-    seed: int | None,
+    runs_dir: Path, method: str | None, variant: str | None, config: str | None, seed: int | None
 ) -> list[Path]:
     """Folders of matching runs, sorted by path and then by seed as a number."""
-    exact = [dataset, method, variant]
     folders = [
         folder
         for folder in runs_dir.glob("*/*/*/*/seed=*")
-        if all(wanted in (None, part) for wanted, part in zip(exact, folder.parts[-5:-2], strict=True))
+        if all(wanted in (None, part) for wanted, part in zip((method, variant), folder.parts[-4:-2], strict=True))
         and (config is None or folder.parent.name.startswith(config))
         and _seed(folder) is not None
         and seed in (None, _seed(folder))

@@ -34,6 +34,16 @@ class RunRecord:
     threads: int
     created: str  # ISO 8601, UTC
     trials: int = 0  # hyper-parameter trials that preceded the run
+    # Runs of earlier versions lack what follows.
+    family: str = ""  # no training, item-scoring, generative
+    place: int | None = None  # in the tables: rows go up by it
+    variant_place: int = 0  # among the method's variants; 0: the method as it is
+    is_proposed: bool = False  # tables compare it with the best of the others
+    preset_changes: dict[str, Any] | None = None  # dotted field → value, where preset and recipe differ
+    split: str = "leave-one-out"
+    num_items: int = 0  # 0: not recorded
+    processes: int = 1  # that trained it together
+    precision: str = "fp32"
     assumptions: list[str] = field(default_factory=list)  # declared substitutes for what could not be had
     health: dict[str, Any] = field(
         default_factory=dict

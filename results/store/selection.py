@@ -1,12 +1,14 @@
-"""Which runs stand in a table: one config per method and variant, one contract, one data set.
+"""Which runs stand in a table: one data set, one contract, and of each method and variant the configs asked for.
 
 Shape legend: S seeds, U users.
 """
 
+import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,12 +17,29 @@ from results.errors import ResultsError
 from results.store.runs import Run, find_runs
 from results.store.schema import RunRecord
 
+CONFIG_WORDS = DEFAULT, ALL, BEST = "default", "all", "best"  # beside beginnings of digests
+SHOWN_CHANGES = 2  # fields that a label names; of more it only gives the number
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which runs count: by beginnings of digests, by preset, and by config.
+
+    `configs` holds `default` (as if empty: the row of preset and recipe alone), `all`, `best` (by the stored validation
+    score), or beginnings of digests; a method and variant that has none of the named ones shows its default.
+    """
+
+    configs: tuple[str, ...] = ()
+    contract: str | None = None
+    preset: str | None = None
+
 
 @dataclass(frozen=True)
 class Group:
     """The runs of one method and variant under one config: one per seed, by seed."""
 
     runs: tuple[Run, ...]
+    suffix: str = ""  # of its label: what tells its config from the default
 
     @property
     def record(self) -> RunRecord:
@@ -31,6 +50,34 @@ class Group:
     def seeds(self) -> tuple[int, ...]:
         """The seeds, ascending."""
         return tuple(run.record.seed for run in self.runs)
+
+    @property
+    def label(self) -> str:
+        """ETEGRec, ETEGRec w/o SIA, or SASRec, epochs=15: where methods and variants stand together."""
+        return record_label(self.record) + self.suffix
+
+    @property
+    def method_label(self) -> str:
+        """As the table of methods names it."""
+        return self.record.title + self.suffix
+
+    @property
+    def variant_label(self) -> str:
+        """As the table of a method's variants names it: ETEGRec, or w/o SIA."""
+        record = self.record
+        return (record.title if record.variant == "full" else record.variant_title) + self.suffix
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Sort key: the methods' own places, then titles; a method's variants in the order of their table."""
+        record = self.record
+        place = float("inf") if record.place is None else record.place
+        return (place, record.title, record.variant_place, record.variant, self.suffix)
+
+    @property
+    def created(self) -> str:
+        """When its newest run was made."""
+        return max(run.record.created for run in self.runs)
 
 
 @dataclass(frozen=True)
@@ -44,36 +91,64 @@ class Selection:
 def select_runs(
     runs_dir: Path,
     dataset: str,
+    filters: Filters | None = None,
     *,
     method: str | None = None,
     variant: str | None = None,
-    configs: Collection[str] = (),
-    contract: str | None = None,
-    preset: str | None = None,
 ) -> Selection:
-    """The groups of a data set's runs, one config each.
+    """The groups of a data set's runs, in the order of a table's rows.
 
-    Where a method and variant were run under several configs, the most recent is taken, or the one that `configs`
-    (beginnings of digests) names; a note says so. Raises `ResultsError` when nothing matches, and when the chosen
-    runs were judged under different contracts or made from different data.
+    `dataset` is a name, with a dash and the beginning of its fingerprint where data of one name differ. Raises
+    `ResultsError` when nothing matches, when the name means several data sets, and when the chosen runs were judged
+    under different contracts.
     """
-    runs = find_runs(runs_dir, dataset=dataset, method=method, variant=variant, contract=contract, preset=preset)
+    filters = filters or Filters()
+    place: dict[str, Any] = {"method": method, "variant": variant}
+    place |= {"contract": filters.contract, "preset": filters.preset}
+    runs = find_runs(runs_dir, dataset=dataset, **place)
     if not runs:
-        filters = {"method": method, "variant": variant, "contract": contract, "preset": preset}
-        given = "".join(f", {name} '{value}'" for name, value in filters.items() if value is not None)
+        given = "".join(f", {name} '{value}'" for name, value in place.items() if value is not None)
         known = sorted({run.record.dataset for run in find_runs(runs_dir)})
         raise ResultsError(
             f"a table or figure needs finished runs, but {runs_dir} has none of data set '{dataset}'{given}; "
             f"data sets with finished runs: {', '.join(known) or 'none'}"
         )
-    _check_configs(runs, configs)
+    runs = each_once(runs)
+    refuse_several_datasets(runs)
+    _check_configs(runs, filters.configs)
     groups, notes = [], []
     for candidates in _grouped(runs, lambda record: (record.method, record.variant)).values():
-        group, note = one_config(candidates, configs)
-        groups.append(group)
+        rows, note = chosen_configs(candidates, filters.configs)
+        groups.extend(rows)
         notes.extend(note)
     refuse_mixture(groups)
+    groups.sort(key=lambda group: group.place)
     return Selection(tuple(groups), (*notes, *disclosures(groups)))
+
+
+def each_once(runs: Sequence[Run]) -> list[Run]:
+    """The runs, of those of the same row and seed (from folders of two versions, say) the newest."""
+    newest: dict[Hashable, Run] = {}
+    for run in sorted(runs, key=lambda run: run.record.created):
+        r = run.record
+        newest[r.dataset_fingerprint, r.method, r.variant, r.config_digest, r.seed] = run
+    return [run for run in runs if run in newest.values()]
+
+
+def refuse_several_datasets(runs: Sequence[Run]) -> None:
+    """`ResultsError` when runs of one name were made from different data; it says how to name one of them."""
+    by_fingerprint = _grouped(runs, lambda record: record.dataset_fingerprint)
+    if len(by_fingerprint) > 1:
+        names = {
+            f"{members[0].record.dataset}-{str(fingerprint)[:8]}": Group(tuple(members)).created
+            for fingerprint, members in by_fingerprint.items()
+        }
+        told = ", ".join(f"{name} (newest run {created})" for name, created in names.items())
+        newest = max(names, key=lambda name: names[name])
+        raise ResultsError(
+            f"runs that stand side by side must be made from the same data, but '{runs[0].record.dataset}' names "
+            f"{len(names)} data sets: {told}; name one of them, for example --dataset {newest}"
+        )
 
 
 def rank_matrix(group: Group) -> np.ndarray:
@@ -94,6 +169,13 @@ def check_same_cases(first: pl.DataFrame, second: pl.DataFrame, first_run: Run, 
         )
 
 
+def check_one_population(groups: Sequence[Group]) -> None:
+    """`ResultsError` unless all groups were judged on the same users and targets, which pairing needs."""
+    cases = [group.runs[0].ranks(["user", "target"]).sort("user") for group in groups]
+    for group, other in zip(groups[1:], cases[1:], strict=True):
+        check_same_cases(cases[0], other, groups[0].runs[0], group.runs[0])
+
+
 def _grouped(runs: Iterable[Run], key: Callable[[RunRecord], Hashable]) -> dict[Hashable, list[Run]]:
     groups: dict[Hashable, list[Run]] = defaultdict(list)
     for run in runs:
@@ -101,29 +183,80 @@ def _grouped(runs: Iterable[Run], key: Callable[[RunRecord], Hashable]) -> dict[
     return groups
 
 
-def _check_configs(runs: Sequence[Run], configs: Collection[str]) -> None:
+def _check_configs(runs: Sequence[Run], configs: Sequence[str]) -> None:
     digests = sorted({run.record.config_digest for run in runs})
-    for prefix in configs:
-        if not any(digest.startswith(prefix) for digest in digests):
-            raise ResultsError(f"no run has a config that begins with '{prefix}'; known: {', '.join(digests)}")
+    for word in configs:
+        if word not in CONFIG_WORDS and not any(digest.startswith(word) for digest in digests):
+            raise ResultsError(
+                f"no run has a config that begins with '{word}'; known: {DEFAULT}, {ALL}, {BEST}, {', '.join(digests)}"
+            )
 
 
-def one_config(candidates: Sequence[Run], configs: Collection[str] = ()) -> tuple[Group, list[str]]:
-    """The runs of one config out of those of one method and variant, and a note where there was a choice."""
-    by_config = _grouped(candidates, lambda record: record.config_digest)
-    named = [digest for digest in by_config if any(str(digest).startswith(prefix) for prefix in configs)]
-    label = record_label(candidates[0].record)
-    if len(named) > 1:
-        raise ResultsError(
-            f"one config per row must be named, but {label} has {', '.join(map(str, named))}; name one of them"
+def chosen_configs(candidates: Sequence[Run], configs: Sequence[str] = ()) -> tuple[list[Group], list[str]]:
+    """The groups that `configs` asks for out of the runs of one method and variant, and what the reader must be told.
+
+    The default is the newest that differs from preset and recipe in nothing, or where there is none, the newest.
+    """
+    by_config = [
+        Group(tuple(sorted(runs, key=lambda run: run.record.seed)))
+        for runs in _grouped(candidates, lambda record: record.config_digest).values()
+    ]
+    newest_first = sorted(by_config, key=lambda group: group.created, reverse=True)
+    default = next((group for group in newest_first if not group.record.preset_changes), newest_first[0])
+    asked: list[Group] = []
+    for word in configs:
+        if word == ALL:
+            asked += newest_first
+        elif word == BEST:
+            asked.append(max(newest_first, key=_validation_score))
+        elif word != DEFAULT:
+            asked += [group for group in newest_first if group.record.config_digest.startswith(word)]
+        else:
+            asked.append(default)
+    shown = [group for group in newest_first if group in (asked or [default])]
+    shown = _labelled(shown, is_alone=len(by_config) == 1)
+    notes = [f"{group.label}: {_told(changes)}." for group in shown if (changes := group.record.preset_changes)]
+    if len(shown) < len(by_config):
+        digests = ", ".join(group.record.config_digest for group in shown)
+        why = "as asked" if asked and asked != [default] else "the default" if len(by_config) > 1 else ""
+        notes.append(
+            f"{record_label(default.record)}: {len(by_config)} configs were run; shown is {digests}, {why}; "
+            "--configs all shows all."
         )
-    newest = max(by_config, key=lambda digest: max(run.record.created for run in by_config[digest]))
-    chosen = named[0] if named else newest
-    group = Group(tuple(sorted(by_config[chosen], key=lambda run: run.record.seed)))
-    if len(by_config) == 1:
-        return group, []
-    why = "as asked" if named else "the most recent"
-    return group, [f"{label}: {len(by_config)} configs were run; shown is {chosen}, {why}."]
+    return shown, notes
+
+
+def _labelled(groups: Sequence[Group], *, is_alone: bool) -> list[Group]:
+    """The groups with what tells their configs apart: the changed fields, and the digest where these do not.
+
+    Many changes are counted, and not even that where no other config was run.
+    """
+    suffixes = []
+    for group in groups:
+        changes = group.record.preset_changes or {}
+        if len(changes) <= SHOWN_CHANGES:
+            suffixes.append(f", {_told(changes)}" if changes else "")
+        else:  # the note below the table names them
+            suffixes.append("" if is_alone else f", {len(changes)} fields changed")
+    return [
+        replace(group, suffix=suffix + (f" ({group.record.config_digest[:8]})" if suffixes.count(suffix) > 1 else ""))
+        for group, suffix in zip(groups, suffixes, strict=True)
+    ]
+
+
+def _told(changes: dict[str, Any]) -> str:
+    """`epochs=15, softmax=sampled`."""
+    return ", ".join(
+        f"{name}={value if isinstance(value, str) else 'none' if value is None else json.dumps(value)}"
+        for name, value in changes.items()
+    )
+
+
+def _validation_score(group: Group) -> float:
+    """The mean over seeds of the best validation score that a training saw; of what is not trained, none."""
+    best = [run.history().filter(pl.col("quantity") == "score")["value"].max() for run in group.runs]
+    known = [float(score) for score in best if isinstance(score, float)]
+    return sum(known) / len(known) if known else float("-inf")
 
 
 def refuse_mixture(groups: Sequence[Group]) -> None:
@@ -139,13 +272,7 @@ def refuse_mixture(groups: Sequence[Group]) -> None:
             f"runs that stand side by side must be judged under one contract, but there are {len(contracts)}: {sides}; "
             "keep one with --contract DIGEST"
         )
-    fingerprints = _grouped(runs, lambda record: record.dataset_fingerprint)
-    if len(fingerprints) > 1:
-        sides = "; ".join(f"{fingerprint}: {_labels(members)}" for fingerprint, members in fingerprints.items())
-        raise ResultsError(
-            f"runs that stand side by side must be made from the same data, but '{runs[0].record.dataset}' has "
-            f"{len(fingerprints)} fingerprints: {sides}; run the older ones again, or keep them in another runs folder"
-        )
+    refuse_several_datasets(runs)
 
 
 def _contract_differences(run: Run, runs: Sequence[Run]) -> str:
@@ -170,7 +297,7 @@ def disclosures(groups: Sequence[Group]) -> list[str]:
     assumptions: dict[str, list[str]] = defaultdict(list)
     for group in groups:
         for assumption in group.record.assumptions:
-            assumptions[assumption].append(record_label(group.record))
+            assumptions[assumption].append(group.label)
     notes.extend(f"Assumption: {text} ({', '.join(labels)})." for text, labels in assumptions.items())
     return notes
 
@@ -178,7 +305,7 @@ def disclosures(groups: Sequence[Group]) -> list[str]:
 def _by_value(groups: Sequence[Group], value: Callable[[Group], str]) -> str:
     labels: dict[str, list[str]] = defaultdict(list)
     for group in groups:
-        labels[value(group)].append(record_label(group.record))
+        labels[value(group)].append(group.label)
     return "; ".join(f"{shown} ({', '.join(members)})" for shown, members in labels.items())
 
 

@@ -1,180 +1,122 @@
-"""The paper's Tables 2 to 4, made from runs on disk.
+"""The paper's Tables 2 to 4, made from runs on disk; `results.tables.contests` says what their stars mean."""
 
-What a star means (paired two-sided t-test on per-user values, p < 0.01; seeds are averaged per user first):
-- overall table: on a column's best value, that it differs from its strongest rival, the best of the other rows (for
-  ETEGRec that is the best baseline, as in the paper); on the improvement line, that ETEGRec differs from the best
-  baseline, for better or worse. One comparison a column, not corrected over columns, as in the paper.
-- ablation table: on a variant's value, that it differs from the full method, for better or worse; p-values are
-  corrected by Holm's method over the variants of a column, since each is one of a family of questions.
-- sliced tables: the same questions within each slice, corrected by Holm's method over all of the table's. Slices of
-  few users are not tested: the t-test needs many. Where a method's own codes cut the slices, nothing is compared.
-
-Shape legend: S seeds, U users.
-"""
-
-from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-import numpy as np
-import polars as pl
+from typing import Any, Literal
 
 from results.errors import ResultsError
 from results.published import paper
-from results.statistics.metrics import user_values
-from results.statistics.tests import ALPHA, bootstrap_interval, holm, mean_over_seeds, paired_t_test, std_over_seeds
-from results.store.schema import RunRecord
-from results.store.selection import Group, check_same_cases, rank_matrix, select_runs
+from results.statistics.tests import ALPHA
+from results.store.selection import Filters, check_one_population, select_runs
+from results.tables.contests import (
+    Contest,
+    answered,
+    best_contests,
+    column_of,
+    improvement_contests,
+    improvement_note,
+    improvement_row,
+    starred,
+    variant_contests,
+    variant_note,
+    whole_table,
+)
+from results.tables.lines import Line, MetricColumn, Part, headed, line_of, part_rows, parts_of
 from results.tables.slices import Slicing
-from results.tables.table import DECIMALS, Cell, Column, Row, Table, Unit
-
-MetricColumn = tuple[str, int]  # metric, k
+from results.tables.table import Cell, Column, Row, Table, Unit
 
 PAPER_COLUMNS: tuple[MetricColumn, ...] = (("Recall", 5), ("Recall", 10), ("NDCG", 5), ("NDCG", 10))
-METHOD_ORDER = ("popularity", "markov", "sasrec", "tiger", "tiger-sas", "letter", "etegrec")
-VARIANT_ORDER = ("full", "wo-sia", "wo-psa", "wo-sia-psa", "wo-at", "wo-at-finetuned", "wo-ete")
-PROPOSED = "etegrec"
-MIN_TESTED = 30  # users of a slice that is tested
-INTERVAL_SEED = 0  # of the bootstrap, so that a table always shows the same intervals
 
 
-@dataclass(frozen=True)
-class Line:
-    """One method or variant: its label, its runs, and its per-user values by column."""
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What a leaderboard shows of its runs."""
 
-    label: str
-    group: Group
-    values: tuple[np.ndarray, ...]  # one (S, U) matrix per column; nan: the seed's codes put the user in another slice
-
-
-@dataclass(frozen=True)
-class Part:
-    """The lines that stand under one heading: all users, or those of a slice."""
-
-    heading: str
-    lines: tuple[Line, ...]
-
-    @property
-    def num_users(self) -> int:
-        """Users of a slice that is the same for all lines."""
-        return self.lines[0].values[0].shape[1]
+    columns: Sequence[MetricColumn] = PAPER_COLUMNS
+    published: bool = False  # the paper's values beside ours, where the data set is one of the paper's
+    paper_dataset: str | None = None  # the one to compare with instead
+    slicing: Slicing | None = None  # each slice of the users under its own heading
+    intervals: bool = False  # bootstrap intervals
 
 
-class Contest(NamedTuple):
-    """The question whether a line differs from another one of its part in a column."""
+def overall_table(runs_dir: Path, dataset: str, filters: Filters | None = None, view: View | None = None) -> Table:
+    """Table 3: every unchanged method on one data set.
 
-    part: int
-    column: int
-    line: int
-    rival: int
-
-
-Answers = Mapping[Contest, float]  # p-values, corrected where the table corrects them
-
-
-def overall_table(
-    runs_dir: Path,
-    dataset: str,
-    *,
-    columns: Sequence[MetricColumn] = PAPER_COLUMNS,
-    configs: Collection[str] = (),
-    contract: str | None = None,
-    preset: str | None = None,
-    published: bool = False,
-    paper_dataset: str | None = None,
-    slicing: Slicing | None = None,
-    intervals: bool = False,
-) -> Table:
-    """Table 3: every unchanged method on one data set, in the paper's order, others after.
-
-    `published` puts the paper's values beside ours where the data set is one of the paper's; `paper_dataset` names
-    the one to compare with instead. `slicing` shows each slice of the users under its own heading, `intervals` adds
-    bootstrap intervals. Errors as in `select_runs`, and for runs that kept no cases to slice by.
+    Errors as in `select_runs`, and for runs that kept no cases to slice by.
     """
-    selection = select_runs(runs_dir, dataset, variant="full", configs=configs, contract=contract, preset=preset)
-    lines = [_line(group, group.record.title, columns) for group in selection.groups]
-    lines.sort(key=lambda line: paper_place(line.group.record))
-    _check_one_population(lines)
-    parts, slice_notes = _parts(lines, slicing)
-    best, against_best = _best_contests(parts, slicing), _improvement_contests(parts, slicing)
-    answers = _answered(parts, [*best, *against_best], None if slicing is None else _whole_table)
-    reference, reference_note = _reference(dataset, published, paper_dataset, "overall")
-    rows: list[Row] = []
+    view = view or View()
+    selection = select_runs(runs_dir, dataset, filters, variant="full")
+    lines = [line_of(group, group.method_label, view.columns) for group in selection.groups]
+    check_one_population(selection.groups)
+    parts, slice_notes = parts_of(lines, view.slicing)
+    best, against_best = best_contests(parts, view.slicing), improvement_contests(parts, view.slicing)
+    answers = answered(parts, [*best, *against_best], None if view.slicing is None else whole_table)
+    reference, reference_note = _reference(lines, view, "overall")
+    rows = []
     for index, part in enumerate(parts):
-        made = _starred(_part_rows(part, slicing, intervals), [c for c in best if c.part == index], answers)
-        improvement = [c for c in against_best if c.part == index]
-        made += [_improvement_row(part, improvement, answers)] if improvement else []
-        rows.extend(_headed(_with_published(row, columns, reference), part, slicing) for row in made)
-    corrected = "" if slicing is None else ", Holm's correction over the table"
-    notes = [
-        *_reading_notes(lines),
-        *_interval_notes(lines, slicing, intervals),
-        *(
-            [
-                f"*: the best differs from the best of the other rows, p < {ALPHA} (paired two-sided t-test over users"
-                f"{corrected})."
-            ]
-            if best
-            else []
-        ),
-        *_improvement_note(parts, against_best),
-        *slice_notes,
-        *selection.notes,
-        *reference_note,
-        *_preset_note(lines, reference),
-    ]
-    return Table(
-        caption=f"Overall performance on {_dataset_label(lines[0])}{_cut_by(slicing)}",
-        corner="Method",
-        columns=_headings(columns, slicing),
-        rows=tuple(rows),
-        notes=tuple(notes),
+        made = starred(part_rows(part, view.slicing, view.intervals), _of_part(best, index), answers)
+        improvement = _of_part(against_best, index)
+        made += [improvement_row(part, improvement, answers)] if improvement else []
+        rows += _finished(made, part, view, reference)
+    correction = "" if view.slicing is None else ", Holm's correction over the table"
+    star = (
+        f"*: the best differs from the best of the other rows, p < {ALPHA} (paired two-sided t-test over users"
+        f"{correction})."
     )
+    notes = [*([star] if best else []), *improvement_note(parts, against_best), *slice_notes]
+    return _table("Overall performance", "Method", lines, rows, view, [*notes, *selection.notes, *reference_note])
 
 
 def ablation_table(
-    runs_dir: Path,
-    dataset: str,
-    *,
-    method: str = PROPOSED,
-    columns: Sequence[MetricColumn] = PAPER_COLUMNS,
-    configs: Collection[str] = (),
-    contract: str | None = None,
-    preset: str | None = None,
-    published: bool = False,
-    paper_dataset: str | None = None,
-    slicing: Slicing | None = None,
-    intervals: bool = False,
+    runs_dir: Path, dataset: str, method: str, filters: Filters | None = None, view: View | None = None
 ) -> Table:
-    """Table 4: a method and its variants on one data set, in the paper's order, others after; as `overall_table`."""
-    selection = select_runs(runs_dir, dataset, method=method, configs=configs, contract=contract, preset=preset)
-    lines = [_line(group, _variant_label(group), columns) for group in selection.groups]
-    lines.sort(key=lambda line: paper_place(line.group.record))
-    _check_one_population(lines)
-    parts, slice_notes = _parts(lines, slicing)
-    contests = _variant_contests(parts, slicing)
-    answers = _answered(parts, contests, _column_of if slicing is None else _whole_table)
-    reference, reference_note = _reference(dataset, published, paper_dataset, "ablation")
-    rows: list[Row] = []
+    """Table 4: a method and its variants on one data set; errors as in `overall_table`."""
+    view = view or View()
+    selection = select_runs(runs_dir, dataset, filters, method=method)
+    lines = [line_of(group, group.variant_label, view.columns) for group in selection.groups]
+    check_one_population(selection.groups)
+    parts, slice_notes = parts_of(lines, view.slicing)
+    contests = variant_contests(parts, view.slicing)
+    answers = answered(parts, contests, column_of if view.slicing is None else whole_table)
+    reference, reference_note = _reference(lines, view, "ablation")
+    rows = []
     for index, part in enumerate(parts):
-        made = _starred(_part_rows(part, slicing, intervals), [c for c in contests if c.part == index], answers)
-        rows.extend(_headed(_with_published(row, columns, reference), part, slicing) for row in made)
+        made = starred(part_rows(part, view.slicing, view.intervals), _of_part(contests, index), answers)
+        rows += _finished(made, part, view, reference)
+    notes = [*variant_note(lines, contests, view.slicing), *slice_notes, *selection.notes, *reference_note]
+    title = lines[0].group.record.title
+    return _table(f"Ablation study of {title}", "Variant", lines, rows, view, notes)
+
+
+def _of_part(contests: Sequence[Contest], part: int) -> list[Contest]:
+    return [contest for contest in contests if contest.part == part]
+
+
+def _finished(rows: Sequence[Row], part: Part, view: View, reference: paper.Published) -> list[Row]:
+    printed = {line.label: line.label.removesuffix(line.group.suffix) for line in part.lines}  # by the paper
+    made = []
+    for row in rows:
+        label = printed.get(row.label, row.label)
+        cells = zip(row.cells, view.columns, strict=True)
+        against = tuple(_against(cell, reference.get((label, *column))) for cell, column in cells)
+        made.append(headed(replace(row, cells=against), part, view.slicing))
+    return made
+
+
+def _table(
+    caption: str, corner: str, lines: Sequence[Line], rows: Sequence[Row], view: View, notes: Sequence[str]
+) -> Table:
+    """The table under its caption, with how to read it above the other notes."""
+    record, cut = lines[0].group.record, "" if view.slicing is None else f", by {view.slicing.title}"
+    dataset = f"{record.dataset} (synthetic)" if record.synthetic else record.dataset
+    users = () if view.slicing is None else (Column("Users", Unit.COUNT),)
     return Table(
-        caption=f"Ablation study of {lines[0].group.record.title} on {_dataset_label(lines[0])}{_cut_by(slicing)}",
-        corner="Variant",
-        columns=_headings(columns, slicing),
+        caption=f"{caption} on {dataset}{cut}",
+        corner=corner,
+        columns=(*users, *(Column(f"{metric}@{k}") for metric, k in view.columns)),
         rows=tuple(rows),
-        notes=(
-            *_reading_notes(lines),
-            *_interval_notes(lines, slicing, intervals),
-            *_variant_note(lines, contests, slicing),
-            *slice_notes,
-            *selection.notes,
-            *reference_note,
-            *_preset_note(lines, reference),
-        ),
+        notes=(*_reading_notes(lines), *_interval_notes(lines, view), *notes),
     )
 
 
@@ -207,293 +149,15 @@ def datasets_table(counts: Mapping[str, Mapping[str, Any]], *, published: bool =
     return Table("Statistics of the data sets", "Data set", columns, tuple(rows), tuple(notes))
 
 
-def _line(group: Group, label: str, columns: Sequence[MetricColumn]) -> Line:
-    ranks_SU = rank_matrix(group)
-    length = group.runs[0].list_length
-    return Line(label, group, tuple(user_values(ranks_SU, metric, k, length) for metric, k in columns))
-
-
-def _check_one_population(lines: Sequence[Line]) -> None:
-    """`ResultsError` unless all lines were judged on the same users and targets, which pairing needs."""
-    first_run = lines[0].group.runs[0]
-    first = _cases(lines[0])
-    for line in lines[1:]:
-        check_same_cases(first, _cases(line), first_run, line.group.runs[0])
-
-
-def _cases(line: Line) -> pl.DataFrame:
-    return line.group.runs[0].ranks(["user", "target"]).sort("user")
-
-
-def paper_place(record: RunRecord) -> tuple[tuple[int, str], tuple[int, str]]:
-    """Sort key: the paper's methods and each one's variants in its tables' order, then the others by name."""
-    return _place(record.method, METHOD_ORDER), _place(record.variant, VARIANT_ORDER)
-
-
-def _place(name: str, order: Sequence[str]) -> tuple[int, str]:
-    """Sort key: the known names in their order, then the others by name."""
-    name = name.casefold().replace("_", "-")
-    return (order.index(name) if name in order else len(order), name)
-
-
-def _variant_label(group: Group) -> str:
-    record = group.record
-    return record.title if record.variant == "full" else record.variant_title
-
-
-def _dataset_label(line: Line) -> str:
-    record = line.group.record
-    return f"{record.dataset} (synthetic)" if record.synthetic else record.dataset
-
-
-def _headings(columns: Sequence[MetricColumn], slicing: Slicing | None) -> tuple[Column, ...]:
-    users = () if slicing is None else (Column("Users", Unit.COUNT),)
-    return (*users, *(Column(f"{metric}@{k}") for metric, k in columns))
-
-
-def _cut_by(slicing: Slicing | None) -> str:
-    return "" if slicing is None else f", by {slicing.title}"
-
-
-def _parts(lines: Sequence[Line], slicing: Slicing | None) -> tuple[list[Part], list[str]]:
-    """The parts of a table, and what must be said of slices and lines that are left out."""
-    if slicing is None:
-        return [Part("", tuple(lines))], []
-    parts, notes = _code_parts(lines, slicing) if slicing.by_codes else _case_parts(lines, slicing)
-    empty = [heading for heading in slicing.headings if heading not in {part.heading for part in parts}]
-    notes += [f"Without users, and so left out: {', '.join(empty)}."] if empty else []
-    small = [part.heading for part in parts if not slicing.by_codes and part.num_users < MIN_TESTED]
-    notes += [f"Fewer than {MIN_TESTED} users, and so not tested: {', '.join(small)}."] if small else []
-    return parts, notes
-
-
-def _case_parts(lines: Sequence[Line], slicing: Slicing) -> tuple[list[Part], list[str]]:
-    """A part for each slice that has users; the cases of one run are those of all, since all have the same data."""
-    labels_U = slicing.labels(lines[0].group.runs[0].cases().sort("user")).to_numpy()
-    members = {heading: labels_U == heading for heading in slicing.headings}
-    parts = [
-        Part(heading, tuple(replace(line, values=tuple(v[:, member_U] for v in line.values)) for line in lines))
-        for heading, member_U in members.items()
-        if member_U.any()
-    ]
-    return parts, []
-
-
-def _code_parts(lines: Sequence[Line], slicing: Slicing) -> tuple[list[Part], list[str]]:
-    """A part for each slice that has users in some line's codes; lines without codes are left out."""
-    labels = [
-        np.stack([slicing.labels(run.cases().sort("user")).to_numpy() for run in line.group.runs]) for line in lines
-    ]
-    with_codes = [(line, labels_SU) for line, labels_SU in zip(lines, labels, strict=True) if _has_labels(labels_SU)]
-    if not with_codes:
-        raise ResultsError(
-            f"slice '{slicing.name}' needs a method with item codes, but none of the table's rows has any"
-        )
-    parts = []
-    for heading in slicing.headings:
-        members = [(line, labels_SU == heading) for line, labels_SU in with_codes]
-        if any(member_SU.any() for _, member_SU in members):
-            cut = [
-                replace(line, values=tuple(np.where(member_SU, v, np.nan) for v in line.values))
-                for line, member_SU in members
-            ]
-            parts.append(Part(heading, tuple(cut)))
-    without = [line.label for line, labels_SU in zip(lines, labels, strict=True) if not _has_labels(labels_SU)]
-    notes = ["Each method and seed has codes, and so users in a slice, of its own: no row is tested or marked."]
-    notes += [f"Without codes, and so left out: {', '.join(without)}."] if without else []
-    return parts, notes
-
-
-def _has_labels(labels_SU: np.ndarray) -> bool:
-    return any(label is not None for label in labels_SU.flat)
-
-
-def _part_rows(part: Part, slicing: Slicing | None, intervals: bool) -> list[Row]:
-    """A part's rows, the best and second marked where the lines have the same users."""
-    by_codes = slicing is not None and slicing.by_codes
-    rows = [Row(line.label, tuple(_cell(values_SU, intervals) for values_SU in line.values)) for line in part.lines]
-    return rows if by_codes else _mark(rows)
-
-
-def _headed(row: Row, part: Part, slicing: Slicing | None) -> Row:
-    """The row under its part's heading, in a sliced table with its number of users in front."""
-    if slicing is None:
-        return row
-    line = next((line for line in part.lines if line.label == row.label), None)
-    users = None if line is None else float((~np.isnan(line.values[0])).sum(axis=1).mean())
-    return replace(row, cells=(Cell(value=users), *row.cells), section=part.heading)
-
-
-def _cell(values_SU: np.ndarray, intervals: bool) -> Cell:
-    """Mean over seeds and users, the standard deviation of the seeds' means, and the interval if asked for."""
-    counted_SU = ~np.isnan(values_SU)
-    if not counted_SU.any(axis=1).all():
-        return Cell(value=None)
-    means_S = np.nanmean(values_SU, axis=1)
-    cell = Cell(value=float(means_S.mean()), std=std_over_seeds(means_S[:, None]), seeds=len(means_S))
-    users_U = counted_SU.all(axis=0)
-    if not intervals or not np.array_equal(users_U, counted_SU.any(axis=0)):
-        return cell
-    _, low, high = bootstrap_interval(values_SU[:, users_U], np.random.default_rng(INTERVAL_SEED))
-    return replace(cell, low=low, high=high)
-
-
-def _mark(rows: Sequence[Row]) -> list[Row]:
-    """The rows with each column's best and second marked; values that print alike share a mark."""
-    printed = np.array([[round(cell.value or 0.0, DECIMALS) for cell in row.cells] for row in rows])
-    best = printed.max(axis=0)
-    below = np.where(printed < best, printed, -np.inf).max(axis=0)
-    if len(rows) == 1:
-        return list(rows)
-    return [
-        replace(
-            row,
-            cells=tuple(
-                replace(cell, best=bool(value == top), second=bool(value == next_))
-                for cell, value, top, next_ in zip(row.cells, values, best, below, strict=True)
-            ),
-        )
-        for row, values in zip(rows, printed, strict=True)
-    ]
-
-
-def _tested(parts: Sequence[Part], slicing: Slicing | None) -> list[tuple[int, tuple[Line, ...]]]:
-    """The parts in which lines may be tested against each other, with their index."""
-    if slicing is None:
-        return [(index, part.lines) for index, part in enumerate(parts)]
-    enough = [(index, part) for index, part in enumerate(parts) if not slicing.by_codes]
-    return [(index, part.lines) for index, part in enough if part.num_users >= MIN_TESTED]
-
-
-def _best_contests(parts: Sequence[Part], slicing: Slicing | None) -> list[Contest]:
-    """Each column's best line against the best of the others."""
-    contests = []
-    for index, lines in _tested(parts, slicing):
-        for column in range(len(lines[0].values) if len(lines) > 1 else 0):
-            first, second, *_ = np.argsort([-line.values[column].mean() for line in lines], kind="stable")
-            contests.append(Contest(index, column, int(first), int(second)))
-    return contests
-
-
-def _improvement_contests(parts: Sequence[Part], slicing: Slicing | None) -> list[Contest]:
-    """The proposed method against each column's best baseline; none without the two."""
-    contests = []
-    for index, lines in _tested(parts, slicing):
-        proposed = [place for place, line in enumerate(lines) if line.group.record.method == PROPOSED]
-        baselines = [place for place, line in enumerate(lines) if line.group.record.method != PROPOSED]
-        for column in range(len(lines[0].values) if proposed and baselines else 0):
-            best = max(baselines, key=lambda place: lines[place].values[column].mean())
-            contests.append(Contest(index, column, proposed[0], best))
-    return contests
-
-
-def _variant_contests(parts: Sequence[Part], slicing: Slicing | None) -> list[Contest]:
-    """Each variant against the full method, in each column; none without the two."""
-    contests = []
-    for index, lines in _tested(parts, slicing):
-        full = [place for place, line in enumerate(lines) if line.group.record.variant == "full"]
-        variants = [place for place, line in enumerate(lines) if line.group.record.variant != "full"]
-        columns = range(len(lines[0].values))
-        contests += [Contest(index, column, place, full[0]) for column in columns for place in variants if full]
-    return contests
-
-
-def _column_of(contest: Contest) -> Hashable:
-    """The family of an ablation table's contests: the variants of a column."""
-    return contest.part, contest.column
-
-
-def _whole_table(contest: Contest) -> Hashable:
-    """The family of a sliced table's contests: all of them."""
-    return None
-
-
-def _answered(
-    parts: Sequence[Part], contests: Sequence[Contest], family: Callable[[Contest], Hashable] | None
-) -> Answers:
-    """The contests' p-values, corrected by Holm's method within each family; None: not corrected.
-
-    A contest that is asked twice, from either side, is one question and counts once.
-    """
-    p_values: dict[Contest, float] = {}
-    for contest in contests:
-        lines = parts[contest.part].lines
-        first, second = (lines[place].values[contest.column] for place in (contest.line, contest.rival))
-        p_values[contest] = paired_t_test(mean_over_seeds(first), mean_over_seeds(second)).p_value
-    if family is None:
-        return p_values
-    families: dict[Hashable, dict[Contest, float]] = defaultdict(dict)
-    for contest, p_value in p_values.items():
-        families[family(contest)][_either_side(contest)] = p_value
-    corrected: dict[Contest, float] = {}
-    for asked in families.values():
-        corrected.update(zip(asked, map(float, holm(np.array(list(asked.values())))), strict=True))
-    return {contest: corrected[_either_side(contest)] for contest in p_values}
-
-
-def _either_side(contest: Contest) -> Contest:
-    """The same for a contest and for that of its rival against it."""
-    low, high = sorted((contest.line, contest.rival))
-    return contest._replace(line=low, rival=high)
-
-
-def _starred(rows: Sequence[Row], contests: Sequence[Contest], answers: Answers) -> list[Row]:
-    """The rows with p-values and stars where a contest's line stands."""
-    cells = [list(row.cells) for row in rows]
-    for contest in contests:
-        p_value = answers[contest]
-        cell = cells[contest.line][contest.column]
-        cells[contest.line][contest.column] = replace(cell, p_value=p_value, significant=p_value < ALPHA)
-    return [replace(row, cells=tuple(made)) for row, made in zip(rows, cells, strict=True)]
-
-
-def _improvement_row(part: Part, contests: Sequence[Contest], answers: Answers) -> Row:
-    """The proposed method's change over the best baseline of each column, in per cent."""
-    cells = []
-    for contest in contests:
-        ours, base = (float(part.lines[p].values[contest.column].mean()) for p in (contest.line, contest.rival))
-        change = 100.0 * (ours - base) / base if base else None
-        cells.append(Cell(value=change, p_value=answers[contest], significant=answers[contest] < ALPHA))
-    return Row("Improvement", tuple(cells), Unit.CHANGE, apart=True)
-
-
-def _improvement_note(parts: Sequence[Part], contests: Sequence[Contest]) -> list[str]:
-    """Over whom the improvement is."""
-    if not contests:
-        return []
-    lines = parts[0].lines
-    names = [lines[contest.rival].label for contest in contests]
-    best = ", ".join(names) if len(set(names)) > 1 else names[0]
-    over = (
-        f"the best baseline of each column ({best})" if len(parts) == 1 else "the slice's best baseline of each column"
-    )
-    return [f"Improvement: {lines[contests[0].line].label} over {over}, * as above."]
-
-
-def _variant_note(lines: Sequence[Line], contests: Sequence[Contest], slicing: Slicing | None) -> list[str]:
-    """What the stars of an ablation table say, or why there are none."""
-    full = [line for line in lines if line.group.record.variant == "full"]
-    if not full or len(lines) == 1:
-        missing = "the full method" if not full else "a variant"
-        return [f"No test against the full method: {missing} has no finished run."]
-    if not contests:
-        return []
-    over = "the variants of a column" if slicing is None else "the table"
-    return [
-        f"*: differs from {full[0].label}, p < {ALPHA} (paired two-sided t-test over users, "
-        f"Holm's correction over {over})."
-    ]
-
-
-def _interval_notes(lines: Sequence[Line], slicing: Slicing | None, intervals: bool) -> list[str]:
+def _interval_notes(lines: Sequence[Line], view: View) -> list[str]:
     """What the intervals hold, and what they do not."""
-    if not intervals:
+    if not view.intervals:
         return []
     most = max(len(line.group.seeds) for line in lines)
     notes = [f"[low, high]: 95 %, bootstrap over users{' and seeds' * (most > 1)}, not of a difference between rows."]
     if most > 1:
         notes.append("Intervals of few seeds are too narrow for what seeds vary: they never leave the seeds' range.")
-    if most > 1 and slicing is not None and slicing.by_codes:
+    if most > 1 and view.slicing is not None and view.slicing.by_codes:
         notes.append("No interval where a slice's users differ between seeds.")
     return notes
 
@@ -511,12 +175,13 @@ def _reading_notes(lines: Sequence[Line]) -> list[str]:
 
 
 def _reference(
-    dataset: str, published: bool, paper_dataset: str | None, table: Literal["overall", "ablation"]
+    lines: Sequence[Line], view: View, table: Literal["overall", "ablation"]
 ) -> tuple[paper.Published, list[str]]:
-    """The paper's values for the data set, empty where it has none, and a note on the comparison."""
-    if not published and paper_dataset is None:
+    """The paper's values for the data set, empty where it has none, and notes on the comparison."""
+    if not view.published and view.paper_dataset is None:
         return {}, []
-    name = paper_dataset or paper.PAPER_DATASETS.get(dataset)
+    dataset = lines[0].group.record.dataset
+    name = view.paper_dataset or paper.PAPER_DATASETS.get(dataset)
     if name is None:
         known = ", ".join(f"{ours} → {theirs}" for ours, theirs in paper.PAPER_DATASETS.items())
         return {}, [f"The paper prints no numbers for {dataset} (its data sets: {known})."]
@@ -525,20 +190,9 @@ def _reference(
     note = f"Paper: published value on {name}; difference: ours - paper."
     if paper.PAPER_DATASETS.get(dataset) != name:
         note += f" {dataset} is other data than the paper's {name}."
-    return (paper.overall if table == "overall" else paper.ablation)(name), [note]
-
-
-def _preset_note(lines: Sequence[Line], reference: paper.Published) -> list[str]:
-    """A warning where the paper's values stand beside runs of other sizes and schedules than the paper's."""
     presets = sorted({line.group.record.preset for line in lines} - {"paper"})
-    if not reference or not presets:
-        return []
-    return [f"Not at the paper's sizes and schedules: preset {', '.join(presets)}."]
-
-
-def _with_published(row: Row, columns: Sequence[MetricColumn], reference: paper.Published) -> Row:
-    cells = zip(row.cells, columns, strict=True)
-    return replace(row, cells=tuple(_against(cell, reference.get((row.label, *column))) for cell, column in cells))
+    smaller = [f"Not at the paper's sizes and schedules: preset {', '.join(presets)}."] if presets else []
+    return (paper.overall if table == "overall" else paper.ablation)(name), [note, *smaller]
 
 
 def _against(cell: Cell, printed: float | None) -> Cell:

@@ -1,6 +1,7 @@
 """The commands as their user sees them. Oracles: files on disk, arithmetic by hand, other commands' output."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -78,17 +79,17 @@ def test_json_is_all_that_stands_on_stdout(harness, ratings):
 
 def test_a_run_is_found_by_any_unique_part_of_its_path(harness, ratings):
     harness("run", "--dataset", str(ratings), "--methods", "popularity,markov")
-    (folder,) = Path("runs").glob("tiny/markov/full/*/seed=0")
+    (folder,) = Path("runs").glob("tiny-*/markov/full/*/seed=0")
     for part in (
         "markov",
         "markov/full",
         "full/" + folder.parent.name,
-        "tiny/mark",
+        f"{folder.parts[1]}/mark",
         folder.parent.name[:8],
         str(folder),
     ):
         assert "Markov, full, on tiny" in harness("show", part).out
-    ended = harness("show", "tiny")
+    ended = harness("show", folder.parts[1])
     assert ended.code == 2
     assert "must mean one run, but matches 2" in ended.error
 
@@ -135,29 +136,33 @@ class Epochs(Config):
     width: int = 1
 
 
-def test_time_is_expected_by_samples_and_epochs_of_like_stages():
-    stage = Stage("sasrec", Epochs(epochs=20), print, "data", 0)
-    like = {"config": {"epochs": 10, "width": 1}, "samples": 1000, "seconds": 50.0}
-    unlike = {"config": {"epochs": 10, "width": 9}, "samples": 1000, "seconds": 5000.0}
+def test_time_is_expected_by_samples_and_effort_of_like_stages():
+    stage = Stage("sasrec", Epochs(epochs=20), print, "data", 0, effort=20 / 8)
+    like = {"config": {"epochs": 10, "width": 1}, "samples": 1000, "seconds": 50.0, "effort": 10 / 8}
+    unlike = {"config": {"epochs": 10, "width": 9}, "samples": 1000, "seconds": 5000.0, "effort": 10 / 8}
+    of_the_version_before = {"config": {"epochs": 10, "width": 1}, "samples": 1000, "seconds": 1e9}
     # 50 s for 10 epochs of 1,000 samples: 5 ms a sample and epoch; 20 epochs of 3,000 take 300 s.
-    assert expected_seconds(stage, 3000, [like, unlike]) == pytest.approx(300.0)
+    assert expected_seconds(stage, 3000, [like, unlike, of_the_version_before]) == pytest.approx(300.0)
     assert expected_seconds(stage, 1000, [unlike]) == pytest.approx(10_000.0)
     assert expected_seconds(stage, 3000, []) is None
 
 
 def test_an_ablation_is_expected_by_the_epochs_that_it_trains_itself():
     full = METHOD.presets["lite"].replace(epochs=24, finetuning={"epochs": 8, "patience": None}, rebuilt={"epochs": 20})
-    record = {"config": full.model_dump(mode="json"), "samples": 1000, "seconds": 320.0}  # 10 s an epoch
-    outdated = {"config": {"no such field": 1}, "samples": 1, "seconds": 1e9}
+    record = {"config": full.model_dump(mode="json"), "samples": 1000, "seconds": 320.0, "effort": METHOD.effort(full)}
 
     def expected(**changes) -> float | None:
-        stage = Stage("etegrec", full.replace(**changes), print, "data", 0)
-        return expected_seconds(stage, 1000, [record, outdated])
+        changed = full.replace(**changes)
+        stage = Stage("etegrec", changed, print, "data", 0, effort=METHOD.effort(changed))
+        return expected_seconds(stage, 1000, [record])  # 10 s an epoch
 
     assert expected(end_to_end=False) == pytest.approx(200.0)
     assert expected(alternating=False) == pytest.approx(80.0)  # goes on from w/o AT: fine-tuning alone
     assert expected(mu=0.0) == pytest.approx(320.0)
-    assert expected_seconds(Stage("popularity", Epochs(), print, "data", 0), 2000, [record]) is None
+    # A stage without a known effort counts as one, whatever the record's.
+    assert expected_seconds(Stage("mine", Epochs(), print, "d", 0, effort=math.inf), 2000, [record]) == pytest.approx(
+        20
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")

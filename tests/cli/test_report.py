@@ -37,10 +37,10 @@ class PlannedRun:
             variant_title=cell.ablation.title,
             config_digest=cell.config_digest,
             seed=cell.seed,
-            contract=cell.contract.model_dump(mode="json"),
-            contract_digest=cell.contract.digest(),
-            preset=cell.preset,
-            recipe=cell.recipe,
+            contract=cell.settings.contract.model_dump(mode="json"),
+            contract_digest=cell.settings.contract.digest(),
+            preset=cell.settings.preset,
+            recipe=cell.settings.recipe,
             num_parameters=0,
             seconds={},
             peak_memory_mb=0.0,
@@ -97,7 +97,13 @@ def _planned(harness, command):
 
 
 def _row(dataset, cell):
-    return (dataset, cell.method, cell.ablation.variant, cell.config_digest, f"seed={cell.seed}")
+    return (
+        f"{dataset}-{cell.fit.dataset[:8]}",
+        cell.method,
+        cell.ablation.variant,
+        cell.config_digest,
+        f"seed={cell.seed}",
+    )
 
 
 def test_unseen_users_are_asked_for_by_their_protocol(harness, ratings):

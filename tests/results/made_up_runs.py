@@ -9,6 +9,8 @@ from results.store.runs import Run, run_folder, write_run
 from results.store.schema import RunRecord, cases_frame, history_frame, ranks_frame
 
 CONTRACT = {"top_k": 10, "num_beams": 20, "decoding": "trie"}
+PLACES = {"popularity": 10, "markov": 20, "sasrec": 130, "tiger": 300, "tiger-sas": 310, "letter": 350, "etegrec": 400}
+VARIANTS = ("full", "wo-sia", "wo-psa", "wo-sia-psa", "wo-at", "wo-at-finetuned", "wo-ete")
 
 
 def made_up_record(**changes: Any) -> RunRecord:
@@ -34,7 +36,14 @@ def made_up_record(**changes: Any) -> RunRecord:
         "threads": 1,
         "created": "2025-01-01T00:00:00+00:00",
     }
-    return RunRecord(**{**fields, **changes})
+    fields |= changes
+    method, variant = fields["method"], fields["variant"]
+    own = {
+        "place": PLACES.get(method),
+        "variant_place": VARIANTS.index(variant) if variant in VARIANTS else len(VARIANTS),
+        "is_proposed": method == "etegrec",
+    }
+    return RunRecord(**{**own, **fields})
 
 
 def made_up_ranks(num_users: int, hit_share: float, seed: int) -> np.ndarray:

@@ -18,10 +18,10 @@ from results.figures.alignment import alignment_figure
 from results.figures.cost import cost_figure
 from results.figures.curves import best_positions, curves_figure, curves_frame
 from results.figures.figure import Figure, style
-from results.figures.rows import Filters
 from results.figures.tokenizer import tokenizer_figure, tokenizer_frame
 from results.figures.unseen import unseen_figure
 from results.store.schema import HISTORY_SCHEMA, cases_frame, history_frame
+from results.store.selection import Filters
 
 matplotlib = pytest.importorskip("matplotlib")
 
@@ -55,7 +55,7 @@ def alignment_data() -> pl.DataFrame:
 
 def test_an_ablation_shows_each_variant_minus_the_full_method(tmp_path: Path) -> None:
     write_variants(tmp_path)
-    frame = ablation_figure(tmp_path, "demo").frame
+    frame = ablation_figure(tmp_path, "demo", "etegrec").frame
     recall = frame.filter(pl.col("metric") == "Recall@10")
     assert recall["label"].to_list() == ["w/o SIA", "w/o PSA"]  # the paper's order
     assert recall["full"].to_list() == [0.75, 0.75]
@@ -66,7 +66,7 @@ def test_an_ablation_shows_each_variant_minus_the_full_method(tmp_path: Path) ->
 
 def test_the_papers_differences_stand_beside_those_on_its_own_data(tmp_path: Path) -> None:
     write_variants(tmp_path, "scientific")
-    frame = ablation_figure(tmp_path, "scientific").frame
+    frame = ablation_figure(tmp_path, "scientific", "etegrec").frame
     found = frame.filter((pl.col("label") == "w/o SIA") & (pl.col("metric") == "Recall@10"))["published_difference"]
     assert found.item() == pytest.approx(PUBLISHED_WITHOUT_SIA - PUBLISHED_FULL)
 
@@ -202,8 +202,8 @@ def test_an_alignments_caption_tells_the_gap_of_each_panel() -> None:
 def test_filters_choose_the_config(tmp_path: Path) -> None:
     write_variants(tmp_path)
     write_made_up_run(tmp_path, [0] * 40, method="etegrec", title="ETEGRec", config_digest="f" * 16)
-    assert ablation_figure(tmp_path, "demo", filters=Filters(configs=("0" * 16,))).frame["full"][0] == 0.75
-    assert ablation_figure(tmp_path, "demo", filters=Filters(configs=("f",))).frame["full"][0] == 0.0
+    assert ablation_figure(tmp_path, "demo", "etegrec", filters=Filters(configs=("0" * 16,))).frame["full"][0] == 0.75
+    assert ablation_figure(tmp_path, "demo", "etegrec", filters=Filters(configs=("f",))).frame["full"][0] == 0.0
 
 
 # Files.
@@ -215,13 +215,13 @@ def every_figure(runs_dir: Path) -> list[Figure]:
     write_made_up_run(runs_dir, [2] * 40, health=HEALTH, config_digest="a" * 16)
     cases = cases_frame(np.full(40, 5), np.full(40, 3), new_users=np.arange(40) < 4)
     write_made_up_run(runs_dir, [1] * 40, cases, dataset="demo-unseen-users")
-    curves = curves_figure(runs_dir, "demo", pretraining=PRETRAINING)
+    curves = curves_figure(runs_dir, "demo", "etegrec", pretraining=PRETRAINING)
     return [
-        ablation_figure(runs_dir, "demo"),
+        ablation_figure(runs_dir, "demo", "etegrec"),
         cost_figure(runs_dir, "demo"),
         unseen_figure(runs_dir, "demo"),
         replace(curves, frame=curves_frame(HISTORY, PRETRAINING)),
-        tokenizer_figure(runs_dir, "demo", pretraining=PRETRAINING),
+        tokenizer_figure(runs_dir, "demo", "etegrec", pretraining=PRETRAINING),
         alignment_figure(alignment_data(), "demo", "w/o PSA"),
     ]
 
@@ -246,14 +246,14 @@ def test_every_figure_is_written_whole_in_all_formats(tmp_path: Path) -> None:
 
 def test_the_same_data_make_the_same_bytes(tmp_path: Path) -> None:
     write_variants(tmp_path / "runs")
-    files = ablation_figure(tmp_path / "runs", "demo").save(tmp_path / "first")
-    again = ablation_figure(tmp_path / "runs", "demo").save(tmp_path / "second", ["pdf", "svg", "png"])
+    files = ablation_figure(tmp_path / "runs", "demo", "etegrec").save(tmp_path / "first")
+    again = ablation_figure(tmp_path / "runs", "demo", "etegrec").save(tmp_path / "second", ["pdf", "svg", "png"])
     assert {path.name: path.read_bytes() for path in files} == {path.name: path.read_bytes() for path in again}
 
 
 def test_the_users_own_settings_change_nothing(tmp_path: Path) -> None:
     write_variants(tmp_path)
-    figure = ablation_figure(tmp_path, "demo")
+    figure = ablation_figure(tmp_path, "demo", "etegrec")
     expected = figure.rendered("svg")
     with matplotlib.rc_context({"font.size": 30, "axes.grid": False, "svg.fonttype": "none"}):
         assert figure.rendered("svg") == expected
@@ -261,7 +261,7 @@ def test_the_users_own_settings_change_nothing(tmp_path: Path) -> None:
 
 def test_svgs_of_one_page_share_no_id_and_find_their_own(tmp_path: Path) -> None:
     write_variants(tmp_path)
-    figure = ablation_figure(tmp_path, "demo")
+    figure = ablation_figure(tmp_path, "demo", "etegrec")
     figures = [figure, replace(figure, frame=figure.frame.head(2))]  # of one name
     texts = [figure.svg_text() for figure in figures]
     ids = [re.findall(r'\bid="([^"]*)"', text) for text in texts]
@@ -321,5 +321,5 @@ def test_looks_differ_without_colour_and_stay_with_their_method() -> None:
 
     for part in ("color", "marker", "line", "hatch"):
         assert len({getattr(look, part) for look in LOOKS}) == len(LOOKS)
-    assert looks_of(["tiger", "etegrec"])["tiger"] == looks_of(["tiger", "mine"])["tiger"]
-    assert len(set(looks_of(["popularity", "tiger", "etegrec", "mine"]).values())) == 4
+    assert looks_of({"tiger": 300, "etegrec": 400})["tiger"] == looks_of({"mine": 1000, "tiger": 300})["tiger"]
+    assert len(set(looks_of({"popularity": 10, "tiger": 300, "etegrec": 400, "mine": 1000, "old": None}).values())) == 5

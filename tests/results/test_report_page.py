@@ -5,6 +5,7 @@ import csv
 import io
 import re
 import sys
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from results.report.page import Page, Section
 from results.report.verdicts import against_paper, contest, summary
 from results.statistics.tests import paired_t_test
 from results.store.schema import cases_frame
-from results.tables.paper import ablation_table, overall_table
+from results.tables.paper import View, ablation_table, overall_table
 
 NUM_USERS = 400
 HOSTILE = "<script>alert('&\")</script>"
@@ -140,9 +141,9 @@ def test_every_value_on_the_page_is_the_tables_own(tmp_path, kind):
         write_made_up_run(tmp_path, ranks, method="etegrec", title="ETEGRec", variant_title="ETEGRec", seed=seed)
     make, file = {
         "overall": (overall_table, "leaderboard.csv"),
-        "ablation": (ablation_table, "ablation-etegrec.csv"),
+        "ablation": (partial(ablation_table, method="etegrec"), "ablation-etegrec.csv"),
     }[kind]
-    table = make(tmp_path, "demo", intervals=True)
+    table = make(tmp_path, "demo", view=View(intervals=True))
     page = page_text(tmp_path)
     lines = {(line["row"], line["column"]): line for line in csv.DictReader(io.StringIO(Parsed(page).download(file)))}
     for row in table.rows:

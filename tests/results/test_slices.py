@@ -11,7 +11,7 @@ from scipy import stats
 from results.errors import ResultsError
 from results.statistics.tests import holm
 from results.store.schema import cases_frame
-from results.tables.paper import ablation_table, overall_table
+from results.tables.paper import View, ablation_table, overall_table
 from results.tables.render import FORMATS, render
 from results.tables.slices import SLICINGS, slicing_named
 from results.tables.table import Cell, Row, Table
@@ -89,11 +89,11 @@ def runs_dir(tmp_path: Path) -> Path:
 
 
 def test_a_slices_values_are_those_of_a_table_of_its_users_alone(runs_dir: Path, tmp_path: Path) -> None:
-    sliced = overall_table(runs_dir, "demo", slicing=slicing_named("item-popularity"), intervals=True)
+    sliced = overall_table(runs_dir, "demo", view=View(slicing=slicing_named("item-popularity"), intervals=True))
     of_slice = COUNTS == 4
     for method, ranks in RANKS.items():
         write(tmp_path / "alone", method, ranks[of_slice], None)
-    alone = overall_table(tmp_path / "alone", "demo", intervals=True)
+    alone = overall_table(tmp_path / "alone", "demo", view=View(intervals=True))
     rows = rows_of(sliced, "Target: 1–5 times")
     for row in alone.rows[:2]:
         users, *cells = rows[row.label].cells
@@ -106,7 +106,7 @@ def test_a_slices_values_are_those_of_a_table_of_its_users_alone(runs_dir: Path,
 
 def test_stars_are_corrected_over_all_slices_and_columns_and_each_question_counts_once(runs_dir: Path) -> None:
     # ETEGRec is best everywhere: its stars and its improvements ask the same 3 slices x 4 columns, once each.
-    table = overall_table(runs_dir, "demo", slicing=slicing_named("item-popularity"))
+    table = overall_table(runs_dir, "demo", view=View(slicing=slicing_named("item-popularity")))
     sections = ["Target: never", "Target: 1–5 times", "Target: 6–20 times"]
     names = ["Recall@5", "Recall@10", "NDCG@5", "NDCG@10"]
     raw = []
@@ -130,7 +130,9 @@ def test_variants_are_tested_within_slices_and_corrected_over_the_table(tmp_path
     cases = cases_frame(np.full(NUM_USERS, 5), COUNTS)
     write(tmp_path, "etegrec", RANKS["etegrec"], cases)
     write(tmp_path, "etegrec", RANKS["tiger"], cases, variant="wo-sia", variant_title="w/o SIA")
-    table = ablation_table(tmp_path, "demo", columns=[("Recall", 10)], slicing=slicing_named("unseen-item"))
+    table = ablation_table(
+        tmp_path, "demo", "etegrec", view=View(columns=[("Recall", 10)], slicing=slicing_named("unseen-item"))
+    )
     raw = [
         stats.ttest_rel(*[(RANKS[method][of_slice] > 0).astype(float) for method in ("tiger", "etegrec")]).pvalue
         for of_slice in (COUNTS == 0, COUNTS > 0)
@@ -144,7 +146,7 @@ def test_a_slice_of_few_users_is_shown_but_not_tested(tmp_path: Path) -> None:
     cases = cases_frame(np.full(60, 5), np.where(np.arange(60) < 20, 0, 3))
     write(tmp_path, "tiger", np.zeros(60, dtype=int), cases)
     write(tmp_path, "etegrec", np.where(np.arange(60) < 20, 1, np.arange(60) % 2), cases)
-    table = overall_table(tmp_path, "demo", slicing=slicing_named("unseen-item"))
+    table = overall_table(tmp_path, "demo", view=View(slicing=slicing_named("unseen-item")))
     few, many = (cell(table, section, "ETEGRec", "Recall@10") for section in ("Target: unseen", "Target: seen"))
     assert (few.value, few.p_value, few.significant) == (1.0, None, False)
     assert many.significant
@@ -158,7 +160,7 @@ def test_collisions_are_cut_by_each_methods_and_seeds_own_codes_and_compared_wit
     write(tmp_path, "letter", ranks, cases_frame([5] * 4, [3] * 4, [1, 1, 1, 1]))
     write(tmp_path, "sasrec", ranks, cases_frame([5] * 4, [3] * 4))
     table = overall_table(
-        tmp_path, "demo", columns=[("Recall", 10)], slicing=slicing_named("collision"), intervals=True
+        tmp_path, "demo", view=View(columns=[("Recall", 10)], slicing=slicing_named("collision"), intervals=True)
     )
     shared = rows_of(table, "Codes: shared")
     # Seed 0: users 0 and 1, one hit; seed 1: user 0, a hit.
@@ -175,12 +177,12 @@ def test_collisions_are_cut_by_each_methods_and_seeds_own_codes_and_compared_wit
 
 def test_collisions_of_methods_without_codes_are_one_line(runs_dir: Path) -> None:
     with pytest.raises(ResultsError, match="slice 'collision' needs a method with item codes"):
-        overall_table(runs_dir, "demo", slicing=slicing_named("collision"))
+        overall_table(runs_dir, "demo", view=View(slicing=slicing_named("collision")))
 
 
 @pytest.mark.parametrize("format", ["text", *FORMATS])
 def test_every_format_shows_slices_users_and_intervals(runs_dir: Path, format: str) -> None:
-    table = overall_table(runs_dir, "demo", slicing=slicing_named("unseen-item"), intervals=True)
+    table = overall_table(runs_dir, "demo", view=View(slicing=slicing_named("unseen-item"), intervals=True))
     text = render(table, format, width=80)
     found = cell(table, "Target: unseen", "ETEGRec", "NDCG@10")
     assert found.low is not None
@@ -203,6 +205,6 @@ def test_a_table_without_slices_or_intervals_has_none_of_their_marks(runs_dir: P
 def test_intervals_of_several_seeds_warn_of_what_few_seeds_hide(tmp_path: Path) -> None:
     for seed in (0, 1):
         write(tmp_path, "tiger", made_up_ranks(50, 0.3, seed), None, seed=seed)
-    notes = overall_table(tmp_path, "demo", intervals=True).notes
+    notes = overall_table(tmp_path, "demo", view=View(intervals=True)).notes
     assert any("bootstrap over users and seeds" in note for note in notes)
     assert any("never leave the seeds' range" in note for note in notes)

@@ -11,7 +11,8 @@ from scipy import stats
 
 from results.errors import ResultsError
 from results.store.runs import write_run
-from results.tables.paper import ablation_table, datasets_table, overall_table
+from results.store.selection import Filters
+from results.tables.paper import View, ablation_table, datasets_table, overall_table
 from results.tables.table import Cell, Table
 
 TITLES = {
@@ -138,13 +139,13 @@ def test_contracts_are_not_mixed_and_the_message_says_which_and_what_to_do(tmp_p
     assert "abcd (decoding=trie): TIGER" in message
     assert "--contract" in message
     assert "\n" not in message
-    assert labels(overall_table(tmp_path, "demo", contract="ff")) == ["LETTER"]
+    assert labels(overall_table(tmp_path, "demo", filters=Filters(contract="ff"))) == ["LETTER"]
 
 
 def test_fingerprints_are_not_mixed(tmp_path: Path) -> None:
     write(tmp_path, "tiger", [1, 0])
     write(tmp_path, "letter", [1, 2], dataset_fingerprint="beef")
-    with pytest.raises(ResultsError, match="2 fingerprints: beef: LETTER; f00d: TIGER"):
+    with pytest.raises(ResultsError, match=r"'demo' names 2 data sets: demo-.* --dataset demo-"):
         overall_table(tmp_path, "demo")
 
 
@@ -155,18 +156,73 @@ def test_runs_on_other_users_are_not_paired(tmp_path: Path) -> None:
         overall_table(tmp_path, "demo")
 
 
-def test_the_most_recent_config_is_shown_unless_another_is_named(tmp_path: Path) -> None:
-    write(tmp_path, "tiger", [1, 0], config_digest="aaaa1111", created="2025-03-01T00:00:00+00:00")
-    write(tmp_path, "tiger", [0, 0], config_digest="bbbb2222", created="2025-02-01T00:00:00+00:00")
-    newest, named = overall_table(tmp_path, "demo"), overall_table(tmp_path, "demo", configs=["bbbb"])
-    assert cell(newest, "TIGER", "Recall@5").value == 0.5
-    assert "TIGER: 2 configs were run; shown is aaaa1111, the most recent." in newest.notes
-    assert cell(named, "TIGER", "Recall@5").value == 0.0
-    assert "TIGER: 2 configs were run; shown is bbbb2222, as asked." in named.notes
-    with pytest.raises(ResultsError, match="begins with 'cccc'; known: aaaa1111, bbbb2222"):
-        overall_table(tmp_path, "demo", configs=["cccc"])
-    with pytest.raises(ResultsError, match="one config per row"):
-        overall_table(tmp_path, "demo", configs=["aaaa", "bbbb"])
+def test_the_default_config_is_shown_whatever_was_run_after_it(tmp_path: Path) -> None:
+    old, new, newest = (f"2025-0{month}-01T00:00:00+00:00" for month in (1, 2, 3))
+    write(tmp_path, "tiger", [1, 1], config_digest="aaaa1111", created=old, preset_changes={})
+    write(tmp_path, "tiger", [1, 0], config_digest="bbbb2222", created=new, preset_changes={})
+    write(tmp_path, "tiger", [0, 0], config_digest="cccc3333", created=newest, preset_changes={"training.epochs": 15})
+
+    def shown(*configs: str) -> Table:
+        return overall_table(tmp_path, "demo", Filters(configs=configs))
+
+    assert cell(shown(), "TIGER", "Recall@5").value == 0.5
+    assert "TIGER: 3 configs were run; shown is bbbb2222, the default; --configs all shows all." in shown().notes
+    assert shown("default") == shown()
+    assert cell(shown("cccc"), "TIGER, training.epochs=15", "Recall@5").value == 0.0
+    assert "TIGER: 3 configs were run; shown is cccc3333, as asked; --configs all shows all." in shown("cccc").notes
+    assert labels(shown("default", "cccc")) == ["TIGER", "TIGER, training.epochs=15"]
+    assert labels(shown("all")) == ["TIGER (aaaa1111)", "TIGER (bbbb2222)", "TIGER, training.epochs=15"]
+    with pytest.raises(ResultsError, match="begins with 'dddd'; known: default, all, best, aaaa1111"):
+        shown("dddd")
+
+
+def test_a_method_that_was_run_with_changes_alone_is_labelled_by_them(tmp_path: Path) -> None:
+    many = {"epochs": 15, "dropout": 0.1, "style": "original"}
+    write(tmp_path, "sasrec", [1, 0], preset_changes=many, dataset="scientific")
+    write(tmp_path, "tiger", [1, 0], preset_changes={"text.encoder": "minilm"}, dataset="scientific")
+    table = overall_table(tmp_path, "scientific", view=View(published=True))
+    assert labels(table) == ["SASRec", "TIGER, text.encoder=minilm"]
+    assert "SASRec: epochs=15, dropout=0.1, style=original." in table.notes
+    assert cell(table, "TIGER, text.encoder=minilm", "Recall@10").published == 0.0431
+    write(tmp_path, "sasrec", [1, 0], config_digest="dddd", preset_changes={}, dataset="scientific")
+    assert labels(overall_table(tmp_path, "scientific", Filters(configs=("all",))))[:2] == [
+        "SASRec",
+        "SASRec, 3 fields changed",
+    ]
+
+
+def test_the_best_config_is_that_of_the_highest_validation_score(tmp_path: Path) -> None:
+    runs = {
+        digest: write_made_up_run(tmp_path, [1, 0], config_digest=digest, preset_changes=changes)
+        for digest, changes in (("aaaa", {}), ("bbbb", {"mu": 0.1}), ("cccc", {"mu": 0.2}))
+    }
+    for digest, epochs in (("aaaa", 4), ("bbbb", 8), ("cccc", 6)):  # the made-up score rises with the epochs
+        history = made_up_history(epochs)
+        run = runs[digest]
+        write_run(run.folder, run.record, ranks=run.ranks(), cases=run.cases(), history=history, config_toml="", env={})
+    assert labels(overall_table(tmp_path, "demo", Filters(configs=("best",)))) == ["TIGER, mu=0.1"]
+
+
+def test_data_of_one_name_are_told_apart_by_the_fingerprint(tmp_path: Path) -> None:
+    write(tmp_path / "a", "tiger", [1, 0], dataset_fingerprint="f00d" * 4)
+    write(tmp_path / "a", "letter", [1, 2], dataset_fingerprint="beef" * 4)
+    assert labels(overall_table(tmp_path / "a", "demo-f00df00d")) == ["TIGER"]
+    assert labels(overall_table(tmp_path / "a", "demo-beef")) == ["LETTER"]
+
+
+def test_a_row_that_lies_in_folders_of_two_versions_counts_once(tmp_path: Path) -> None:
+    run = write_made_up_run(tmp_path, [1, 0])
+    copy = tmp_path / "demo-f00d0000" / run.folder.relative_to(tmp_path / "demo")
+    write_run(
+        copy,
+        replace(run.record, created="2026-01-01T00:00:00+00:00"),
+        ranks=run.ranks(),
+        cases=run.cases(),
+        history=run.history(),
+        config_toml="",
+        env={},
+    )
+    assert cell(overall_table(tmp_path, "demo"), "TIGER", "Recall@5").seeds == 1
 
 
 def test_no_runs_is_an_error_that_names_the_data_sets_with_runs(tmp_path: Path) -> None:
@@ -179,10 +235,10 @@ def test_what_differs_between_rows_is_disclosed(tmp_path: Path) -> None:
     write(tmp_path, "tiger", [1, 0], preset="lite", assumptions=["text vectors: tfidf-svd"], trials=10)
     write(tmp_path, "letter", [1, 0], recipe="official", assumptions=["text vectors: tfidf-svd"])
     notes = overall_table(tmp_path, "demo").notes
-    assert "Presets differ: paper (LETTER); lite (TIGER)." in notes
-    assert "Recipes differ: official (LETTER); default (TIGER)." in notes
-    assert "Tuning differs: 0 trials (LETTER); 10 trials (TIGER)." in notes
-    assert "Assumption: text vectors: tfidf-svd (LETTER, TIGER)." in notes
+    assert "Presets differ: lite (TIGER); paper (LETTER)." in notes
+    assert "Recipes differ: default (TIGER); official (LETTER)." in notes
+    assert "Tuning differs: 10 trials (TIGER); 0 trials (LETTER)." in notes
+    assert "Assumption: text vectors: tfidf-svd (TIGER, LETTER)." in notes
 
 
 def test_synthetic_data_is_labelled_in_the_caption(tmp_path: Path) -> None:
@@ -193,7 +249,7 @@ def test_synthetic_data_is_labelled_in_the_caption(tmp_path: Path) -> None:
 def test_published_values_stand_beside_ours_with_the_difference(tmp_path: Path) -> None:
     for method in ("sasrec", "etegrec", "markov"):
         write(tmp_path, method, [1, 0, 0, 0], dataset="scientific")
-    table = overall_table(tmp_path, "scientific", published=True)
+    table = overall_table(tmp_path, "scientific", view=View(published=True))
     found = cell(table, "ETEGRec", "Recall@10")
     assert found.published == 0.0455
     assert found.difference == pytest.approx(0.25 - 0.0455)
@@ -203,19 +259,19 @@ def test_published_values_stand_beside_ours_with_the_difference(tmp_path: Path) 
 
 def test_data_the_paper_did_not_use_has_no_published_values_unless_forced(tmp_path: Path) -> None:
     write(tmp_path, "tiger", [1, 0], dataset="scientific2018")
-    table = overall_table(tmp_path, "scientific2018", published=True)
+    table = overall_table(tmp_path, "scientific2018", view=View(published=True))
     assert cell(table, "TIGER", "Recall@5").published is None
     assert any(note.startswith("The paper prints no numbers for scientific2018") for note in table.notes)
-    forced = overall_table(tmp_path, "scientific2018", paper_dataset="Scientific")
+    forced = overall_table(tmp_path, "scientific2018", view=View(paper_dataset="Scientific"))
     assert cell(forced, "TIGER", "Recall@5").published == 0.0275
     assert any("scientific2018 is other data than the paper's Scientific" in note for note in forced.notes)
     with pytest.raises(ResultsError, match="known: Instrument, Scientific, Game"):
-        overall_table(tmp_path, "scientific2018", paper_dataset="Books")
+        overall_table(tmp_path, "scientific2018", view=View(paper_dataset="Books"))
 
 
 def test_a_lite_run_beside_the_papers_values_is_called_one(tmp_path: Path) -> None:
     write(tmp_path, "tiger", [1, 0], dataset="game", preset="lite")
-    assert any("preset lite" in note for note in overall_table(tmp_path, "game", published=True).notes)
+    assert any("preset lite" in note for note in overall_table(tmp_path, "game", view=View(published=True)).notes)
 
 
 ABLATIONS = {
@@ -233,7 +289,7 @@ def test_ablation_rows_stand_in_the_papers_order_with_its_values(tmp_path: Path)
     for variant in sorted(ABLATIONS):
         write_variant(tmp_path, variant, ABLATIONS[variant], [1, 0], dataset="instrument")
     write(tmp_path, "tiger", [1, 0], dataset="instrument")
-    table = ablation_table(tmp_path, "instrument", published=True)
+    table = ablation_table(tmp_path, "instrument", "etegrec", view=View(published=True))
     assert labels(table) == list(ABLATIONS.values())
     assert cell(table, "w/o SIA&PSA", "NDCG@10").published == 0.0317
     assert cell(table, "w/o AT + fine-tuning", "NDCG@10").published is None
@@ -244,7 +300,7 @@ def test_ablation_stars_are_holm_corrected_tests_against_the_full_method(tmp_pat
     ranks = {variant: made_up_ranks(2_000, share, i) for i, (variant, share) in enumerate(shares.items())}
     for variant, values in ranks.items():
         write_variant(tmp_path, variant, ABLATIONS[variant], values)
-    table = ablation_table(tmp_path, "demo")
+    table = ablation_table(tmp_path, "demo", "etegrec")
     hits = {variant: (values > 0).astype(float) for variant, values in ranks.items()}
     raw = {v: stats.ttest_rel(hits[v], hits["full"]).pvalue for v in ("wo-sia", "wo-psa")}
     assert raw["wo-psa"] < raw["wo-sia"]
@@ -256,7 +312,7 @@ def test_ablation_stars_are_holm_corrected_tests_against_the_full_method(tmp_pat
 
 def test_an_ablation_without_the_full_method_says_that_nothing_was_tested(tmp_path: Path) -> None:
     write_variant(tmp_path, "wo-sia", "w/o SIA", [1, 0])
-    assert any("full method has no finished run" in note for note in ablation_table(tmp_path, "demo").notes)
+    assert any("full method has no finished run" in note for note in ablation_table(tmp_path, "demo", "etegrec").notes)
 
 
 def test_data_set_statistics_equal_the_papers_table_2_on_its_own_counts() -> None:

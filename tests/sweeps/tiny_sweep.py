@@ -64,7 +64,7 @@ class Tiny:
             "tables": {},
             "text": None,
             "config": cell.config.model_dump(mode="json"),
-            "contract": cell.contract.model_dump(mode="json"),
+            "contract": cell.settings.contract.model_dump(mode="json"),
             "precision": "fp32",
             "seed": 0,
             "space": space,

@@ -1,0 +1,159 @@
+"""What stands in the rows of a leaderboard: the values of each method by user, for all users or in slices.
+
+Shape legend: S seeds, U users.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from results.errors import ResultsError
+from results.statistics.metrics import user_values
+from results.statistics.tests import bootstrap_interval, std_over_seeds
+from results.store.selection import Group, rank_matrix
+from results.tables.slices import Slicing
+from results.tables.table import DECIMALS, Cell, Row
+
+MetricColumn = tuple[str, int]  # metric, k
+
+MIN_TESTED = 30  # users of a slice that is tested
+INTERVAL_SEED = 0  # of the bootstrap, so that a table always shows the same intervals
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method or variant: its label, its runs, and its per-user values by column."""
+
+    label: str
+    group: Group
+    values: tuple[np.ndarray, ...]  # one (S, U) matrix per column; nan: the seed's codes put the user in another slice
+
+
+@dataclass(frozen=True)
+class Part:
+    """The lines that stand under one heading: all users, or those of a slice."""
+
+    heading: str
+    lines: tuple[Line, ...]
+
+    @property
+    def num_users(self) -> int:
+        """Users of a slice that is the same for all lines."""
+        return self.lines[0].values[0].shape[1]
+
+
+def line_of(group: Group, label: str, columns: Sequence[MetricColumn]) -> Line:
+    ranks_SU = rank_matrix(group)
+    length = group.runs[0].list_length
+    return Line(label, group, tuple(user_values(ranks_SU, metric, k, length) for metric, k in columns))
+
+
+def parts_of(lines: Sequence[Line], slicing: Slicing | None) -> tuple[list[Part], list[str]]:
+    """The parts of a table, and what must be said of slices and lines that are left out."""
+    if slicing is None:
+        return [Part("", tuple(lines))], []
+    parts, notes = _code_parts(lines, slicing) if slicing.by_codes else _case_parts(lines, slicing)
+    empty = [heading for heading in slicing.headings if heading not in {part.heading for part in parts}]
+    notes += [f"Without users, and so left out: {', '.join(empty)}."] if empty else []
+    small = [part.heading for part in parts if not slicing.by_codes and part.num_users < MIN_TESTED]
+    notes += [f"Fewer than {MIN_TESTED} users, and so not tested: {', '.join(small)}."] if small else []
+    return parts, notes
+
+
+def _case_parts(lines: Sequence[Line], slicing: Slicing) -> tuple[list[Part], list[str]]:
+    """A part for each slice that has users; the cases of one run are those of all, since all have the same data."""
+    labels_U = slicing.labels(lines[0].group.runs[0].cases().sort("user")).to_numpy()
+    members = {heading: labels_U == heading for heading in slicing.headings}
+    parts = [
+        Part(heading, tuple(replace(line, values=tuple(v[:, member_U] for v in line.values)) for line in lines))
+        for heading, member_U in members.items()
+        if member_U.any()
+    ]
+    return parts, []
+
+
+def _code_parts(lines: Sequence[Line], slicing: Slicing) -> tuple[list[Part], list[str]]:
+    """A part for each slice that has users in some line's codes; lines without codes are left out."""
+    labels = [
+        np.stack([slicing.labels(run.cases().sort("user")).to_numpy() for run in line.group.runs]) for line in lines
+    ]
+    with_codes = [(line, labels_SU) for line, labels_SU in zip(lines, labels, strict=True) if _has_labels(labels_SU)]
+    if not with_codes:
+        raise ResultsError(
+            f"slice '{slicing.name}' needs a method with item codes, but none of the table's rows has any"
+        )
+    parts = []
+    for heading in slicing.headings:
+        members = [(line, labels_SU == heading) for line, labels_SU in with_codes]
+        if any(member_SU.any() for _, member_SU in members):
+            cut = [
+                replace(line, values=tuple(np.where(member_SU, v, np.nan) for v in line.values))
+                for line, member_SU in members
+            ]
+            parts.append(Part(heading, tuple(cut)))
+    without = [line.label for line, labels_SU in zip(lines, labels, strict=True) if not _has_labels(labels_SU)]
+    notes = ["Each method and seed has codes, and so users in a slice, of its own: no row is tested or marked."]
+    notes += [f"Without codes, and so left out: {', '.join(without)}."] if without else []
+    return parts, notes
+
+
+def _has_labels(labels_SU: np.ndarray) -> bool:
+    return any(label is not None for label in labels_SU.flat)
+
+
+def part_rows(part: Part, slicing: Slicing | None, intervals: bool) -> list[Row]:
+    """A part's rows, the best and second marked where the lines have the same users."""
+    by_codes = slicing is not None and slicing.by_codes
+    rows = [Row(line.label, tuple(_cell(values_SU, intervals) for values_SU in line.values)) for line in part.lines]
+    return rows if by_codes else _mark(rows)
+
+
+def headed(row: Row, part: Part, slicing: Slicing | None) -> Row:
+    """The row under its part's heading, in a sliced table with its number of users in front."""
+    if slicing is None:
+        return row
+    line = next((line for line in part.lines if line.label == row.label), None)
+    users = None if line is None else float((~np.isnan(line.values[0])).sum(axis=1).mean())
+    return replace(row, cells=(Cell(value=users), *row.cells), section=part.heading)
+
+
+def _cell(values_SU: np.ndarray, intervals: bool) -> Cell:
+    """Mean over seeds and users, the standard deviation of the seeds' means, and the interval if asked for."""
+    counted_SU = ~np.isnan(values_SU)
+    if not counted_SU.any(axis=1).all():
+        return Cell(value=None)
+    means_S = np.nanmean(values_SU, axis=1)
+    cell = Cell(value=float(means_S.mean()), std=std_over_seeds(means_S[:, None]), seeds=len(means_S))
+    users_U = counted_SU.all(axis=0)
+    if not intervals or not np.array_equal(users_U, counted_SU.any(axis=0)):
+        return cell
+    _, low, high = bootstrap_interval(values_SU[:, users_U], np.random.default_rng(INTERVAL_SEED))
+    return replace(cell, low=low, high=high)
+
+
+def _mark(rows: Sequence[Row]) -> list[Row]:
+    """The rows with each column's best and second marked; values that print alike share a mark."""
+    printed = np.array([[round(cell.value or 0.0, DECIMALS) for cell in row.cells] for row in rows])
+    best = printed.max(axis=0)
+    below = np.where(printed < best, printed, -np.inf).max(axis=0)
+    if len(rows) == 1:
+        return list(rows)
+    return [
+        replace(
+            row,
+            cells=tuple(
+                replace(cell, best=bool(value == top), second=bool(value == next_))
+                for cell, value, top, next_ in zip(row.cells, values, best, below, strict=True)
+            ),
+        )
+        for row, values in zip(rows, printed, strict=True)
+    ]
+
+
+def tested_parts(parts: Sequence[Part], slicing: Slicing | None) -> list[tuple[int, tuple[Line, ...]]]:
+    """The parts in which lines may be tested against each other, with their index."""
+    if slicing is None:
+        return [(index, part.lines) for index, part in enumerate(parts)]
+    enough = [(index, part) for index, part in enumerate(parts) if not slicing.by_codes]
+    return [(index, part.lines) for index, part in enough if part.num_users >= MIN_TESTED]
