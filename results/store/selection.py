@@ -215,10 +215,15 @@ def chosen_configs(candidates: Sequence[Run], configs: Sequence[str] = ()) -> tu
             asked.append(default)
     shown = [group for group in newest_first if group in (asked or [default])]
     shown = _labelled(shown, is_alone=len(by_config) == 1)
-    notes = [f"{group.label}: {_told(changes)}." for group in shown if (changes := group.record.preset_changes)]
+    notes = [
+        f"{group.label}: {_told(changes)}."
+        for group in shown
+        if len(changes := group.record.preset_changes or {}) > SHOWN_CHANGES
+    ]
     if len(shown) < len(by_config):
         digests = ", ".join(group.record.config_digest for group in shown)
-        why = "as asked" if asked and asked != [default] else "the default" if len(by_config) > 1 else ""
+        is_choice = any(word != DEFAULT for word in configs) and bool(asked)
+        why = "as asked" if is_choice else "the most recent" if default.record.preset_changes else "the default"
         notes.append(
             f"{record_label(default.record)}: {len(by_config)} configs were run; shown is {digests}, {why}; "
             "--configs all shows all."
