@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -19,6 +20,8 @@ from harness.jobs.graph import Job, Observer, Outcome, RunJobs
 from harness.jobs.local import run_jobs
 from harness.stages import Stage, StageStore, locked
 
+BUSY = "another process works on the run '{}'; give the same command again when it has ended"
+
 
 class CellResult(NamedTuple):
     """A cell of the plan and how it ended."""
@@ -28,28 +31,62 @@ class CellResult(NamedTuple):
     outcome: Outcome
 
 
-def run_plan(plan: Plan, place: Place, observer: Observer, *, execute: RunJobs = run_jobs) -> list[CellResult]:
+def run_plan(
+    plan: Plan, place: Place, observer: Observer, *, execute: RunJobs = run_jobs, waits: bool = True
+) -> list[CellResult]:
     """Computes what the plan's cells still lack; each cell's result, in the plan's order. `execute` runs the jobs.
 
-    What is done is not done again, but for runs that `is_open` names. `StageError` when another process works on one of
-    the cells.
+    What is done is not done again, but for runs that `is_open` names. Cells on which another process works are left
+    until the others are done; then `waits` waits for that process, and without it they end as skipped.
     """
     dataset_name = load_dataset(place.dataset).name
     folders = {cell.fit.key: cell_folder(cell, dataset_name, place.runs) for cell in plan.cells}
-    open_cells = [cell for cell in plan.cells if is_open(cell, folders[cell.fit.key], place.store)]
-    with ExitStack() as locks:
-        for cell in open_cells if place.world.is_main else ():
-            lock = folders[cell.fit.key] / ".lock"
-            locks.enter_context(locked(lock, f"the run '{cell.label}'", wait_seconds=0))
-        outcomes = execute(
-            same_jobs(plan, jobs_of(open_cells, folders, place), folders, place),
-            processes=place.jobs,
-            threads=place.threads,
-            logs=place.cache / "logs",
-            observer=observer if place.world.size == 1 else ending_at_a_failure(observer, plan),
-        )
+    left = [cell for cell in plan.cells if is_open(cell, folders[cell.fit.key], place.store)]
+    outcomes: dict[str, Outcome] = {}
+    for attempt in itertools.count():
+        with ExitStack() as locks:
+            if attempt and waits:
+                observer.waiting(left[0].label)
+            own, left = _claimed(left, folders, place, locks, waits=attempt > 0 and waits)
+            if own or not attempt:
+                outcomes |= execute(
+                    same_jobs(plan, jobs_of(own, folders, place), folders, place),
+                    processes=place.jobs,
+                    threads=place.threads,
+                    logs=place.cache / "logs",
+                    observer=observer if place.world.size == 1 else ending_at_a_failure(observer, plan),
+                )
+        if not left or (attempt and not waits):
+            break
+    outcomes |= {run_key(cell): Outcome("skipped", error=BUSY.format(cell.label)) for cell in left}
     done = Outcome("done")
     return [CellResult(cell, folders[cell.fit.key], outcomes.get(run_key(cell), done)) for cell in plan.cells]
+
+
+def _claimed(
+    cells: Sequence[Cell], folders: dict[str, Path], place: Place, locks: ExitStack, *, waits: bool
+) -> tuple[list[Cell], list[Cell]]:
+    """The cells whose locks this process now holds and that are still open, and those that others hold.
+
+    `waits` waits for the first one that others hold.
+    """
+    if not place.world.is_main:
+        return list(cells), []
+    own: list[Cell] = []
+    busy: list[Cell] = []
+    for number, cell in enumerate(cells):
+        folder = folders[cell.fit.key]
+        lock = locked(folder / ".lock", f"the run '{cell.label}'", wait_seconds=-1 if waits and number == 0 else 0)
+        try:
+            locks.enter_context(lock)
+        except StageError:
+            if place.world.size > 1:  # the others would have to know
+                raise
+            busy.append(cell)
+            continue
+        if is_open(cell, folder, place.store):  # the process that held it may have done it
+            own.append(cell)
+    return own, busy
 
 
 def jobs_of(cells: Sequence[Cell], folders: dict[str, Path], place: Place) -> dict[str, Job]:

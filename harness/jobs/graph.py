@@ -42,6 +42,7 @@ class Observer(NamedTuple):
     started: Callable[[str], None]
     message: Callable[[str, Any], None]
     ended: Callable[[str, Outcome], None]
+    waiting: Callable[[str], None] = lambda what: None  # for another process that works on it
 
 
 class Event(NamedTuple):

@@ -25,7 +25,6 @@ from filelock import FileLock
 from harness.artifacts import CODES_FILE
 from harness.data.formats import RawInteractions
 from harness.data.prepare import PrepareConfig, load_dataset, prepare
-from harness.errors import StageError
 from harness.experiment.place import Place, cell_folder, is_open
 from harness.experiment.plan import Plan, Settings, make_plan
 from harness.experiment.run import CellResult, run_plan
@@ -206,14 +205,28 @@ def test_a_failed_cell_stops_no_other_and_says_why(tmp_path: Path) -> None:
         assert "\n" not in by_method[name].error
 
 
-def test_a_run_that_another_process_works_on_is_one_line(dataset: Path, finished: Path, tmp_path: Path) -> None:
-    plan = plan_of(dataset, ["markov"])
-    (result,) = run(plan, dataset, finished)
-    other = tmp_path / "runs" / result.folder.relative_to(finished / "runs")
-    other.mkdir(parents=True)
-    with FileLock(other / ".lock"), pytest.raises(StageError, match="one process at a time may work on the run 'Mar"):
-        run(plan, dataset, tmp_path)
-    assert run(plan, dataset, tmp_path)[0].outcome == Outcome("done")
+def test_what_is_free_is_done_before_a_run_that_another_process_works_on(
+    dataset: Path, finished: Path, tmp_path: Path
+) -> None:
+    plan = plan_of(dataset, ["markov", "popularity"])
+    (markov, *_) = plan.cells
+    held = tmp_path / "runs" / cell_folder(markov, "planted", finished / "runs").relative_to(finished / "runs")
+    held.mkdir(parents=True)
+    place = Place(dataset=dataset, cache=tmp_path / "cache", runs=tmp_path / "runs")
+    lock = FileLock(held / ".lock")
+    with lock:
+        left, done = run_plan(plan, place, QUIET, waits=False)
+        assert (left.outcome.status, done.outcome) == ("skipped", Outcome("done"))
+        assert "another process works on the run 'Markov, seed 0'" in left.outcome.error
+        waited_for: list[str] = []
+
+        def release(label: str) -> None:
+            waited_for.append(label)
+            lock.release()
+
+        results = run_plan(plan, place, QUIET._replace(waiting=release))
+    assert waited_for == ["Markov, seed 0"]
+    assert [result.outcome for result in results] == [Outcome("done")] * 2
 
 
 def test_an_interrupted_write_leaves_a_run_that_is_evaluated_again(dataset: Path, tmp_path: Path) -> None:
