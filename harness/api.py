@@ -118,7 +118,7 @@ class Workspace:
         return load_metrics(run for run in self.results(data) if run.folder in folders)
 
     def results(self, data: PreparedData | None = None) -> list[Run]:
-        """The finished runs of one data set, or of all; each gives its record, and frames of metrics, ranks, history."""
+        """The finished runs of one data set, or of all: each gives its record, and its frames of metrics and ranks."""
         return find_runs(self.runs, dataset=None if data is None else self._name(data))
 
     def table(
