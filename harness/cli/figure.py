@@ -19,7 +19,7 @@ from results.errors import ResultsError
 if TYPE_CHECKING:
     import polars as pl
 
-    from results.figures.figure import Figure
+    from results.figures.rendering import Figure
     from results.store.runs import Run
     from results.store.selection import Filters
     from sweeps.study import StudySummary
@@ -72,7 +72,7 @@ def figure(
     storage: StorageUrl = None,
 ) -> None:
     """Draw a figure from stored runs and studies, as PNG, SVG and PDF beside the csv of its data."""
-    from results.figures.figure import FORMATS, style
+    from results.figures.rendering import FORMATS, style
 
     formats = [part.strip() for part in format.split(",")]
     unknown = [part for part in formats if part not in FORMATS]
@@ -136,7 +136,7 @@ def _studies(place: Any, prefix: str | None) -> tuple[StudySummary, ...]:
 def _only_dataset(runs_dir: Path, studies: tuple[StudySummary, ...]) -> str:
     """The data set that all runs and studies are of; `UsageError` when there are several, or none."""
     from results.figures.unseen import PROTOCOL
-    from results.store.runs import find_runs
+    from results.store.find import find_runs
 
     found = [run.record.dataset for run in find_runs(runs_dir)] + [study.sweep.dataset for study in studies]
     names = sorted({name.removesuffix(f"-{PROTOCOL}") for name in found})
@@ -184,9 +184,10 @@ def _tokenizer(sources: Sources) -> list[Figure]:
 
 def _first_run(sources: Sources) -> Run:
     """The run that curves show."""
-    from results.figures.rows import method_rows
+    from results.store.selection import select_runs
 
-    return method_rows(sources.runs, sources.dataset, sources.filters, sources.method).rows[0].group.runs[0]
+    rows = select_runs(sources.runs, sources.dataset, sources.filters, method=sources.method, variant="full").rows
+    return rows[0].runs[0]
 
 
 def _alignment(sources: Sources) -> list[Figure]:
@@ -196,16 +197,16 @@ def _alignment(sources: Sources) -> list[Figure]:
     from harness.cli.reproduction import prepared_folder
     from harness.data.prepare import load_dataset
     from results.figures.alignment import alignment_figure
-    from results.figures.rows import variant_rows
+    from results.store.selection import select_runs
 
-    rows = variant_rows(sources.runs, sources.dataset, "etegrec", sources.filters)
-    shown = {row.name: row for row in rows.rows if row.name in ("full", "wo-psa")}
+    rows = select_runs(sources.runs, sources.dataset, sources.filters, method="etegrec")
+    shown = {row.record.variant: row for row in rows.rows if row.record.variant in ("full", "wo-psa")}
     if "full" not in shown:
         raise UsageError(
             f"alignment needs a finished run of etegrec on '{sources.dataset}'; make it with: harness run --dataset "
             f"{sources.dataset} --methods etegrec --ablation psa"
         )
-    record = rows.rows[0].group.record
+    record = rows.rows[0].record
     folder = prepared_folder(record.dataset_fingerprint, sources.cache)
     if folder is None:
         raise UsageError(
@@ -215,11 +216,11 @@ def _alignment(sources: Sources) -> list[Figure]:
     data = load_dataset(folder)
     cases = choose_cases(data)
     frames = [
-        alignment_frame(FittedETEGRec.load(row.group.runs[0].folder, data), cases, data.catalog.keys, row.label)
+        alignment_frame(FittedETEGRec.load(row.runs[0].folder, data), cases, data.catalog.keys, row.short_label)
         for row in shown.values()
     ]
-    untrained = shown["wo-psa"].label if "wo-psa" in shown else None
-    return [alignment_figure(pl.concat(frames), rows.dataset, untrained, rows.notes)]
+    untrained = shown["wo-psa"].short_label if "wo-psa" in shown else None
+    return [alignment_figure(pl.concat(frames), rows.dataset_label, untrained, rows.notes)]
 
 
 def _hyperparameters(sources: Sources) -> list[Figure]:

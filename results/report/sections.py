@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from results.figures.figure import Figure
+from results.figures.rendering import Figure
 from results.report.blocks import (
     Block,
     Bullets,
@@ -26,9 +26,9 @@ from results.report.page import Section
 from results.report.pictures import picture_of
 from results.report.verdicts import against_paper, summary
 from results.store.runs import Run
-from results.store.selection import Group
+from results.store.selection import RowRuns
+from results.tables.content import DECIMALS, Table, TableCell, TableRow, Unit, format_difference, format_value
 from results.tables.render import DIFFERENCE, PAPER, UNKNOWN, to_csv
-from results.tables.table import DECIMALS, Cell, Row, Table, Unit, format_difference, format_value
 from results.terminal.panels import duration
 
 COUNTS = {
@@ -289,7 +289,7 @@ def _pictures(figures: Mapping[str, Figure]) -> list[Block]:
     return [*[picture for _, picture in pictures[:1]], *others]
 
 
-def _board_cell(cell: Cell, unit: Unit) -> DataCell:
+def _board_cell(cell: TableCell, unit: Unit) -> DataCell:
     if cell.value is None:
         return DataCell(UNKNOWN)
     has_interval = cell.low is not None and cell.high is not None
@@ -305,7 +305,7 @@ def _board_cell(cell: Cell, unit: Unit) -> DataCell:
     )
 
 
-def _spread(cell: Cell, unit: Unit) -> str:
+def _spread(cell: TableCell, unit: Unit) -> str:
     return "" if cell.std is None else f" ± {format_value(cell.std, unit)}"
 
 
@@ -351,7 +351,7 @@ def _delta_tables(board: Board, name: str) -> list[Block]:
     return [DataTable(name, caption, board.table.corner, columns, rows, notes=notes)]
 
 
-def _delta_cell(cell: Cell, base: Cell, unit: Unit) -> DataCell:
+def _delta_cell(cell: TableCell, base: TableCell, unit: Unit) -> DataCell:
     if cell.value is None or base.value is None:
         return DataCell(UNKNOWN)
     delta = cell.value - base.value
@@ -360,7 +360,7 @@ def _delta_cell(cell: Cell, base: Cell, unit: Unit) -> DataCell:
     return DataCell(format_difference(delta, unit), delta, below=below, hint=hint, is_starred=cell.significant)
 
 
-def _is_full(board: Board, row: Row) -> bool:
+def _is_full(board: Board, row: TableRow) -> bool:
     return row.label in board.groups and board.groups[row.label].record.variant == "full"
 
 
@@ -396,7 +396,7 @@ def _published_table(table: Table, kind: str, paper_dataset: str | None) -> Data
     )
 
 
-def _stage_rows(group: Group, run: Run) -> list[DataRow]:
+def _stage_rows(group: RowRuns, run: Run) -> list[DataRow]:
     """A row for each stage of training, and for each phase where a stage alternates between several."""
     rows = []
     for (stage, phase), part in run.history().group_by(["stage", "phase"], maintain_order=True):
@@ -417,7 +417,7 @@ def _stage_rows(group: Group, run: Run) -> list[DataRow]:
     return rows
 
 
-def _health_row(group: Group, run: Run) -> DataRow:
+def _health_row(group: RowRuns, run: Run) -> DataRow:
     health = run.record.health
     used, perplexity = health.get("used_codes", []), health.get("perplexity", [])
     size = health.get("codebook_size")
@@ -436,7 +436,7 @@ def _health_row(group: Group, run: Run) -> DataRow:
     )
 
 
-def _change_row(group: Group, run: Run) -> DataRow | None:
+def _change_row(group: RowRuns, run: Run) -> DataRow | None:
     changed = run.history().filter(pl.col("quantity") == "measure/codes_changed")["value"]
     if changed.is_empty():
         return None
@@ -446,7 +446,7 @@ def _change_row(group: Group, run: Run) -> DataRow | None:
     return DataRow(group.label, cells)
 
 
-def _changes_by_epoch(coded: Sequence[tuple[Group, Run]]) -> DataTable:
+def _changes_by_epoch(coded: Sequence[tuple[RowRuns, Run]]) -> DataTable:
     """A row per run, a column per epoch in which some tokenizer was trained."""
     shares = {
         (group.label, run.record.seed): dict(
@@ -465,7 +465,7 @@ def _changes_by_epoch(coded: Sequence[tuple[Group, Run]]) -> DataTable:
     return DataTable("codes-changed-by-epoch", caption, "Run", columns, rows)
 
 
-def _cost_row(group: Group, stages: Sequence[str]) -> DataRow:
+def _cost_row(group: RowRuns, stages: Sequence[str]) -> DataRow:
     records = [run.record for run in group.runs]
 
     def mean(value: Callable[[Any], float]) -> float:

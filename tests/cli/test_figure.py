@@ -9,7 +9,7 @@ import pytest
 from report_runs import write_report_runs
 
 from harness.cli.figure import NAMES, pretraining_of
-from results.store.runs import find_runs
+from results.store.find import RunFilter, find_runs
 
 pytest.importorskip("matplotlib")
 
@@ -84,7 +84,7 @@ def test_a_tiny_experiment_has_its_pretraining_and_its_alignment(harness, rating
     (told,) = json.loads(harness("figure", "alignment", "--format", "svg", "--json").out)["figures"]
     assert "80 histories that lead to them" in told["caption"]
 
-    (run,) = find_runs(Path("runs"), variant="full")
+    (run,) = find_runs(Path("runs"), RunFilter(variant="full"))
     pretraining = pretraining_of(run, Path("cache"))
     assert pretraining is not None
     lengths = pretraining.group_by("stage", maintain_order=True).agg(pl.col("epoch").max()).rows()
