@@ -50,7 +50,7 @@ def scale_figure(points: Sequence[Point]) -> Figure:
 
 def draw(frame: pl.DataFrame) -> Picture:
     """The picture of a `scale_frame`."""
-    from results.figures.looks import FULL, LOOKS, picture
+    from results.figures.drawing.looks import FULL, LOOKS, picture
 
     axes_names = frame["axis"].unique(maintain_order=True).to_list()
     drawn = picture(FULL, ROW_HEIGHT * len(axes_names))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,13 +20,12 @@ from results.errors import ResultsError
 if TYPE_CHECKING:
     import polars as pl
 
+    from results.figures.registry import FigureMaker
     from results.figures.rendering import Figure
     from results.store.runs import Run
     from results.store.selection import Filters
     from sweeps.study import StudySummary
 
-Name = Literal["unseen", "alignment", "hyperparameters", "curves", "tokenizer", "ablation", "cost", "sweep"]
-NAMES: tuple[Name, ...] = get_args(Name)
 OF_STUDIES = ("hyperparameters", "sweep")
 
 EXAMPLES = (
@@ -48,8 +48,12 @@ class Sources:
 
 def figure(
     name: Annotated[
-        Literal[Name, "all"],
-        typer.Argument(metavar="NAME", help="The figure, or all that can be made."),
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="unseen, alignment, hyperparameters, curves, tokenizer, ablation, cost, sweep, a plug-in's, or all "
+            "that can be made.",
+        ),
     ],
     dataset: DatasetFilter = None,
     out: Annotated[
@@ -72,6 +76,7 @@ def figure(
     storage: StorageUrl = None,
 ) -> None:
     """Draw a figure from stored runs and studies, as PNG, SVG and PDF beside the csv of its data."""
+    from results.figures.registry import figure_makers
     from results.figures.rendering import FORMATS, style
 
     formats = [part.strip() for part in format.split(",")]
@@ -79,7 +84,10 @@ def figure(
     if unknown:
         raise UsageError(f"--format must be of {', '.join(FORMATS)}, with commas between, but got '{unknown[0]}'")
     style(name)  # says at once where matplotlib is missing
-    names = NAMES if name == "all" else (name,)
+    known = {**{each: _from_runs(maker) for each, maker in figure_makers().items()}, **MAKERS}
+    if name not in (*known, "all"):
+        raise UsageError(f"unknown figure '{name}'; known: all, {', '.join(sorted(known))}")
+    names = list(known) if name == "all" else [name]
     studies = _studies(storage_of(studies_dir, storage), study) if set(names) & set(OF_STUDIES) else ()
     dataset = dataset or _only_dataset(runs_dir, studies)
     sources = Sources(runs_dir, cache_dir, dataset, method, filters_of(config, contract, preset), studies)
@@ -88,7 +96,7 @@ def figure(
     refused: dict[str, str] = {}
     for each in names:
         try:
-            made += [(figure, figure.save(folder, formats)) for figure in MAKERS[each](sources)]
+            made += [(figure, figure.save(folder, formats)) for figure in known[each](sources)]
         except (HarnessError, ResultsError) as error:
             if name != "all":
                 raise
@@ -150,44 +158,15 @@ def _only_dataset(runs_dir: Path, studies: tuple[StudySummary, ...]) -> str:
 # One maker per name: from the sources to figures, mostly one.
 
 
-def _unseen(sources: Sources) -> list[Figure]:
-    from results.figures.unseen import unseen_figure
+def _from_runs(maker: FigureMaker) -> Callable[[Sources], Sequence[Figure]]:
+    """A maker of the registry, asked with what the command was given."""
+    from results.figures.registry import FigureRequest
 
-    return [unseen_figure(sources.runs, sources.dataset, sources.filters)]
+    def make(given: Sources) -> Sequence[Figure]:
+        pretraining = partial(pretraining_of, cache=given.cache)
+        return maker.make(FigureRequest(given.runs, given.dataset, given.method, given.filters, pretraining))
 
-
-def _ablation(sources: Sources) -> list[Figure]:
-    from results.figures.ablation import ablation_figure
-
-    return [ablation_figure(sources.runs, sources.dataset, sources.method, sources.filters)]
-
-
-def _cost(sources: Sources) -> list[Figure]:
-    from results.figures.cost import cost_figure
-
-    return [cost_figure(sources.runs, sources.dataset, sources.filters)]
-
-
-def _curves(sources: Sources) -> list[Figure]:
-    from results.figures.curves import curves_figure
-
-    pretraining = pretraining_of(_first_run(sources), sources.cache)
-    return [curves_figure(sources.runs, sources.dataset, sources.method, sources.filters, pretraining)]
-
-
-def _tokenizer(sources: Sources) -> list[Figure]:
-    from results.figures.tokenizer import tokenizer_figure
-
-    pretraining = pretraining_of(_first_run(sources), sources.cache)
-    return [tokenizer_figure(sources.runs, sources.dataset, sources.method, sources.filters, pretraining)]
-
-
-def _first_run(sources: Sources) -> Run:
-    """The run that curves show."""
-    from results.store.selection import select_runs
-
-    rows = select_runs(sources.runs, sources.dataset, sources.filters, method=sources.method, variant="full").rows
-    return rows[0].runs[0]
+    return make
 
 
 def _alignment(sources: Sources) -> list[Figure]:
@@ -242,14 +221,10 @@ def _sweep(sources: Sources) -> list[Figure]:
     return [sweep_figure(study) for study in found]
 
 
-MAKERS: dict[str, Callable[[Sources], list[Figure]]] = {
-    "unseen": _unseen,
+# What needs more than runs.
+MAKERS: dict[str, Callable[[Sources], Sequence[Figure]]] = {
     "alignment": _alignment,
     "hyperparameters": _hyperparameters,
-    "curves": _curves,
-    "tokenizer": _tokenizer,
-    "ablation": _ablation,
-    "cost": _cost,
     "sweep": _sweep,
 }
 

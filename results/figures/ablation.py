@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from results.errors import ResultsError
+from results.figures.registry import FigureMaker, FigureRequest
 from results.figures.rendering import Figure
 from results.published import paper
 from results.statistics.inference import bootstrap_difference, fixed_random
@@ -84,7 +85,7 @@ def full_values(frame: pl.DataFrame) -> dict[str, float]:
 
 def draw(frame: pl.DataFrame) -> Picture:
     """A panel per metric, a line per variant."""
-    from results.figures.looks import BLUE, FULL, GREY, SMALL, picture
+    from results.figures.drawing.looks import BLUE, FULL, GREY, SMALL, picture
 
     labels = frame["label"].unique(maintain_order=True).to_list()
     metrics = frame["metric"].unique(maintain_order=True).to_list()
@@ -119,3 +120,10 @@ def draw(frame: pl.DataFrame) -> Picture:
     panels[0].set_yticks(range(len(labels)), labels)
     panels[0].set_ylim(len(labels) - 0.4, -0.6)
     return drawn
+
+
+def _make(asked: FigureRequest) -> list[Figure]:
+    return [ablation_figure(asked.runs, asked.dataset, asked.method, asked.filters)]
+
+
+MAKER = FigureMaker("ablation", "runs of a method and its variants", _make)

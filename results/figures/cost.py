@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from results.figures.registry import FigureMaker, FigureRequest
 from results.figures.rendering import Figure
 from results.statistics.inference import bootstrap_interval, fixed_random
 from results.store.selection import Filters, Selection, select_runs
@@ -70,7 +71,7 @@ def draw(frame: pl.DataFrame) -> Picture:
     """A labelled point per method."""
     from matplotlib.transforms import Bbox
 
-    from results.figures.looks import COLUMN, POINT, label_points, looks_of, picture
+    from results.figures.drawing.looks import COLUMN, POINT, label_points, looks_of, picture
 
     drawn = picture(COLUMN, 2.6)
     axes = drawn.subplots()
@@ -94,3 +95,10 @@ def draw(frame: pl.DataFrame) -> Picture:
     colors = [looks[method].color for method in frame["method"]]
     label_points(axes, points, frame["label"].to_list(), colors, bars)
     return drawn
+
+
+def _make(asked: FigureRequest) -> list[Figure]:
+    return [cost_figure(asked.runs, asked.dataset, asked.filters)]
+
+
+MAKER = FigureMaker("cost", "runs of some methods", _make)

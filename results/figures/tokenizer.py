@@ -9,6 +9,7 @@ import polars as pl
 
 from results.errors import ResultsError
 from results.figures.curves import TOKENIZER, TRAINING
+from results.figures.registry import FigureMaker, FigureRequest
 from results.figures.rendering import Figure
 from results.store.schema import HISTORY_SCHEMA, RunRecord
 from results.store.selection import Filters, select_runs
@@ -142,7 +143,7 @@ def _last_epoch(history: pl.DataFrame) -> int:
 
 def draw(frame: pl.DataFrame) -> Picture:
     """A row per quantity; pre-training on the left, the method's own training on the right."""
-    from results.figures.looks import BLACK, FULL, picture
+    from results.figures.drawing.looks import BLACK, FULL, picture
 
     present = frame["quantity"].unique().to_list()
     panels = [panel for panel in PANELS if panel.quantity in present]
@@ -186,7 +187,7 @@ def draw(frame: pl.DataFrame) -> Picture:
 
 def _panel(axes: Axes, shown: pl.DataFrame, panel: Panel) -> None:
     """A line per level, or one line."""
-    from results.figures.looks import BLACK, GREY, LOOKS, Look
+    from results.figures.drawing.looks import BLACK, GREY, LOOKS, Look
 
     if shown["level"].null_count():
         looks, names = {None: Look(BLACK, "o", "-", "")}, {None: ""}
@@ -211,3 +212,10 @@ def _panel(axes: Axes, shown: pl.DataFrame, panel: Panel) -> None:
     size = shown["codebook_size"][0]
     if panel.quantity == "used_codes" and size is not None:
         axes.axhline(size, color=GREY, linewidth=0.7, linestyle=(0, (6, 3)), zorder=1)
+
+
+def _make(asked: FigureRequest) -> list[Figure]:
+    return [tokenizer_figure(asked.runs, asked.dataset, asked.method, asked.filters, asked.pretraining())]
+
+
+MAKER = FigureMaker("tokenizer", "a run of a method with item codes", _make)

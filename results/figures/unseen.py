@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from results.errors import ResultsError
+from results.figures.registry import FigureMaker, FigureRequest
 from results.figures.rendering import Figure
 from results.statistics.inference import bootstrap_interval, fixed_random
 from results.store.find import RunFilter, find_runs
@@ -76,7 +77,7 @@ def unseen_frame(rows: Selection) -> pl.DataFrame:
 
 def draw(frame: pl.DataFrame) -> Picture:
     """A pair of bars per method."""
-    from results.figures.looks import BLUE, COLUMN, FULL, ORANGE, picture
+    from results.figures.drawing.looks import BLUE, COLUMN, FULL, ORANGE, picture
 
     labels = frame["label"].unique(maintain_order=True).to_list()
     drawn = picture(COLUMN if len(labels) <= 4 else FULL, 2.4)
@@ -103,3 +104,10 @@ def draw(frame: pl.DataFrame) -> Picture:
     axes.set_ylim(0, None)
     drawn.legend(loc="outside upper center", ncols=2)
     return drawn
+
+
+def _make(asked: FigureRequest) -> list[Figure]:
+    return [unseen_figure(asked.runs, asked.dataset, asked.filters)]
+
+
+MAKER = FigureMaker("unseen", "runs by the protocol of unseen users", _make)
