@@ -15,7 +15,7 @@ import polars as pl
 
 from harness.errors import UsageError
 from harness.methods import method_named
-from results.figures.figure import Figure
+from results.figures.rendering import Figure
 from sweeps.study import StudySummary, importances, state_of, trials_frame
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def curve_frame(study: StudySummary) -> pl.DataFrame:
 
 def draw_curves(frame: pl.DataFrame) -> Picture:
     """A panel per field, a y axis per metric."""
-    from results.figures.style import COLUMN, FULL, picture
+    from results.figures.drawing.looks import COLUMN, FULL, picture
 
     fields = frame["field"].unique(maintain_order=True).to_list()
     drawn = picture(FULL if len(fields) > 1 else COLUMN, 2.5)
@@ -113,7 +113,7 @@ def draw_curves(frame: pl.DataFrame) -> Picture:
 
 def _draw_curve(left: Axes, frame: pl.DataFrame, field: str) -> None:
     """One field: NDCG@10 on the left axis, Recall@10 on the right one."""
-    from results.figures.style import BLUE, GREY, SMALL, VERMILLION, dark
+    from results.figures.drawing.looks import BLUE, GREY, SMALL, VERMILLION, dark
 
     settings = frame["setting"].unique().sort().to_list()
     places = places_of(settings)
@@ -198,7 +198,7 @@ def search_frame(study: StudySummary) -> pl.DataFrame:
 
 def draw_search(frame: pl.DataFrame) -> Picture:
     """The trials on the left; bars of importance on the right, where they can be told."""
-    from results.figures.style import BLUE, COLUMN, FULL, GREY, VERMILLION, picture
+    from results.figures.drawing.looks import BLUE, COLUMN, FULL, GREY, VERMILLION, picture
 
     trials = frame.filter(pl.col("trial").is_not_null())
     fields = frame.filter(pl.col("field").is_not_null()).sort("importance")

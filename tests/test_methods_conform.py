@@ -14,7 +14,7 @@ from harness.data.dataset import Dataset, EvalCases, Sequences
 from harness.evaluation.outcomes import evaluate
 from harness.interfaces import FitContext, Method, Recommender
 from harness.methods import methods
-from results.statistics.metrics import metrics_from_ranks
+from results.statistics.metrics.registry import metrics_from_ranks
 
 FLOORS = {"popularity"}  # what the others must beat
 KS = (1, 2, 5, 10)

@@ -10,7 +10,7 @@ import polars as pl
 
 from harness.bench.growth import growth
 from harness.bench.scale import MEASURES, Point
-from results.figures.figure import Figure
+from results.figures.rendering import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
@@ -50,7 +50,7 @@ def scale_figure(points: Sequence[Point]) -> Figure:
 
 def draw(frame: pl.DataFrame) -> Picture:
     """The picture of a `scale_frame`."""
-    from results.figures.style import FULL, LOOKS, picture
+    from results.figures.drawing.looks import FULL, LOOKS, picture
 
     axes_names = frame["axis"].unique(maintain_order=True).to_list()
     drawn = picture(FULL, ROW_HEIGHT * len(axes_names))

@@ -34,7 +34,8 @@ def compare(
     ] = None,
     dataset: DatasetFilter = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="Recall, NDCG or MRR (default: Recall and NDCG). Repeatable.", metavar="M")
+        list[str] | None,
+        typer.Option(help="Recall, NDCG, MRR or a plug-in's (default: Recall, NDCG). Repeatable.", metavar="M"),
     ] = None,
     k: Annotated[
         list[int] | None, typer.Option(min=1, help="Length of the list (default 5 and 10). Repeatable.")
@@ -53,7 +54,7 @@ def compare(
 
     columns = [(_metric(name), length) for name in metric or ("Recall", "NDCG") for length in k or (5, 10)]
     filters = filters_of(configs, contract, preset)
-    found = compared(runs_dir, first, second, dataset=dataset, columns=list(dict.fromkeys(columns)), filters=filters)
+    found = compared(runs_dir, first, second, filters, dataset=dataset, columns=list(dict.fromkeys(columns)))
     if json:
         print_json([_content(comparison) for comparison in found])
     else:
@@ -62,11 +63,11 @@ def compare(
 
 def _metric(name: str) -> str:
     """The metric of that name, however its letters are written."""
-    from results.statistics.metrics import METRICS
+    from results.statistics.metrics.registry import rank_metrics
 
-    known = {metric.casefold(): metric for metric in METRICS}
+    known = {metric.casefold(): metric for metric in rank_metrics()}
     if name.casefold() not in known:
-        raise UsageError(f"unknown metric '{name}'; known: {', '.join(METRICS)}")
+        raise UsageError(f"unknown metric '{name}'; known: {', '.join(known.values())}")
     return known[name.casefold()]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,13 +20,12 @@ from results.errors import ResultsError
 if TYPE_CHECKING:
     import polars as pl
 
-    from results.figures.figure import Figure
+    from results.figures.registry import FigureMaker
+    from results.figures.rendering import Figure
     from results.store.runs import Run
     from results.store.selection import Filters
     from sweeps.study import StudySummary
 
-Name = Literal["unseen", "alignment", "hyperparameters", "curves", "tokenizer", "ablation", "cost", "sweep"]
-NAMES: tuple[Name, ...] = get_args(Name)
 OF_STUDIES = ("hyperparameters", "sweep")
 
 EXAMPLES = (
@@ -48,8 +48,12 @@ class Sources:
 
 def figure(
     name: Annotated[
-        Literal[Name, "all"],
-        typer.Argument(metavar="NAME", help="The figure, or all that can be made."),
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="unseen, alignment, hyperparameters, curves, tokenizer, ablation, cost, sweep, a plug-in's, or all "
+            "that can be made.",
+        ),
     ],
     dataset: DatasetFilter = None,
     out: Annotated[
@@ -72,14 +76,18 @@ def figure(
     storage: StorageUrl = None,
 ) -> None:
     """Draw a figure from stored runs and studies, as PNG, SVG and PDF beside the csv of its data."""
-    from results.figures.figure import FORMATS, style
+    from results.figures.registry import figure_makers
+    from results.figures.rendering import FORMATS, style
 
     formats = [part.strip() for part in format.split(",")]
     unknown = [part for part in formats if part not in FORMATS]
     if unknown:
         raise UsageError(f"--format must be of {', '.join(FORMATS)}, with commas between, but got '{unknown[0]}'")
     style(name)  # says at once where matplotlib is missing
-    names = NAMES if name == "all" else (name,)
+    known = {**{each: _from_runs(maker) for each, maker in figure_makers().items()}, **MAKERS}
+    if name not in (*known, "all"):
+        raise UsageError(f"unknown figure '{name}'; known: all, {', '.join(sorted(known))}")
+    names = list(known) if name == "all" else [name]
     studies = _studies(storage_of(studies_dir, storage), study) if set(names) & set(OF_STUDIES) else ()
     dataset = dataset or _only_dataset(runs_dir, studies)
     sources = Sources(runs_dir, cache_dir, dataset, method, filters_of(config, contract, preset), studies)
@@ -88,7 +96,7 @@ def figure(
     refused: dict[str, str] = {}
     for each in names:
         try:
-            made += [(figure, figure.save(folder, formats)) for figure in MAKERS[each](sources)]
+            made += [(figure, figure.save(folder, formats)) for figure in known[each](sources)]
         except (HarnessError, ResultsError) as error:
             if name != "all":
                 raise
@@ -136,7 +144,7 @@ def _studies(place: Any, prefix: str | None) -> tuple[StudySummary, ...]:
 def _only_dataset(runs_dir: Path, studies: tuple[StudySummary, ...]) -> str:
     """The data set that all runs and studies are of; `UsageError` when there are several, or none."""
     from results.figures.unseen import PROTOCOL
-    from results.store.runs import find_runs
+    from results.store.find import find_runs
 
     found = [run.record.dataset for run in find_runs(runs_dir)] + [study.sweep.dataset for study in studies]
     names = sorted({name.removesuffix(f"-{PROTOCOL}") for name in found})
@@ -150,43 +158,15 @@ def _only_dataset(runs_dir: Path, studies: tuple[StudySummary, ...]) -> str:
 # One maker per name: from the sources to figures, mostly one.
 
 
-def _unseen(sources: Sources) -> list[Figure]:
-    from results.figures.unseen import unseen_figure
+def _from_runs(maker: FigureMaker) -> Callable[[Sources], Sequence[Figure]]:
+    """A maker of the registry, asked with what the command was given."""
+    from results.figures.registry import FigureRequest
 
-    return [unseen_figure(sources.runs, sources.dataset, sources.filters)]
+    def make(given: Sources) -> Sequence[Figure]:
+        pretraining = partial(pretraining_of, cache=given.cache)
+        return maker.make(FigureRequest(given.runs, given.dataset, given.method, given.filters, pretraining))
 
-
-def _ablation(sources: Sources) -> list[Figure]:
-    from results.figures.ablation import ablation_figure
-
-    return [ablation_figure(sources.runs, sources.dataset, sources.method, sources.filters)]
-
-
-def _cost(sources: Sources) -> list[Figure]:
-    from results.figures.cost import cost_figure
-
-    return [cost_figure(sources.runs, sources.dataset, sources.filters)]
-
-
-def _curves(sources: Sources) -> list[Figure]:
-    from results.figures.curves import curves_figure
-
-    pretraining = pretraining_of(_first_run(sources), sources.cache)
-    return [curves_figure(sources.runs, sources.dataset, sources.method, sources.filters, pretraining)]
-
-
-def _tokenizer(sources: Sources) -> list[Figure]:
-    from results.figures.tokenizer import tokenizer_figure
-
-    pretraining = pretraining_of(_first_run(sources), sources.cache)
-    return [tokenizer_figure(sources.runs, sources.dataset, sources.method, sources.filters, pretraining)]
-
-
-def _first_run(sources: Sources) -> Run:
-    """The run that curves show."""
-    from results.figures.rows import method_rows
-
-    return method_rows(sources.runs, sources.dataset, sources.filters, sources.method).rows[0].group.runs[0]
+    return make
 
 
 def _alignment(sources: Sources) -> list[Figure]:
@@ -196,16 +176,16 @@ def _alignment(sources: Sources) -> list[Figure]:
     from harness.cli.reproduction import prepared_folder
     from harness.data.prepare import load_dataset
     from results.figures.alignment import alignment_figure
-    from results.figures.rows import variant_rows
+    from results.store.selection import select_runs
 
-    rows = variant_rows(sources.runs, sources.dataset, "etegrec", sources.filters)
-    shown = {row.name: row for row in rows.rows if row.name in ("full", "wo-psa")}
+    rows = select_runs(sources.runs, sources.dataset, sources.filters, method="etegrec")
+    shown = {row.record.variant: row for row in rows.rows if row.record.variant in ("full", "wo-psa")}
     if "full" not in shown:
         raise UsageError(
             f"alignment needs a finished run of etegrec on '{sources.dataset}'; make it with: harness run --dataset "
             f"{sources.dataset} --methods etegrec --ablation psa"
         )
-    record = rows.rows[0].group.record
+    record = rows.rows[0].record
     folder = prepared_folder(record.dataset_fingerprint, sources.cache)
     if folder is None:
         raise UsageError(
@@ -215,11 +195,11 @@ def _alignment(sources: Sources) -> list[Figure]:
     data = load_dataset(folder)
     cases = choose_cases(data)
     frames = [
-        alignment_frame(FittedETEGRec.load(row.group.runs[0].folder, data), cases, data.catalog.keys, row.label)
+        alignment_frame(FittedETEGRec.load(row.runs[0].folder, data), cases, data.catalog.keys, row.short_label)
         for row in shown.values()
     ]
-    untrained = shown["wo-psa"].label if "wo-psa" in shown else None
-    return [alignment_figure(pl.concat(frames), rows.dataset, untrained, rows.notes)]
+    untrained = shown["wo-psa"].short_label if "wo-psa" in shown else None
+    return [alignment_figure(pl.concat(frames), rows.dataset_label, untrained, rows.notes)]
 
 
 def _hyperparameters(sources: Sources) -> list[Figure]:
@@ -241,14 +221,10 @@ def _sweep(sources: Sources) -> list[Figure]:
     return [sweep_figure(study) for study in found]
 
 
-MAKERS: dict[str, Callable[[Sources], list[Figure]]] = {
-    "unseen": _unseen,
+# What needs more than runs.
+MAKERS: dict[str, Callable[[Sources], Sequence[Figure]]] = {
     "alignment": _alignment,
     "hyperparameters": _hyperparameters,
-    "curves": _curves,
-    "tokenizer": _tokenizer,
-    "ablation": _ablation,
-    "cost": _cost,
     "sweep": _sweep,
 }
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.config import Config
     from harness.interfaces import Ablation, Method
     from results.store.schema import RunRecord
-    from results.store.selection import Group
+    from results.store.selection import RowRuns
 
 Precision = Literal["fp32", "bf16"]
 
@@ -52,7 +52,7 @@ class Command:
         return shlex.join([*words, "--device", self.device])
 
 
-def command_for(group: Group, dataset: str) -> Command:
+def command_for(group: RowRuns, dataset: str) -> Command:
     """The command for the runs of a row; `dataset` is what stands after `--dataset`."""
     record = group.record
     method, ablation, name = _made_by(record)
@@ -77,7 +77,7 @@ def command_for(group: Group, dataset: str) -> Command:
     return next((replace(one, is_exact=True) for one in tried if makes(one, record)), command)
 
 
-def together(groups: Sequence[Group], commands: Sequence[Command]) -> list[Command]:
+def together(groups: Sequence[RowRuns], commands: Sequence[Command]) -> list[Command]:
     """As few commands as make the same rows, those left out that no command makes: each was checked as one row's."""
     merged: list[tuple[Command, list[RunRecord]]] = []
     for group, command in zip(groups, commands, strict=True):

@@ -69,7 +69,7 @@ def scale(
     from harness.cli import progress
     from harness.cli.settings import cores
     from harness.errors import StageError, UsageError
-    from results.figures.figure import FORMATS, style
+    from results.figures.rendering import FORMATS, style
 
     names = chosen([name.strip() for name in only.split(",")] if only else [])
     formats = [part.strip() for part in format.split(",")]

@@ -17,9 +17,9 @@ from harness.experiment.plan import Cell
 from harness.experiment.run import CellResult
 from results.errors import ResultsError
 from results.store.selection import Filters
-from results.tables.paper import ablation_table, overall_table
+from results.tables.content import Table
+from results.tables.performance import ablation_table, overall_table
 from results.tables.render import render, to_rich
-from results.tables.table import Table
 
 
 def show(dataset: Dataset, results: Sequence[CellResult], place: Place, *, as_json: bool) -> int:

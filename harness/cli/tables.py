@@ -15,9 +15,10 @@ from harness.cli.options import CacheDir, Json, RunsDir, print_json
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from results.store.runs import Run, UnfinishedRun
+    from results.store.find import UnfinishedRun
+    from results.store.runs import Run
     from results.store.selection import Filters
-    from results.tables.table import Table
+    from results.tables.content import Table
 
 TABLE_EXAMPLES = (
     "Examples: [bold]harness table overall[/] · [bold]harness table ablation --dataset scientific --published[/] · "
@@ -27,7 +28,10 @@ TABLE_EXAMPLES = (
 LS_EXAMPLES = "Examples: [bold]harness ls[/] · [bold]harness ls --dataset demo --method etegrec --seed 0[/]"
 SHOW_EXAMPLES = "Examples: [bold]harness show etegrec/wo-sia[/] · [bold]harness show 3f2a91 --json[/]"
 
-DatasetFilter = Annotated[str | None, typer.Option("--dataset", help="Name of the data set.", metavar="NAME")]
+DatasetFilter = Annotated[
+    str | None,
+    typer.Option("--dataset", help="The data set's name; where several have it, as ls names them.", metavar="NAME"),
+]
 ContractFilter = Annotated[str | None, typer.Option("--contract", help="Beginning of the contract's digest.")]
 SliceBy = Annotated[
     Literal["item-popularity", "user-length", "unseen-item", "collision", "new-user"] | None,
@@ -76,7 +80,8 @@ def table(
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
     """Print a table of the paper, made from stored runs."""
-    from results.tables.paper import View, ablation_table, datasets_table, overall_table
+    from results.tables.datasets import datasets_table
+    from results.tables.performance import View, ablation_table, overall_table
     from results.tables.slices import slicing_named
 
     if slice is not None and (published or which == "datasets"):
@@ -111,14 +116,13 @@ def ls(
     """List runs, those that are unfinished last."""
     from rich.console import Console
 
-    from results.store.runs import find_runs, find_unfinished
+    from results.store.find import RunFilter, find_runs, find_unfinished
     from results.terminal.panels import runs_table
 
-    place: dict[str, Any] = {
-        "dataset": dataset, "method": method, "variant": variant, "config": config, "seed": seed
-    }  # fmt: skip
-    runs = find_runs(runs_dir, **place, contract=contract, preset=preset)
-    unfinished = find_unfinished(runs_dir, **place)
+    wanted = RunFilter(
+        dataset=dataset, method=method, variant=variant, config=config, seed=seed, contract=contract, preset=preset
+    )
+    runs, unfinished = find_runs(runs_dir, wanted), find_unfinished(runs_dir, wanted)
     if json:
         print_json([_record(run) for run in runs] + [_unfinished(run) for run in unfinished])
     elif runs or unfinished:
@@ -163,15 +167,10 @@ def _counts(cache_dir: Path, dataset: str | None) -> dict[str, dict[str, Any]]:
 
 
 def only_dataset(runs_dir: Path) -> str:
-    """The data set that all runs are of; `UsageError` when there are several, or none."""
-    from results.store.runs import find_runs
+    """The data set that all finished runs are of; `ResultsError` when there are several, or none."""
+    from results.store.find import only_dataset as found
 
-    names = sorted({run.record.dataset for run in find_runs(runs_dir)})
-    if len(names) == 1:
-        return names[0]
-    if not names:
-        raise UsageError(f"a table needs finished runs, but {runs_dir} has none; make some with: harness run")
-    raise UsageError(f"one data set must be named, but {runs_dir} has runs of {', '.join(names)}; add --dataset NAME")
+    return found(runs_dir)
 
 
 def _print(made: Table, format: str, out: Path | None) -> None:
@@ -196,13 +195,12 @@ def _run_folder(wanted: str, runs_dir: Path) -> Path:
     """The one run folder that is meant by a path or by a part of a path."""
     if Path(wanted).name.startswith("seed=") and Path(wanted).is_dir():
         return Path(wanted)
-    from results.store.runs import matches_place
+    from results.store.find import is_named
 
     folders = sorted(runs_dir.glob("*/*/*/*/seed=*"))
     parts = wanted.strip("/").split("/")
-    found = [folder for folder in folders if matches_place(folder.relative_to(runs_dir).parts, parts)]
-    whole = [folder for folder in found if matches_place(folder.relative_to(runs_dir).parts, [*parts, ""])]
-    found = whole or found
+    found = [folder for folder in folders if is_named(folder, parts)]
+    found = [folder for folder in found if is_named(folder, [*parts, ""])] or found
     if len(found) == 1:
         return found[0]
     if not found:

@@ -9,7 +9,8 @@ import numpy as np
 
 from harness.data.dataset import PADDING, Dataset, EvalCases
 from harness.interfaces import Recommender
-from results.statistics.metrics import ndcg, recall
+from results.statistics.metrics.ndcg import ndcg
+from results.statistics.metrics.recall import recall
 
 SELECTION_K = 10  # models are selected by validation NDCG@10
 

@@ -33,7 +33,7 @@ from harness.seeding import derive_seed
 from harness.sequence.targets import ItemDraws, TrainingRows, UnseenItems
 from harness.stages import read_json, write_json
 from harness.training.loop import Learner, Losses, Phase, TrainingPlan, load_tensors, save_tensors, train
-from results.statistics.metrics import ndcg
+from results.statistics.metrics.ndcg import ndcg
 
 STAGE = "sasrec"
 PIECE_TOKENS = 16_384  # tokens whose activations are held at a time; more of a batch waits for the next piece

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
 from results.errors import ResultsError
-from results.figures.figure import Figure
-from results.figures.rows import INTERVAL_SEED, Rows, variant_rows
+from results.figures.registry import FigureMaker, FigureRequest
+from results.figures.rendering import Figure
 from results.published import paper
-from results.statistics.tests import bootstrap_difference
-from results.store.selection import Filters
+from results.statistics.inference import bootstrap_difference, fixed_random
+from results.store.selection import Filters, Selection, check_one_population, select_runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
@@ -38,21 +37,23 @@ def ablation_figure(runs_dir: Path, dataset: str, method: str, filters: Filters 
 
     Raises `ResultsError` where the full method or a variant lacks, and as `select_runs` does.
     """
-    rows = variant_rows(runs_dir, dataset, method, filters)
-    if rows.rows[0].name != "full" or len(rows.rows) == 1:
-        missing = "the full method" if rows.rows[0].name != "full" else "a variant"
+    rows = select_runs(runs_dir, dataset, filters, method=method)
+    check_one_population(rows.rows)
+    is_full = rows.rows[0].record.variant == "full"
+    if not is_full or len(rows.rows) == 1:
+        missing = "a variant" if is_full else "the full method"
         raise ResultsError(
             f"a figure of differences needs the full method and a variant, but {missing} of '{method}' has no finished "
             f"run on '{dataset}'; make it with: harness run --dataset {dataset} --methods {method} --ablation all"
         )
     frame = ablation_frame(rows, dataset)
-    full = rows.rows[0].label
+    full = rows.rows[0].short_label
     in_paper = frame["published_difference"].is_not_null().any()
     return Figure(
         "ablation",
-        f"Ablation of {full} on {rows.dataset}: each variant minus {full} "
+        f"Ablation of {full} on {rows.dataset_label}: each variant minus {full} "
         f"({', '.join(f'{name} {value:.4f}' for name, value in full_values(frame).items())}). Lines: 95 % bootstrap "
-        f"intervals over paired {rows.resampled}; {rows.seeds}. Filled: the interval does not hold 0."
+        f"intervals over paired {rows.resampled}; {rows.seeds_label}. Filled: the interval does not hold 0."
         + (" Crosses: the paper's differences." if in_paper else ""),
         frame,
         draw,
@@ -60,7 +61,7 @@ def ablation_figure(runs_dir: Path, dataset: str, method: str, filters: Filters 
     )
 
 
-def ablation_frame(rows: Rows, dataset: str) -> pl.DataFrame:
+def ablation_frame(rows: Selection, dataset: str) -> pl.DataFrame:
     """One row per variant and metric (`SCHEMA`); the first of `rows` is the full method."""
     full, *variants = rows.rows
     reference = paper.ablation(paper.PAPER_DATASETS[dataset]) if dataset in paper.PAPER_DATASETS else {}
@@ -68,13 +69,12 @@ def ablation_frame(rows: Rows, dataset: str) -> pl.DataFrame:
     for row in variants:
         for metric, k in METRICS:
             ours, base = row.values(metric, k), full.values(metric, k)
-            interval = bootstrap_difference(ours, base, np.random.default_rng(INTERVAL_SEED))
-            printed = [reference.get((label, metric, k)) for label in (row.label, full.label)]
+            interval = bootstrap_difference(ours, base, fixed_random())
+            printed = [reference.get((label, metric, k)) for label in (row.short_label, full.short_label)]
             known = [float(value) for value in printed if value is not None]
             values = (float(base.mean()), float(ours.mean()), *interval)
-            found.append(
-                (row.name, row.label, f"{metric}@{k}", *values, known[0] - known[1] if len(known) == 2 else None)
-            )
+            difference = known[0] - known[1] if len(known) == 2 else None
+            found.append((row.record.variant, row.short_label, f"{metric}@{k}", *values, difference))
     return pl.DataFrame(found, schema=SCHEMA, orient="row")
 
 
@@ -85,7 +85,7 @@ def full_values(frame: pl.DataFrame) -> dict[str, float]:
 
 def draw(frame: pl.DataFrame) -> Picture:
     """A panel per metric, a line per variant."""
-    from results.figures.style import BLUE, FULL, GREY, SMALL, picture
+    from results.figures.drawing.looks import BLUE, FULL, GREY, SMALL, picture
 
     labels = frame["label"].unique(maintain_order=True).to_list()
     metrics = frame["metric"].unique(maintain_order=True).to_list()
@@ -120,3 +120,10 @@ def draw(frame: pl.DataFrame) -> Picture:
     panels[0].set_yticks(range(len(labels)), labels)
     panels[0].set_ylim(len(labels) - 0.4, -0.6)
     return drawn
+
+
+def _make(asked: FigureRequest) -> list[Figure]:
+    return [ablation_figure(asked.runs, asked.dataset, asked.method, asked.filters)]
+
+
+MAKER = FigureMaker("ablation", "runs of a method and its variants", _make)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from results.figures.figure import Figure
+from results.figures.rendering import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def gaps(frame: pl.DataFrame) -> pl.DataFrame:
 
 def draw(frame: pl.DataFrame) -> Picture:
     """A panel per model: circles with their item's number for preferences, stars for items."""
-    from results.figures.style import COLUMN, picture
+    from results.figures.drawing.looks import COLUMN, picture
 
     panels = frame["panel"].unique(maintain_order=True).to_list()
     drawn = picture(COLUMN * len(panels) + 0.2 * (len(panels) - 1), COLUMN)

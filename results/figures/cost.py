@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from results.figures.figure import Figure
-from results.figures.rows import INTERVAL_SEED, Rows, method_rows
-from results.statistics.tests import bootstrap_interval
-from results.store.selection import Filters
+from results.figures.registry import FigureMaker, FigureRequest
+from results.figures.rendering import Figure
+from results.statistics.inference import bootstrap_interval, fixed_random
+from results.store.selection import Filters, Selection, select_runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
@@ -35,32 +35,32 @@ SCHEMA = {
 
 def cost_figure(runs_dir: Path, dataset: str, filters: Filters | None = None) -> Figure:
     """Every unchanged method's NDCG@10 against the seconds of its stages; `ResultsError` as in `select_runs`."""
-    rows = method_rows(runs_dir, dataset, filters)
+    rows = select_runs(runs_dir, dataset, filters, variant="full")
     frame = cost_frame(rows)
     machines = frame.select("device", "threads").unique(maintain_order=True).rows()
     on = ", ".join(f"{device} with {threads} thread{'s' * (threads != 1)}" for device, threads in machines)
     return Figure(
         "cost",
-        f"Accuracy and cost of training on {rows.dataset}: NDCG@10 on the test items (95 % bootstrap intervals over "
-        f"{rows.resampled}; {rows.seeds}) against the wall-clock seconds of all stages that a method needs, those that "
-        f"it shares with others included, without the test; {on}.",
+        f"Accuracy and cost of training on {rows.dataset_label}: NDCG@10 on the test items (95 % bootstrap intervals "
+        f"over {rows.resampled}; {rows.seeds_label}) against the wall-clock seconds of all stages that a method needs, "
+        f"those that it shares with others included, without the test; {on}.",
         frame,
         draw,
         rows.notes,
     )
 
 
-def cost_frame(rows: Rows) -> pl.DataFrame:
+def cost_frame(rows: Selection) -> pl.DataFrame:
     """One row per method (`SCHEMA`): means over seeds."""
     found = []
     for row in rows.rows:
-        records = [run.record for run in row.group.runs]
+        records = [run.record for run in row.runs]
         seconds = [sum(value for stage, value in r.seconds.items() if stage != TEST) for r in records]
-        interval = bootstrap_interval(row.values(*METRIC), np.random.default_rng(INTERVAL_SEED))
+        interval = bootstrap_interval(row.values(*METRIC), fixed_random())
         first = records[0]
         found.append(
             (
-                *(row.name, row.label, *interval, float(np.mean(seconds))),
+                *(row.record.method, row.label, *interval, float(np.mean(seconds))),
                 *(first.num_parameters, first.device, first.threads, first.place),
             )
         )
@@ -71,7 +71,7 @@ def draw(frame: pl.DataFrame) -> Picture:
     """A labelled point per method."""
     from matplotlib.transforms import Bbox
 
-    from results.figures.style import COLUMN, POINT, label_points, looks_of, picture
+    from results.figures.drawing.looks import COLUMN, POINT, label_points, looks_of, picture
 
     drawn = picture(COLUMN, 2.6)
     axes = drawn.subplots()
@@ -95,3 +95,10 @@ def draw(frame: pl.DataFrame) -> Picture:
     colors = [looks[method].color for method in frame["method"]]
     label_points(axes, points, frame["label"].to_list(), colors, bars)
     return drawn
+
+
+def _make(asked: FigureRequest) -> list[Figure]:
+    return [cost_figure(asked.runs, asked.dataset, asked.filters)]
+
+
+MAKER = FigureMaker("cost", "runs of some methods", _make)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from results.errors import ResultsError
-from results.figures.figure import Figure
-from results.figures.rows import method_rows
+from results.figures.registry import FigureMaker, FigureRequest
+from results.figures.rendering import Figure
 from results.store.schema import HISTORY_SCHEMA
-from results.store.selection import Filters
+from results.store.selection import Filters, select_runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Picture
     from matplotlib.lines import Line2D
 
-    from results.figures.style import Look
+    from results.figures.drawing.looks import Look
 
 TRAINING = "training"  # the part of the picture that the method's own stages share
 TOKENIZER = "tokenizer"  # the stage, and the phase, that trains one
@@ -51,16 +51,16 @@ def curves_figure(
     `pretraining` (`HISTORY_SCHEMA`) is the history of the stages that the method stands on, where it is known.
     Raises `ResultsError` for a method that is not trained by epochs, and as `select_runs` does.
     """
-    rows = method_rows(runs_dir, dataset, filters, method)
+    rows = select_runs(runs_dir, dataset, filters, method=method, variant="full")
     row = rows.rows[0]
-    history = row.group.runs[0].history()
+    history = row.runs[0].history()
     if history.is_empty():
         raise ResultsError(f"curves need epochs, but {row.label} is not trained by any; name another --method")
     frame = curves_frame(history, pretraining)
     own = frame.filter(pl.col("part") == TRAINING)
     two_phases = own["phase"].n_unique() > 1
     told = [
-        f"Training of {row.label} on {rows.dataset}, seed {row.group.seeds[0]}: losses, and NDCG@10 on the "
+        f"Training of {row.label} on {rows.dataset_label}, seed {row.seeds[0]}: losses, and NDCG@10 on the "
         "validation items; stars: each stage's best, which is kept.",
         "Ticks on the axis: tokenizer epochs; dashed and open: their losses." if two_phases else "",
         "A tokenizer is kept by its collisions: the share of items whose codes another item has."
@@ -103,7 +103,7 @@ def curves_frame(history: pl.DataFrame, pretraining: pl.DataFrame | None = None)
 
 def draw(frame: pl.DataFrame) -> Picture:
     """A column per part of the training; losses above, what selects below."""
-    from results.figures.style import FULL, picture
+    from results.figures.drawing.looks import FULL, picture
 
     parts = frame["part"].unique(maintain_order=True).to_list()
     drawn = picture(FULL if len(parts) > 1 else 5.0, 3.2)
@@ -153,7 +153,7 @@ def _losses(axes: Axes, rows: pl.DataFrame) -> None:
 
 def _selection(axes: Axes, rows: pl.DataFrame) -> None:
     """The scores of each stage, or a tokenizer's collisions, and a star where the best weights were."""
-    from results.figures.style import BLACK, VERMILLION
+    from results.figures.drawing.looks import BLACK, VERMILLION
 
     is_tokenizer = rows["part"][0] == TOKENIZER
     axes.set_ylabel("Collision rate (%)" if is_tokenizer else "Validation NDCG@10")
@@ -189,7 +189,7 @@ def best_positions(rows: pl.DataFrame) -> list[int]:
 
 def _stages(panels: list[Axes], rows: pl.DataFrame) -> None:
     """The name of each stage above it, a line where one ends, and a tick for each tokenizer epoch."""
-    from results.figures.style import BLACK, GREY, SMALL
+    from results.figures.drawing.looks import BLACK, GREY, SMALL
 
     stages = rows.group_by("stage", maintain_order=True).agg(
         first=pl.col("position").min(), last=pl.col("position").max()
@@ -209,7 +209,7 @@ def _stages(panels: list[Axes], rows: pl.DataFrame) -> None:
 
 def _looks(rows: pl.DataFrame) -> dict[str, Look]:
     """The look of each loss of the rows, by quantity; the paper's ones have the same in every figure."""
-    from results.figures.style import BLACK, LOOKS, Look
+    from results.figures.drawing.looks import BLACK, LOOKS, Look
 
     known = [f"loss/{name}" for name in SUBSCRIPTS]
     present = rows.filter(pl.col("quantity").str.starts_with("loss/"))["quantity"].unique(maintain_order=True).to_list()
@@ -222,7 +222,7 @@ def _legend(rows: pl.DataFrame) -> list[Line2D]:
     """What the lines of a part are; empty where there is one loss."""
     from matplotlib.lines import Line2D
 
-    from results.figures.style import GREY
+    from results.figures.drawing.looks import GREY
 
     looks = _looks(rows)
     if len(looks) < 2:
@@ -248,3 +248,10 @@ def _legend(rows: pl.DataFrame) -> list[Line2D]:
             )
         )
     return handles
+
+
+def _make(asked: FigureRequest) -> list[Figure]:
+    return [curves_figure(asked.runs, asked.dataset, asked.method, asked.filters, asked.pretraining())]
+
+
+MAKER = FigureMaker("curves", "a run of a method that is trained by epochs", _make)

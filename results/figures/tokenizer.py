@@ -9,10 +9,10 @@ import polars as pl
 
 from results.errors import ResultsError
 from results.figures.curves import TOKENIZER, TRAINING
-from results.figures.figure import Figure
-from results.figures.rows import method_rows
+from results.figures.registry import FigureMaker, FigureRequest
+from results.figures.rendering import Figure
 from results.store.schema import HISTORY_SCHEMA, RunRecord
-from results.store.selection import Filters
+from results.store.selection import Filters, select_runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,9 +62,9 @@ def tokenizer_figure(
     `pretraining` is as in `curves_figure`. Raises `ResultsError` for a method without codes, and where neither its
     training nor its pre-training is known to have measured them.
     """
-    rows = method_rows(runs_dir, dataset, filters, method)
+    rows = select_runs(runs_dir, dataset, filters, method=method, variant="full")
     row = rows.rows[0]
-    run = row.group.runs[0]
+    run = row.runs[0]
     if "used_codes" not in run.record.health:
         raise ResultsError(f"codes need a tokenizer, but {row.label} has none; name another --method")
     frame = tokenizer_frame(run.history(), pretraining, run.record)
@@ -74,7 +74,7 @@ def tokenizer_figure(
             "tokenizer's pre-training; run it again"
         )
     told = [
-        f"The codes of {row.label} on {rows.dataset}, seed {row.group.seeds[0]}, through training, without the "
+        f"The codes of {row.label} on {rows.dataset_label}, seed {row.seeds[0]}, through training, without the "
         "de-duplication level."
     ]
     if (frame["quantity"] == "codes_changed").any():
@@ -143,7 +143,7 @@ def _last_epoch(history: pl.DataFrame) -> int:
 
 def draw(frame: pl.DataFrame) -> Picture:
     """A row per quantity; pre-training on the left, the method's own training on the right."""
-    from results.figures.style import BLACK, FULL, picture
+    from results.figures.drawing.looks import BLACK, FULL, picture
 
     present = frame["quantity"].unique().to_list()
     panels = [panel for panel in PANELS if panel.quantity in present]
@@ -187,7 +187,7 @@ def draw(frame: pl.DataFrame) -> Picture:
 
 def _panel(axes: Axes, shown: pl.DataFrame, panel: Panel) -> None:
     """A line per level, or one line."""
-    from results.figures.style import BLACK, GREY, LOOKS, Look
+    from results.figures.drawing.looks import BLACK, GREY, LOOKS, Look
 
     if shown["level"].null_count():
         looks, names = {None: Look(BLACK, "o", "-", "")}, {None: ""}
@@ -212,3 +212,10 @@ def _panel(axes: Axes, shown: pl.DataFrame, panel: Panel) -> None:
     size = shown["codebook_size"][0]
     if panel.quantity == "used_codes" and size is not None:
         axes.axhline(size, color=GREY, linewidth=0.7, linestyle=(0, (6, 3)), zorder=1)
+
+
+def _make(asked: FigureRequest) -> list[Figure]:
+    return [tokenizer_figure(asked.runs, asked.dataset, asked.method, asked.filters, asked.pretraining())]
+
+
+MAKER = FigureMaker("tokenizer", "a run of a method with item codes", _make)

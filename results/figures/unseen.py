@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from results.errors import ResultsError
-from results.figures.figure import Figure
-from results.figures.rows import INTERVAL_SEED, Rows, method_rows
-from results.statistics.tests import bootstrap_interval
-from results.store.runs import find_runs
-from results.store.selection import Filters
+from results.figures.registry import FigureMaker, FigureRequest
+from results.figures.rendering import Figure
+from results.statistics.inference import bootstrap_interval, fixed_random
+from results.store.find import RunFilter, find_runs
+from results.store.selection import Filters, Selection, select_runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
@@ -38,45 +38,46 @@ def unseen_figure(runs_dir: Path, dataset: str, filters: Filters | None = None) 
 
     Raises `ResultsError` where there are no such runs, and as `select_runs` does.
     """
-    original = dataset.removesuffix(f"-{PROTOCOL}")
-    name = f"{original}-{PROTOCOL}"
-    if not find_runs(runs_dir, dataset=name, variant="full"):
+    names = {run.record.dataset for run in find_runs(runs_dir, RunFilter(dataset=dataset))} or {dataset}
+    original = min(names).removesuffix(f"-{PROTOCOL}")
+    name = dataset if min(names) != original else f"{original}-{PROTOCOL}"
+    if not find_runs(runs_dir, RunFilter(dataset=name, variant="full")):
         raise ResultsError(
             f"no runs of {name}; make them with: harness run --dataset {original} --protocol {PROTOCOL} "
             "--methods tiger,letter,etegrec"
         )
-    rows = method_rows(runs_dir, name, filters)
+    rows = select_runs(runs_dir, name, filters, variant="full")
     frame = unseen_frame(rows)
     counts = dict(frame.select("users", "num_users").unique(maintain_order=True).iter_rows())
     return Figure(
         "unseen",
-        f"Recall@10 on {rows.dataset}, for the {counts['seen']:,} users that the methods learnt from and for the "
+        f"Recall@10 on {rows.dataset_label}, for the {counts['seen']:,} users that the methods learnt from and for the "
         f"{counts['new']:,} new users of whom nothing was learnt. Lines: 95 % bootstrap intervals over "
-        f"{rows.resampled}; {rows.seeds}.",
+        f"{rows.resampled}; {rows.seeds_label}.",
         frame,
         draw,
         rows.notes,
     )
 
 
-def unseen_frame(rows: Rows) -> pl.DataFrame:
+def unseen_frame(rows: Selection) -> pl.DataFrame:
     """One row per method and kind of users (`SCHEMA`); `ResultsError` where no user is new, or none is seen."""
     found = []
     for row in rows.rows:
-        run = row.group.runs[0]
+        run = row.runs[0]
         is_new_U = run.cases().sort("user")["new_user"].to_numpy()
         values_SU = row.values(*METRIC)
         for kind, member_U in zip(KINDS, (~is_new_U, is_new_U), strict=True):
             if not member_U.any():
                 raise ResultsError(f"{run.folder} must have seen and new users, but has no {kind} ones")
-            interval = bootstrap_interval(values_SU[:, member_U], np.random.default_rng(INTERVAL_SEED))
-            found.append((row.name, row.label, kind, int(member_U.sum()), *interval))
+            interval = bootstrap_interval(values_SU[:, member_U], fixed_random())
+            found.append((row.record.method, row.label, kind, int(member_U.sum()), *interval))
     return pl.DataFrame(found, schema=SCHEMA, orient="row")
 
 
 def draw(frame: pl.DataFrame) -> Picture:
     """A pair of bars per method."""
-    from results.figures.style import BLUE, COLUMN, FULL, ORANGE, picture
+    from results.figures.drawing.looks import BLUE, COLUMN, FULL, ORANGE, picture
 
     labels = frame["label"].unique(maintain_order=True).to_list()
     drawn = picture(COLUMN if len(labels) <= 4 else FULL, 2.4)
@@ -103,3 +104,10 @@ def draw(frame: pl.DataFrame) -> Picture:
     axes.set_ylim(0, None)
     drawn.legend(loc="outside upper center", ncols=2)
     return drawn
+
+
+def _make(asked: FigureRequest) -> list[Figure]:
+    return [unseen_figure(asked.runs, asked.dataset, asked.filters)]
+
+
+MAKER = FigureMaker("unseen", "runs by the protocol of unseen users", _make)

@@ -7,19 +7,20 @@ from typing import Any
 
 from results.report.material import Material, gather
 from results.report.page import Page, Section
-from results.report.sections import (
-    ablation_section,
+from results.report.sections.facts import (
     assumptions_section,
     cost_section,
-    curves_section,
-    health_section,
-    leaderboard_section,
-    published_section,
     setting_section,
-    slices_section,
     summary_section,
     trials_section,
 )
+from results.report.sections.tables import (
+    ablation_section,
+    leaderboard_section,
+    published_section,
+    slices_section,
+)
+from results.report.sections.training import curves_section, health_section
 from results.store.selection import Filters
 
 __all__ = ["Filters", "Material", "Page", "Section", "gather", "page_of"]

@@ -100,6 +100,11 @@ class DataColumn:
     is_number: bool = True
 
 
+def data_columns(*names: str, text: Sequence[str] = ()) -> tuple[DataColumn, ...]:
+    """Columns with these headings: numbers, except those named in `text`."""
+    return tuple(DataColumn(name, is_number=name not in text) for name in names)
+
+
 @dataclass(frozen=True)
 class DataCell:
     """What is printed, and what sorting and the csv file see: `value`, full precision; None is unknown."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from results.errors import ResultsError
-from results.figures.figure import Figure
+from results.figures.rendering import Figure
 from results.report.blocks import Picture
 
 

@@ -12,20 +12,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from results.published import paper
-from results.report.material import Board, Material, values_of
+from results.report.material import Board, Material
 from results.statistics.comparison import shown_p
-from results.statistics.tests import (
+from results.statistics.inference import (
     ALPHA,
     Interval,
     bootstrap_difference,
+    fixed_random,
     holm,
     mean_over_seeds,
     paired_t_test,
     users_needed,
 )
-from results.store.selection import Group
-from results.tables.lines import INTERVAL_SEED
-from results.tables.table import DECIMALS
+from results.store.selection import RowRuns
+from results.tables.content import DECIMALS
 
 MAIN = ("NDCG", 10)
 SECOND = ("Recall", 10)
@@ -57,12 +57,12 @@ class Contest:
         return f"not beyond chance among users (p {shown_p(self.p_value)}, where p < {ALPHA} is asked for)"
 
 
-def contest(first: tuple[str, Group], second: tuple[str, Group], metric: tuple[str, int] = MAIN) -> Contest:
+def contest(first: tuple[str, RowRuns], second: tuple[str, RowRuns], metric: tuple[str, int] = MAIN) -> Contest:
     """The two rows held against each other, user by user."""
     (first_label, first_group), (second_label, second_group) = first, second
-    first_SU, second_SU = values_of(first_group, *metric), values_of(second_group, *metric)
+    first_SU, second_SU = first_group.values(*metric), second_group.values(*metric)
     first_U, second_U = mean_over_seeds(first_SU), mean_over_seeds(second_SU)
-    gap = bootstrap_difference(first_SU, second_SU, np.random.default_rng(INTERVAL_SEED))
+    gap = bootstrap_difference(first_SU, second_SU, fixed_random())
     test = paired_t_test(first_U, second_U)
     std = float((first_U - second_U).std(ddof=1)) if len(first_U) > 1 else 0.0
     return Contest(
@@ -102,7 +102,7 @@ def against_paper(material: Material) -> list[str]:
     return lines
 
 
-def _leader(groups: Mapping[str, Group]) -> list[str]:
+def _leader(groups: Mapping[str, RowRuns]) -> list[str]:
     lines = []
     for metric in (MAIN, SECOND):
         ranking = _ranking(groups, metric)
@@ -124,7 +124,7 @@ def _needed(num_users: int) -> str:
     return f" To tell such a gap from chance takes about {num_users:,} users."
 
 
-def _proposed(groups: Mapping[str, Group]) -> list[str]:
+def _proposed(groups: Mapping[str, RowRuns]) -> list[str]:
     """Where the proposed method stands, unless it leads, which is said already."""
     ranking = _ranking(groups, MAIN)
     place = next((i for i, (_, group) in enumerate(ranking) if group.record.is_proposed), 0)
@@ -155,7 +155,7 @@ def _ablation(board: Board) -> list[str]:
     ]
 
 
-def _seeds(groups: Sequence[Group]) -> str:
+def _seeds(groups: Sequence[RowRuns]) -> str:
     seeds = {group.seeds for group in groups}
     if max(len(found) for found in seeds) == 1:
         return (
@@ -180,7 +180,7 @@ def _data(material: Material) -> list[str]:
     return lines
 
 
-def _reversed_orders(groups: Mapping[str, Group]) -> list[str]:
+def _reversed_orders(groups: Mapping[str, RowRuns]) -> list[str]:
     """Rows that lead here over rows that lead over them in all of the paper's tables, by our winner."""
     orders = [paper.overall(name) for name in paper.datasets()]
     known = [label for label in groups if all((label, *MAIN) in order for order in orders)]
@@ -244,11 +244,11 @@ def _corrected(contests: Sequence[Contest]) -> list[Contest]:
     return [replace(one, p_value=float(p_value)) for one, p_value in zip(contests, p_values, strict=True)]
 
 
-def _means(groups: Mapping[str, Group], metric: tuple[str, int]) -> list[tuple[str, float]]:
-    return [(label, float(values_of(group, *metric).mean())) for label, group in groups.items()]
+def _means(groups: Mapping[str, RowRuns], metric: tuple[str, int]) -> list[tuple[str, float]]:
+    return [(label, float(group.values(*metric).mean())) for label, group in groups.items()]
 
 
-def _ranking(groups: Mapping[str, Group], metric: tuple[str, int]) -> list[tuple[str, Group]]:
+def _ranking(groups: Mapping[str, RowRuns], metric: tuple[str, int]) -> list[tuple[str, RowRuns]]:
     means = dict(_means(groups, metric))
     return sorted(groups.items(), key=lambda pair: -means[pair[0]])
 

@@ -15,13 +15,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from results.errors import ResultsError
-from results.statistics.metrics import user_values
-from results.statistics.tests import (
+from results.statistics.inference import (
     ALPHA,
     Effect,
     Interval,
     bootstrap_difference,
     effect,
+    fixed_random,
     holm,
     mean_over_seeds,
     paired_t_test,
@@ -31,25 +31,21 @@ from results.statistics.tests import (
     users_needed,
     wilcoxon_test,
 )
-from results.store.runs import find_runs, matches_place
+from results.store.find import RunFilter, exact_dataset, find_runs, is_named, refuse_several_datasets
 from results.store.schema import RunRecord
 from results.store.selection import (
     Filters,
-    Group,
-    check_same_cases,
+    RowRuns,
+    check_one_population,
     chosen_configs,
     disclosures,
-    each_once,
-    rank_matrix,
     refuse_mixture,
-    refuse_several_datasets,
     select_runs,
 )
+from results.tables.content import DECIMALS
 from results.tables.lines import MetricColumn
-from results.tables.paper import PAPER_COLUMNS
-from results.tables.table import DECIMALS
+from results.tables.performance import PAPER_COLUMNS
 
-RANDOM_SEED = 0  # of the bootstrap and the permutations, so that a comparison always says the same
 PRIMARY: MetricColumn = ("NDCG", 10)  # what the verdict is about, where it is among the metrics shown
 
 Sign = Literal["better", "worse", "undecided"]
@@ -159,22 +155,27 @@ def compare(
     runs_dir: Path,
     first: str,
     second: str | None = None,
+    filters: Filters | None = None,
     *,
     dataset: str | None = None,
     columns: Sequence[MetricColumn] = PAPER_COLUMNS,
-    filters: Filters | None = None,
 ) -> list[Comparison]:
     """The first method against the second one; without a second, against each one that stands in a table with it.
 
     Those are the other unchanged methods for an unchanged method, and the method's other variants for a variant. A
     name is `method` (unchanged), `method/variant`, or parts of a run's path side by side, the last as a beginning.
+    Where `filters` choose several configs, the first side is the default row, and each other row is a rival.
     `ResultsError` when a name means no runs or several methods, and for runs of other data or another contract.
     """
     filters = filters or Filters()
-    ours, notes = named_group(runs_dir, first, dataset, filters)
+    rows, notes = named_rows(runs_dir, first, filters, dataset=dataset)
+    ours = rows[0]
     if second is not None:
-        rival, rival_notes = named_group(runs_dir, second, dataset, filters)
-        rivals, notes = [rival], notes + rival_notes + disclosures([ours, rival])
+        found, rival_notes = named_rows(runs_dir, second, filters, dataset=dataset)
+        rivals = [row for row in found if not _share_runs(ours, row)]
+        if not rivals:
+            raise ResultsError(f"the two sides must be different runs, but both are {ours.label}; name another")
+        notes = notes + rival_notes + disclosures([ours, *rivals])
     else:
         rivals, rival_notes = _table_mates(runs_dir, ours, filters)
         notes = notes + rival_notes
@@ -184,38 +185,29 @@ def compare(
     return _adjusted(bare)
 
 
-def named_group(
-    runs_dir: Path, name: str, dataset: str | None = None, filters: Filters | None = None
-) -> tuple[Group, list[str]]:
-    """The runs that a name means, one config and all its seeds, and a note where there was a choice of configs."""
-    filters = filters or Filters()
-    runs = each_once(find_runs(runs_dir, dataset=dataset, contract=filters.contract, preset=filters.preset))
+def named_rows(
+    runs_dir: Path, name: str, filters: Filters, *, dataset: str | None = None
+) -> tuple[list[RowRuns], list[str]]:
+    """The rows that a name means, one per chosen config with all its seeds, and a note where others are not shown."""
+    wanted = RunFilter(dataset=dataset, contract=filters.contract, preset=filters.preset)
+    runs = find_runs(runs_dir, wanted)
     inside = Path(name).is_relative_to(runs_dir)
     parts = Path(name).relative_to(runs_dir).parts if inside else tuple(name.strip("/").split("/"))
     asked = tuple(part.casefold() for part in (parts if len(parts) == 2 else (*parts, "full")))
     found = [run for run in runs if asked in _names(run.record)]
-    for wanted in ((*parts, ""), parts):  # whole names before beginnings of names
-        found = found or [run for run in runs if matches_place(run.folder.relative_to(runs_dir).parts, wanted)]
+    for part in ((*parts, ""), parts):  # whole names before beginnings of names
+        found = found or [run for run in runs if is_named(run.folder, part)]
     if not found:
         where = f"{runs_dir}" + (f" of data set '{dataset}'" if dataset else "")
         known = sorted({f"{run.record.method}/{run.record.variant}" for run in runs})
         raise ResultsError(f"no finished run in {where} is named '{name}'; known: {', '.join(known) or 'none'}")
-    datasets = sorted({run.record.dataset for run in found})
-    if len(datasets) > 1:
-        raise ResultsError(
-            f"'{name}' must mean one data set, but has runs of {', '.join(datasets)}; add --dataset NAME"
-        )
+    refuse_several_datasets(found, name)
     methods = sorted({f"{run.record.method}/{run.record.variant}" for run in found})
     if len(methods) > 1:
         raise ResultsError(
             f"'{name}' must mean one method and variant, but means {', '.join(methods)}; name one of them"
         )
-    refuse_several_datasets(found)
-    groups, notes = chosen_configs(found, filters.configs)
-    if len(groups) > 1:
-        configs = ", ".join(group.record.config_digest for group in groups)
-        raise ResultsError(f"'{name}' must mean one config, but means {configs}; name one with --configs DIGEST")
-    return groups[0], notes
+    return chosen_configs(found, filters.configs)
 
 
 def _names(record: RunRecord) -> list[tuple[str, str]]:
@@ -229,17 +221,13 @@ def shown_p(p_value: float) -> str:
     return "< 0.0001" if p_value < 1e-4 else f"= {p_value:.2g}"
 
 
-def _table_mates(runs_dir: Path, ours: Group, filters: Filters) -> tuple[list[Group], list[str]]:
-    """The other groups of the table that a group stands in: the overall one, or its method's ablation."""
+def _table_mates(runs_dir: Path, ours: RowRuns, filters: Filters) -> tuple[list[RowRuns], list[str]]:
+    """The other rows of the table that a row stands in: the overall one, or its method's ablation."""
     record = ours.record
-    beside = {"variant": "full"} if record.variant == "full" else {"method": record.method}
-    filters = Filters(contract=filters.contract or record.contract_digest, preset=filters.preset)
-    selection = select_runs(runs_dir, f"{record.dataset}-{record.dataset_fingerprint}", filters, **beside)
-    mates = [
-        group
-        for group in selection.groups
-        if (group.record.method, group.record.variant) != (record.method, record.variant)
-    ]
+    method, variant = (None, "full") if record.variant == "full" else (record.method, None)
+    filters = replace(filters, contract=filters.contract or record.contract_digest)
+    selection = select_runs(runs_dir, exact_dataset(record), filters, method=method, variant=variant)
+    mates = [row for row in selection.rows if not _share_runs(ours, row) and _is_rival(ours, row, filters)]
     if not mates:
         raise ResultsError(
             f"a comparison needs two sides, but {ours.label} has no other finished run beside it on "
@@ -248,11 +236,19 @@ def _table_mates(runs_dir: Path, ours: Group, filters: Filters) -> tuple[list[Gr
     return mates, list(selection.notes)
 
 
-def _refuse_unlike(first: Group, second: Group) -> None:
-    """`ResultsError` unless both sides can be compared and are not the same runs."""
-    if {run.folder for run in first.runs} & {run.folder for run in second.runs}:
-        raise ResultsError(f"the two sides must be different runs, but both are {first.label}; name another")
-    datasets = [group.record.dataset for group in (first, second)]
+def _is_rival(ours: RowRuns, row: RowRuns, filters: Filters) -> bool:
+    """Whether a row is another method or variant, or another config that was asked for."""
+    same = [(one.record.method, one.record.variant) for one in (ours, row)]
+    return same[0] != same[1] or bool(filters.configs)
+
+
+def _share_runs(first: RowRuns, second: RowRuns) -> bool:
+    return bool({run.folder for run in first.runs} & {run.folder for run in second.runs})
+
+
+def _refuse_unlike(first: RowRuns, second: RowRuns) -> None:
+    """`ResultsError` unless both sides can be compared."""
+    datasets = [row.record.dataset for row in (first, second)]
     if datasets[0] != datasets[1]:
         raise ResultsError(
             f"runs that are compared must be of one data set, but {first.label} is of '{datasets[0]}' "
@@ -261,38 +257,31 @@ def _refuse_unlike(first: Group, second: Group) -> None:
     refuse_mixture([first, second])
 
 
-def _compared(first: Group, second: Group, columns: Sequence[MetricColumn], notes: tuple[str, ...]) -> Comparison:
-    """Two groups in all columns, p-values not yet adjusted."""
-    our_cases, their_cases = (group.runs[0].ranks(["user", "target"]).sort("user") for group in (first, second))
-    check_same_cases(our_cases, their_cases, first.runs[0], second.runs[0])
-    ranks = [rank_matrix(group) for group in (first, second)]
-    lengths = [group.runs[0].list_length for group in (first, second)]
+def _compared(first: RowRuns, second: RowRuns, columns: Sequence[MetricColumn], notes: tuple[str, ...]) -> Comparison:
+    """Two rows in all columns, p-values not yet adjusted."""
+    check_one_population([first, second])
     labels = _labels_apart(first, second)
-    metrics = []
-    for metric, k in columns:
-        values = [user_values(r, metric, k, length) for r, length in zip(ranks, lengths, strict=True)]
-        metrics.append(_in_one_metric(metric, k, *values))
     return Comparison(
         dataset=first.record.dataset,
         synthetic=first.record.synthetic,
-        num_users=len(our_cases),
+        num_users=len(first.runs[0].ranks(["user"])),
         first=labels[0],
         second=labels[1],
         first_seeds=first.seeds,
         second_seeds=second.seeds,
-        metrics=tuple(metrics),
+        metrics=tuple(_in_one_metric(name, k, first.values(name, k), second.values(name, k)) for name, k in columns),
         num_questions=len(columns),
         notes=notes,
     )
 
 
-def _labels_apart(first: Group, second: Group) -> tuple[str, str]:
+def _labels_apart(first: RowRuns, second: RowRuns) -> tuple[str, str]:
     """The sides' labels; with their configs or else their seeds where they are of one method and variant."""
     labels = first.label, second.label
     if labels[0] != labels[1]:
         return labels
-    digests = [group.record.config_digest[:8] for group in (first, second)]
-    seeds = ["seed " + ", ".join(map(str, group.seeds)) for group in (first, second)]
+    digests = [row.record.config_digest[:8] for row in (first, second)]
+    seeds = ["seed " + ", ".join(map(str, row.seeds)) for row in (first, second)]
     apart = digests if digests[0] != digests[1] else seeds
     return f"{labels[0]} ({apart[0]})", f"{labels[1]} ({apart[1]})"
 
@@ -304,14 +293,14 @@ def _in_one_metric(metric: str, k: int, first_SU: np.ndarray, second_SU: np.ndar
     p_values = PValues(
         paired_t_test(first_U, second_U).p_value,
         wilcoxon_test(first_U, second_U).p_value,
-        permutation_test(first_U, second_U, np.random.default_rng(RANDOM_SEED)).p_value,
+        permutation_test(first_U, second_U, fixed_random()).p_value,
     )
     return MetricComparison(
         metric=metric,
         k=k,
         first=float(first_U.mean()),
         second=float(second_U.mean()),
-        difference=bootstrap_difference(first_SU, second_SU, np.random.default_rng(RANDOM_SEED)),
+        difference=bootstrap_difference(first_SU, second_SU, fixed_random()),
         effect=effect(first_U, second_U),
         p_values=p_values,
         adjusted=p_values,

@@ -1,7 +1,4 @@
-"""Runs on disk: `<runs>/<data set>-<fingerprint>/<method>/<variant>/<config digest>/seed=<n>/`.
-
-The first folder has the first 8 digits of the data's fingerprint, so that data of one name keep apart; it had none in
-earlier versions, and what a run is of is told by its record alone.
+"""A run on disk, written and read.
 
 Files are written to a temporary name and renamed. DONE comes last and lists the size of every file, so that a run
 that was interrupted, and a file that was cut short later, are both seen.
@@ -9,9 +6,7 @@ that was interrupted, and a file that was cut short later, are both seen.
 
 import json
 import os
-import re
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from results.errors import ResultsError
-from results.statistics.metrics import metrics_from_ranks
+from results.statistics.metrics.registry import metrics_from_lists, metrics_from_ranks
 from results.store.schema import CASES_SCHEMA, HISTORY_SCHEMA, METRICS_SCHEMA, RANKS_SCHEMA, RunRecord, conform
 
 RECORD = "run.json"
@@ -31,11 +26,6 @@ CONFIG = "config.toml"
 ENVIRONMENT = "env.json"
 DONE = "DONE"
 STORED_KS = (1, 5, 10, 20)
-FINGERPRINTED = re.compile(r"-[0-9a-f]{8}$")  # the end of a data set's folder
-
-
-class DamagedRun(UserWarning):
-    """A run that cannot be read and was passed over."""
 
 
 @dataclass(frozen=True)
@@ -79,18 +69,6 @@ class Run:
     def list_length(self) -> int:
         """Length of the stored ranked lists."""
         return int(self.record.contract["top_k"])
-
-
-@dataclass(frozen=True)
-class UnfinishedRun:
-    """A run folder without DONE: still being written, or interrupted. Known by its path alone."""
-
-    folder: Path
-    dataset: str
-    method: str
-    variant: str
-    config_digest: str
-    seed: int
 
 
 def run_folder(runs_dir: Path, dataset: str, method: str, variant: str, config_digest: str, seed: int) -> Path:
@@ -149,9 +127,10 @@ def metrics_frame(record: RunRecord, ranks: pl.DataFrame) -> pl.DataFrame:
     """One row per metric and k, for the usual k that the stored lists can answer."""
     top_k = int(record.contract["top_k"])
     ks = [k for k in STORED_KS if k <= top_k]
-    place = (record.dataset, record.method, record.variant, record.config_digest, record.seed, record.contract_digest)
-    rows = [(*place, *value) for value in metrics_from_ranks(ranks["rank"].to_numpy(), ks, list_length=top_k)]
-    return pl.DataFrame(rows, schema=METRICS_SCHEMA, orient="row")
+    row = (record.dataset, record.method, record.variant, record.config_digest, record.seed, record.contract_digest)
+    values = metrics_from_ranks(ranks["rank"].to_numpy(), ks, list_length=top_k)
+    values += metrics_from_lists(ranks["top_items"], ks, num_items=record.num_items)
+    return pl.DataFrame([(*row, *value) for value in values], schema=METRICS_SCHEMA, orient="row")
 
 
 def read_run(folder: Path) -> Run:
@@ -173,75 +152,6 @@ def read_run(folder: Path) -> Run:
         raise ResultsError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
 
 
-def find_runs(
-    runs_dir: Path,
-    *,
-    dataset: str | None = None,
-    method: str | None = None,
-    variant: str | None = None,
-    config: str | None = None,
-    seed: int | None = None,
-    contract: str | None = None,
-    preset: str | None = None,
-) -> list[Run]:
-    """Finished runs that match all that is given, by path; `config` and `contract` may be beginnings of digests.
-
-    A damaged run is passed over with a `DamagedRun` warning, so that it never hides the others.
-    """
-    runs = []
-    for folder in _run_folders(runs_dir, method, variant, config, seed):
-        if not (folder / DONE).exists():
-            continue
-        try:
-            runs.append(read_run(folder))
-        except ResultsError as error:
-            warnings.warn(f"passed over: {error}", DamagedRun, stacklevel=2)
-    return [
-        run
-        for run in runs
-        if (dataset is None or is_of_dataset(run.record, dataset))
-        and (contract is None or run.record.contract_digest.startswith(contract))
-        and (preset is None or run.record.preset == preset)
-    ]
-
-
-def is_of_dataset(record: RunRecord, wanted: str) -> bool:
-    """Whether a name, or a name with a dash and the beginning of a fingerprint, means the record's data set."""
-    beginning = wanted.removeprefix(f"{record.dataset}-")
-    return wanted == record.dataset or (
-        beginning != wanted and len(beginning) >= 4 and record.dataset_fingerprint.startswith(beginning)
-    )
-
-
-def find_unfinished(
-    runs_dir: Path,
-    *,
-    dataset: str | None = None,
-    method: str | None = None,
-    variant: str | None = None,
-    config: str | None = None,
-    seed: int | None = None,
-) -> list[UnfinishedRun]:
-    """Run folders without DONE that match all that is given, by path."""
-    folders = _run_folders(runs_dir, method, variant, config, seed)
-    unfinished = [_unfinished(folder) for folder in folders if not (folder / DONE).exists()]
-    return [run for run in unfinished if dataset in (None, run.dataset, FINGERPRINTED.sub("", run.dataset))]
-
-
-def matches_place(place: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Whether the wanted parts stand side by side in a run's place, the last of them as a beginning."""
-    *whole, last = wanted
-    return any(
-        list(place[start : start + len(whole)]) == whole and place[start + len(whole)].startswith(last)
-        for start in range(len(place) - len(whole))
-    )
-
-
-def load_metrics(runs: Iterable[Run]) -> pl.DataFrame:
-    """The metrics of all given runs, one row per run, metric and k (`METRICS_SCHEMA`)."""
-    return pl.concat([METRICS_SCHEMA.to_frame(), *(run.metrics() for run in runs)])
-
-
 def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
     """A parquet file's table; `ResultsError` names a file that is missing or damaged."""
     try:
@@ -254,33 +164,6 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
             f"{path} must be a whole parquet file, but it is cut short or damaged ({reason}); delete the run's folder "
             "and run it again"
         ) from None
-
-
-def _run_folders(
-    runs_dir: Path, method: str | None, variant: str | None, config: str | None, seed: int | None
-) -> list[Path]:
-    """Folders of matching runs, sorted by path and then by seed as a number."""
-    folders = [
-        folder
-        for folder in runs_dir.glob("*/*/*/*/seed=*")
-        if all(wanted in (None, part) for wanted, part in zip((method, variant), folder.parts[-4:-2], strict=True))
-        and (config is None or folder.parent.name.startswith(config))
-        and _seed(folder) is not None
-        and seed in (None, _seed(folder))
-    ]
-    return sorted(folders, key=lambda folder: (folder.parent, _seed(folder)))
-
-
-def _seed(folder: Path) -> int | None:
-    text = folder.name.removeprefix("seed=")
-    return int(text) if text.isdecimal() else None
-
-
-def _unfinished(folder: Path) -> UnfinishedRun:
-    dataset, method, variant, config_digest, _ = folder.parts[-5:]
-    seed = _seed(folder)
-    assert seed is not None
-    return UnfinishedRun(folder, dataset, method, variant, config_digest, seed)
 
 
 def _check_ranks(ranks: pl.DataFrame, top_k: int) -> None:

@@ -14,7 +14,9 @@ import numpy as np
 import polars as pl
 
 from results.errors import ResultsError
-from results.store.runs import Run, find_runs
+from results.statistics.metrics.registry import user_values
+from results.store.find import RunFilter, find_runs, known_datasets, refuse_several_datasets
+from results.store.runs import Run
 from results.store.schema import RunRecord
 
 CONFIG_WORDS = DEFAULT, ALL, BEST = "default", "all", "best"  # beside beginnings of digests
@@ -35,7 +37,7 @@ class Filters:
 
 
 @dataclass(frozen=True)
-class Group:
+class RowRuns:
     """The runs of one method and variant under one config: one per seed, by seed."""
 
     runs: tuple[Run, ...]
@@ -57,13 +59,8 @@ class Group:
         return record_label(self.record) + self.suffix
 
     @property
-    def method_label(self) -> str:
-        """As the table of methods names it."""
-        return self.record.title + self.suffix
-
-    @property
-    def variant_label(self) -> str:
-        """As the table of a method's variants names it: ETEGRec, or w/o SIA."""
+    def short_label(self) -> str:
+        """Where the rows are of one method, or of methods without variants: ETEGRec, or w/o SIA."""
         record = self.record
         return (record.title if record.variant == "full" else record.variant_title) + self.suffix
 
@@ -79,13 +76,36 @@ class Group:
         """When its newest run was made."""
         return max(run.record.created for run in self.runs)
 
+    def values(self, metric: str, k: int) -> np.ndarray:
+        """(S, U) values of a metric, users ascending; `ResultsError` where the lists are shorter than k."""
+        return user_values(rank_matrix(self), metric, k, self.runs[0].list_length)
+
 
 @dataclass(frozen=True)
 class Selection:
     """Groups that may stand in one table, and what the reader must be told about the choice."""
 
-    groups: tuple[Group, ...]
+    rows: tuple[RowRuns, ...]
     notes: tuple[str, ...]
+
+    @property
+    def dataset_label(self) -> str:
+        """The data set as a caption names it."""
+        return dataset_label(self.rows[0].record)
+
+    @property
+    def seeds_label(self) -> str:
+        """The seeds as a caption names them."""
+        counts = sorted({len(row.seeds) for row in self.rows})
+        least, most = counts[0], counts[-1]
+        if most == 1:
+            return "one seed each"
+        return f"{most} seeds each" if least == most else f"{least} to {most} seeds each"
+
+    @property
+    def resampled(self) -> str:
+        """What the bootstrap of a figure draws."""
+        return "users and seeds" if any(len(row.seeds) > 1 for row in self.rows) else "users"
 
 
 def select_runs(
@@ -103,55 +123,28 @@ def select_runs(
     under different contracts.
     """
     filters = filters or Filters()
-    place: dict[str, Any] = {"method": method, "variant": variant}
-    place |= {"contract": filters.contract, "preset": filters.preset}
-    runs = find_runs(runs_dir, dataset=dataset, **place)
+    given = {"method": method, "variant": variant, "contract": filters.contract, "preset": filters.preset}
+    runs = find_runs(runs_dir, RunFilter(dataset=dataset, **given))
     if not runs:
-        given = "".join(f", {name} '{value}'" for name, value in place.items() if value is not None)
-        known = sorted({run.record.dataset for run in find_runs(runs_dir)})
+        told = "".join(f", {name} '{value}'" for name, value in given.items() if value is not None)
+        known = known_datasets(find_runs(runs_dir))
         raise ResultsError(
-            f"a table or figure needs finished runs, but {runs_dir} has none of data set '{dataset}'{given}; "
+            f"a table or figure needs finished runs, but {runs_dir} has none of data set '{dataset}'{told}; "
             f"data sets with finished runs: {', '.join(known) or 'none'}"
         )
-    runs = each_once(runs)
-    refuse_several_datasets(runs)
-    _check_configs(runs, filters.configs)
-    groups, notes = [], []
+    refuse_several_datasets(runs, dataset)
+    _check_configs(runs_dir, dataset, filters.configs)
+    chosen, notes = [], []
     for candidates in _grouped(runs, lambda record: (record.method, record.variant)).values():
         rows, note = chosen_configs(candidates, filters.configs)
-        groups.extend(rows)
+        chosen.extend(rows)
         notes.extend(note)
-    refuse_mixture(groups)
-    groups.sort(key=lambda group: group.place)
-    return Selection(tuple(groups), (*notes, *disclosures(groups)))
+    refuse_mixture(chosen)
+    chosen.sort(key=lambda row: row.place)
+    return Selection(tuple(chosen), (*notes, *disclosures(chosen)))
 
 
-def each_once(runs: Sequence[Run]) -> list[Run]:
-    """The runs, of those of the same row and seed (from folders of two versions, say) the newest."""
-    newest: dict[Hashable, Run] = {}
-    for run in sorted(runs, key=lambda run: run.record.created):
-        r = run.record
-        newest[r.dataset_fingerprint, r.method, r.variant, r.config_digest, r.seed] = run
-    return [run for run in runs if run in newest.values()]
-
-
-def refuse_several_datasets(runs: Sequence[Run]) -> None:
-    """`ResultsError` when runs of one name were made from different data; it says how to name one of them."""
-    by_fingerprint = _grouped(runs, lambda record: record.dataset_fingerprint)
-    if len(by_fingerprint) > 1:
-        names = {
-            f"{members[0].record.dataset}-{str(fingerprint)[:8]}": Group(tuple(members)).created
-            for fingerprint, members in by_fingerprint.items()
-        }
-        told = ", ".join(f"{name} (newest run {created})" for name, created in names.items())
-        newest = max(names, key=lambda name: names[name])
-        raise ResultsError(
-            f"runs that stand side by side must be made from the same data, but '{runs[0].record.dataset}' names "
-            f"{len(names)} data sets: {told}; name one of them, for example --dataset {newest}"
-        )
-
-
-def rank_matrix(group: Group) -> np.ndarray:
+def rank_matrix(group: RowRuns) -> np.ndarray:
     """(S, U) uint32 ranks, users ascending; `ResultsError` if the seeds were judged on different users or targets."""
     tables = [run.ranks(["user", "target", "rank"]).sort("user") for run in group.runs]
     first = tables[0].select("user", "target")
@@ -169,7 +162,7 @@ def check_same_cases(first: pl.DataFrame, second: pl.DataFrame, first_run: Run, 
         )
 
 
-def check_one_population(groups: Sequence[Group]) -> None:
+def check_one_population(groups: Sequence[RowRuns]) -> None:
     """`ResultsError` unless all groups were judged on the same users and targets, which pairing needs."""
     cases = [group.runs[0].ranks(["user", "target"]).sort("user") for group in groups]
     for group, other in zip(groups[1:], cases[1:], strict=True):
@@ -183,27 +176,30 @@ def _grouped(runs: Iterable[Run], key: Callable[[RunRecord], Hashable]) -> dict[
     return groups
 
 
-def _check_configs(runs: Sequence[Run], configs: Sequence[str]) -> None:
-    digests = sorted({run.record.config_digest for run in runs})
-    for word in configs:
-        if word not in CONFIG_WORDS and not any(digest.startswith(word) for digest in digests):
+def _check_configs(runs_dir: Path, dataset: str, configs: Sequence[str]) -> None:
+    """`ResultsError` for a digest that no run of the data set has; one of a run that is not shown is none of ours."""
+    digests = [word for word in configs if word not in CONFIG_WORDS]
+    runs = find_runs(runs_dir, RunFilter(dataset=dataset)) if digests else []
+    known = sorted({run.record.config_digest for run in runs})
+    for wanted in digests:
+        if not any(digest.startswith(wanted) for digest in known):
             raise ResultsError(
-                f"no run has a config that begins with '{word}'; known: {DEFAULT}, {ALL}, {BEST}, {', '.join(digests)}"
+                f"no run has a config that begins with '{wanted}'; known: {', '.join((*CONFIG_WORDS, *known))}"
             )
 
 
-def chosen_configs(candidates: Sequence[Run], configs: Sequence[str] = ()) -> tuple[list[Group], list[str]]:
+def chosen_configs(candidates: Sequence[Run], configs: Sequence[str] = ()) -> tuple[list[RowRuns], list[str]]:
     """The groups that `configs` asks for out of the runs of one method and variant, and what the reader must be told.
 
     The default is the newest that differs from preset and recipe in nothing, or where there is none, the newest.
     """
     by_config = [
-        Group(tuple(sorted(runs, key=lambda run: run.record.seed)))
+        RowRuns(tuple(sorted(runs, key=lambda run: run.record.seed)))
         for runs in _grouped(candidates, lambda record: record.config_digest).values()
     ]
     newest_first = sorted(by_config, key=lambda group: group.created, reverse=True)
     default = next((group for group in newest_first if not group.record.preset_changes), newest_first[0])
-    asked: list[Group] = []
+    asked: list[RowRuns] = []
     for word in configs:
         if word == ALL:
             asked += newest_first
@@ -231,7 +227,7 @@ def chosen_configs(candidates: Sequence[Run], configs: Sequence[str] = ()) -> tu
     return shown, notes
 
 
-def _labelled(groups: Sequence[Group], *, is_alone: bool) -> list[Group]:
+def _labelled(groups: Sequence[RowRuns], *, is_alone: bool) -> list[RowRuns]:
     """The groups with what tells their configs apart: the changed fields, and the digest where these do not.
 
     Many changes are counted, and not even that where no other config was run.
@@ -257,14 +253,14 @@ def _told(changes: dict[str, Any]) -> str:
     )
 
 
-def _validation_score(group: Group) -> float:
+def _validation_score(group: RowRuns) -> float:
     """The mean over seeds of the best validation score that a training saw; of what is not trained, none."""
     best = [run.history().filter(pl.col("quantity") == "score")["value"].max() for run in group.runs]
     known = [float(score) for score in best if isinstance(score, float)]
     return sum(known) / len(known) if known else float("-inf")
 
 
-def refuse_mixture(groups: Sequence[Group]) -> None:
+def refuse_mixture(groups: Sequence[RowRuns]) -> None:
     """`ResultsError` unless all groups were judged under one contract and made from the same data."""
     runs = [run for group in groups for run in group.runs]
     contracts = _grouped(runs, lambda record: record.contract_digest)
@@ -277,7 +273,7 @@ def refuse_mixture(groups: Sequence[Group]) -> None:
             f"runs that stand side by side must be judged under one contract, but there are {len(contracts)}: {sides}; "
             "keep one with --contract DIGEST"
         )
-    refuse_several_datasets(runs)
+    refuse_several_datasets(runs, runs[0].record.dataset)
 
 
 def _contract_differences(run: Run, runs: Sequence[Run]) -> str:
@@ -288,35 +284,41 @@ def _contract_differences(run: Run, runs: Sequence[Run]) -> str:
     return ", ".join(f"{name}={contract.get(name)}" for name in differing)
 
 
-def disclosures(groups: Sequence[Group]) -> list[str]:
+def disclosures(rows: Sequence[RowRuns]) -> list[str]:
     """What differs between the rows beyond the method itself, in sentences."""
+    values: dict[str, Callable[[RowRuns], str]] = {
+        "Seeds differ": lambda row: "seeds " + ", ".join(map(str, row.seeds)),
+        "Presets differ": lambda row: row.record.preset,
+        "Recipes differ": lambda row: row.record.recipe,
+        "Tuning differs": lambda row: f"{row.record.trials} trials",
+    }
     notes = []
-    if len({group.seeds for group in groups}) > 1:
-        notes.append("Seeds differ: " + _by_value(groups, lambda g: "seeds " + ", ".join(map(str, g.seeds))) + ".")
-    if len({group.record.preset for group in groups}) > 1:
-        notes.append("Presets differ: " + _by_value(groups, lambda g: g.record.preset) + ".")
-    if len({group.record.recipe for group in groups}) > 1:
-        notes.append("Recipes differ: " + _by_value(groups, lambda g: g.record.recipe) + ".")
-    if len({group.record.trials for group in groups}) > 1:
-        notes.append("Tuning differs: " + _by_value(groups, lambda g: f"{g.record.trials} trials") + ".")
-    assumptions: dict[str, list[str]] = defaultdict(list)
-    for group in groups:
-        for assumption in group.record.assumptions:
-            assumptions[assumption].append(group.label)
-    notes.extend(f"Assumption: {text} ({', '.join(labels)})." for text, labels in assumptions.items())
-    return notes
+    for opening, value in values.items():
+        labels = _labels_by(rows, lambda row, value=value: [value(row)])  # type: ignore[misc]
+        if len(labels) > 1:
+            told = "; ".join(f"{shown} ({', '.join(members)})" for shown, members in labels.items())
+            notes.append(f"{opening}: {told}.")
+    assumptions = _labels_by(rows, lambda row: row.record.assumptions)
+    return notes + [f"Assumption: {text} ({', '.join(labels)})." for text, labels in assumptions.items()]
 
 
-def _by_value(groups: Sequence[Group], value: Callable[[Group], str]) -> str:
+def _labels_by(rows: Sequence[RowRuns], values: Callable[[RowRuns], Iterable[str]]) -> dict[str, list[str]]:
+    """The labels of the rows that have each value."""
     labels: dict[str, list[str]] = defaultdict(list)
-    for group in groups:
-        labels[value(group)].append(group.label)
-    return "; ".join(f"{shown} ({', '.join(members)})" for shown, members in labels.items())
+    for row in rows:
+        for value in values(row):
+            labels[value].append(row.label)
+    return labels
 
 
 def record_label(record: RunRecord) -> str:
     """ETEGRec, or ETEGRec w/o SIA."""
     return record.title if record.variant == "full" else f"{record.title} {record.variant_title}"
+
+
+def dataset_label(record: RunRecord) -> str:
+    """The data set as a caption names it: made-up data are called so."""
+    return f"{record.dataset} (synthetic)" if record.synthetic else record.dataset
 
 
 def _labels(runs: Iterable[Run]) -> str:

@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from results.statistics.tests import ALPHA, holm, mean_over_seeds, paired_t_test
+from results.statistics.inference import ALPHA, holm, mean_over_seeds, paired_t_test
+from results.tables.content import TableCell, TableRow, Unit
 from results.tables.lines import Line, Part, tested_parts
 from results.tables.slices import Slicing
-from results.tables.table import Cell, Row, Unit
 
 
 class Contest(NamedTuple):
@@ -49,8 +49,8 @@ def improvement_contests(parts: Sequence[Part], slicing: Slicing | None) -> list
     """The proposed method against each column's best baseline; none without the two."""
     contests = []
     for index, lines in tested_parts(parts, slicing):
-        proposed = [place for place, line in enumerate(lines) if line.group.record.is_proposed]
-        baselines = [place for place, line in enumerate(lines) if not line.group.record.is_proposed]
+        proposed = [place for place, line in enumerate(lines) if line.runs.record.is_proposed]
+        baselines = [place for place, line in enumerate(lines) if not line.runs.record.is_proposed]
         for column in range(len(lines[0].values) if proposed and baselines else 0):
             best = max(baselines, key=lambda place: lines[place].values[column].mean())
             contests.append(Contest(index, column, proposed[0], best))
@@ -61,8 +61,8 @@ def variant_contests(parts: Sequence[Part], slicing: Slicing | None) -> list[Con
     """Each variant against the full method, in each column; none without the two."""
     contests = []
     for index, lines in tested_parts(parts, slicing):
-        full = [place for place, line in enumerate(lines) if line.group.record.variant == "full"]
-        variants = [place for place, line in enumerate(lines) if line.group.record.variant != "full"]
+        full = [place for place, line in enumerate(lines) if line.runs.record.variant == "full"]
+        variants = [place for place, line in enumerate(lines) if line.runs.record.variant != "full"]
         columns = range(len(lines[0].values))
         contests += [Contest(index, column, place, full[0]) for column in columns for place in variants if full]
     return contests
@@ -107,7 +107,7 @@ def _either_side(contest: Contest) -> Contest:
     return contest._replace(line=low, rival=high)
 
 
-def starred(rows: Sequence[Row], contests: Sequence[Contest], answers: Answers) -> list[Row]:
+def starred(rows: Sequence[TableRow], contests: Sequence[Contest], answers: Answers) -> list[TableRow]:
     """The rows with p-values and stars where a contest's line stands."""
     cells = [list(row.cells) for row in rows]
     for contest in contests:
@@ -117,14 +117,14 @@ def starred(rows: Sequence[Row], contests: Sequence[Contest], answers: Answers) 
     return [replace(row, cells=tuple(made)) for row, made in zip(rows, cells, strict=True)]
 
 
-def improvement_row(part: Part, contests: Sequence[Contest], answers: Answers) -> Row:
+def improvement_row(part: Part, contests: Sequence[Contest], answers: Answers) -> TableRow:
     """The proposed method's change over the best baseline of each column, in per cent."""
     cells = []
     for contest in contests:
         ours, base = (float(part.lines[p].values[contest.column].mean()) for p in (contest.line, contest.rival))
         change = 100.0 * (ours - base) / base if base else None
-        cells.append(Cell(value=change, p_value=answers[contest], significant=answers[contest] < ALPHA))
-    return Row("Improvement", tuple(cells), Unit.CHANGE, apart=True)
+        cells.append(TableCell(value=change, p_value=answers[contest], significant=answers[contest] < ALPHA))
+    return TableRow("Improvement", tuple(cells), Unit.CHANGE, apart=True)
 
 
 def improvement_note(parts: Sequence[Part], contests: Sequence[Contest]) -> list[str]:
@@ -142,7 +142,7 @@ def improvement_note(parts: Sequence[Part], contests: Sequence[Contest]) -> list
 
 def variant_note(lines: Sequence[Line], contests: Sequence[Contest], slicing: Slicing | None) -> list[str]:
     """What the stars of an ablation table say, or why there are none."""
-    full = [line for line in lines if line.group.record.variant == "full"]
+    full = [line for line in lines if line.runs.record.variant == "full"]
     if not full or len(lines) == 1:
         missing = "the full method" if not full else "a variant"
         return [f"No test against the full method: {missing} has no finished run."]

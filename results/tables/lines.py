@@ -9,25 +9,27 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from results.errors import ResultsError
-from results.statistics.metrics import user_values
-from results.statistics.tests import bootstrap_interval, std_over_seeds
-from results.store.selection import Group, rank_matrix
+from results.statistics.inference import bootstrap_interval, fixed_random, std_over_seeds
+from results.store.selection import RowRuns
+from results.tables.content import DECIMALS, TableCell, TableRow
 from results.tables.slices import Slicing
-from results.tables.table import DECIMALS, Cell, Row
 
 MetricColumn = tuple[str, int]  # metric, k
 
 MIN_TESTED = 30  # users of a slice that is tested
-INTERVAL_SEED = 0  # of the bootstrap, so that a table always shows the same intervals
 
 
 @dataclass(frozen=True)
 class Line:
-    """One method or variant: its label, its runs, and its per-user values by column."""
+    """One method or variant: its runs, and its per-user values by column."""
 
-    label: str
-    group: Group
+    runs: RowRuns
     values: tuple[np.ndarray, ...]  # one (S, U) matrix per column; nan: the seed's codes put the user in another slice
+
+    @property
+    def label(self) -> str:
+        """The heading of its row."""
+        return self.runs.short_label
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,9 @@ class Part:
         return self.lines[0].values[0].shape[1]
 
 
-def line_of(group: Group, label: str, columns: Sequence[MetricColumn]) -> Line:
-    ranks_SU = rank_matrix(group)
-    length = group.runs[0].list_length
-    return Line(label, group, tuple(user_values(ranks_SU, metric, k, length) for metric, k in columns))
+def line_of(row: RowRuns, columns: Sequence[MetricColumn]) -> Line:
+    """A row's line."""
+    return Line(row, tuple(row.values(metric, k) for metric, k in columns))
 
 
 def parts_of(lines: Sequence[Line], slicing: Slicing | None) -> tuple[list[Part], list[str]]:
@@ -63,7 +64,7 @@ def parts_of(lines: Sequence[Line], slicing: Slicing | None) -> tuple[list[Part]
 
 def _case_parts(lines: Sequence[Line], slicing: Slicing) -> tuple[list[Part], list[str]]:
     """A part for each slice that has users; the cases of one run are those of all, since all have the same data."""
-    labels_U = slicing.labels(lines[0].group.runs[0].cases().sort("user")).to_numpy()
+    labels_U = slicing.labels(lines[0].runs.runs[0].cases().sort("user")).to_numpy()
     members = {heading: labels_U == heading for heading in slicing.headings}
     parts = [
         Part(heading, tuple(replace(line, values=tuple(v[:, member_U] for v in line.values)) for line in lines))
@@ -76,7 +77,7 @@ def _case_parts(lines: Sequence[Line], slicing: Slicing) -> tuple[list[Part], li
 def _code_parts(lines: Sequence[Line], slicing: Slicing) -> tuple[list[Part], list[str]]:
     """A part for each slice that has users in some line's codes; lines without codes are left out."""
     labels = [
-        np.stack([slicing.labels(run.cases().sort("user")).to_numpy() for run in line.group.runs]) for line in lines
+        np.stack([slicing.labels(run.cases().sort("user")).to_numpy() for run in line.runs.runs]) for line in lines
     ]
     with_codes = [(line, labels_SU) for line, labels_SU in zip(lines, labels, strict=True) if _has_labels(labels_SU)]
     if not with_codes:
@@ -102,37 +103,39 @@ def _has_labels(labels_SU: np.ndarray) -> bool:
     return any(label is not None for label in labels_SU.flat)
 
 
-def part_rows(part: Part, slicing: Slicing | None, intervals: bool) -> list[Row]:
+def part_rows(part: Part, slicing: Slicing | None, intervals: bool) -> list[TableRow]:
     """A part's rows, the best and second marked where the lines have the same users."""
     by_codes = slicing is not None and slicing.by_codes
-    rows = [Row(line.label, tuple(_cell(values_SU, intervals) for values_SU in line.values)) for line in part.lines]
+    rows = [
+        TableRow(line.label, tuple(_cell(values_SU, intervals) for values_SU in line.values)) for line in part.lines
+    ]
     return rows if by_codes else _mark(rows)
 
 
-def headed(row: Row, part: Part, slicing: Slicing | None) -> Row:
+def headed(row: TableRow, part: Part, slicing: Slicing | None) -> TableRow:
     """The row under its part's heading, in a sliced table with its number of users in front."""
     if slicing is None:
         return row
     line = next((line for line in part.lines if line.label == row.label), None)
     users = None if line is None else float((~np.isnan(line.values[0])).sum(axis=1).mean())
-    return replace(row, cells=(Cell(value=users), *row.cells), section=part.heading)
+    return replace(row, cells=(TableCell(value=users), *row.cells), section=part.heading)
 
 
-def _cell(values_SU: np.ndarray, intervals: bool) -> Cell:
+def _cell(values_SU: np.ndarray, intervals: bool) -> TableCell:
     """Mean over seeds and users, the standard deviation of the seeds' means, and the interval if asked for."""
     counted_SU = ~np.isnan(values_SU)
     if not counted_SU.any(axis=1).all():
-        return Cell(value=None)
+        return TableCell(value=None)
     means_S = np.nanmean(values_SU, axis=1)
-    cell = Cell(value=float(means_S.mean()), std=std_over_seeds(means_S[:, None]), seeds=len(means_S))
+    cell = TableCell(value=float(means_S.mean()), std=std_over_seeds(means_S[:, None]), seeds=len(means_S))
     users_U = counted_SU.all(axis=0)
     if not intervals or not np.array_equal(users_U, counted_SU.any(axis=0)):
         return cell
-    _, low, high = bootstrap_interval(values_SU[:, users_U], np.random.default_rng(INTERVAL_SEED))
+    _, low, high = bootstrap_interval(values_SU[:, users_U], fixed_random())
     return replace(cell, low=low, high=high)
 
 
-def _mark(rows: Sequence[Row]) -> list[Row]:
+def _mark(rows: Sequence[TableRow]) -> list[TableRow]:
     """The rows with each column's best and second marked; values that print alike share a mark."""
     printed = np.array([[round(cell.value or 0.0, DECIMALS) for cell in row.cells] for row in rows])
     best = printed.max(axis=0)

@@ -13,7 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from results.errors import ResultsError
-from results.tables.table import Cell, Row, Table, Unit, format_difference, format_value
+from results.tables.content import Table, TableCell, TableRow, Unit, format_difference, format_value
 
 UNKNOWN = "–"
 PAPER = "paper"
@@ -125,7 +125,7 @@ def to_latex(table: Table) -> str:
 def to_csv(table: Table) -> str:
     """One line per value, full precision: row, column, unit, the cell's fields, section; an empty field is unknown."""
     out = io.StringIO()
-    fields = list(asdict(Cell(value=None)))
+    fields = list(asdict(TableCell(value=None)))
     writer = csv.DictWriter(out, ["row", "column", "unit", *fields, "section"], lineterminator="\n")
     writer.writeheader()
     for row in table.rows:
@@ -207,11 +207,11 @@ def _grid(table: Table, padding: int, narrow: bool) -> Grid:
     return grid
 
 
-def _units(table: Table, row: Row) -> list[Unit]:
+def _units(table: Table, row: TableRow) -> list[Unit]:
     return [row.unit or column.unit for column in table.columns]
 
 
-def _with_sections(table: Table) -> Iterator[tuple[Row, str]]:
+def _with_sections(table: Table) -> Iterator[tuple[TableRow, str]]:
     """Each row with the section that it opens; empty where it stands in the one before."""
     before = ""
     for row in table.rows:
@@ -219,7 +219,7 @@ def _with_sections(table: Table) -> Iterator[tuple[Row, str]]:
         before = row.section
 
 
-def _lines_below(row: Row, units: list[Unit], narrow: bool = False) -> list[tuple[str, list[str]]]:
+def _lines_below(row: TableRow, units: list[Unit], narrow: bool = False) -> list[tuple[str, list[str]]]:
     """The lines below a row: its intervals, the paper's values, ours minus the paper's; each only where there are."""
     pairs = list(zip(row.cells, units, strict=True))
     lines = []
@@ -236,7 +236,7 @@ def _lines_below(row: Row, units: list[Unit], narrow: bool = False) -> list[tupl
     return [*lines, (PAPER, printed), (DIFFERENCE, differences)]
 
 
-def _ends(cell: Cell, unit: Unit) -> tuple[str, str]:
+def _ends(cell: TableCell, unit: Unit) -> tuple[str, str]:
     """The ends of the interval, without the zeros before the point; empty where there is none."""
     if cell.low is None or cell.high is None:
         return "", ""
@@ -244,7 +244,7 @@ def _ends(cell: Cell, unit: Unit) -> tuple[str, str]:
     return low, high
 
 
-def _marked(cell: Cell, unit: Unit, best: str, second: str, plus_minus: str, star: str) -> str:
+def _marked(cell: TableCell, unit: Unit, best: str, second: str, plus_minus: str, star: str) -> str:
     """The value with its marks: `best` and `second` are templates around the number."""
     if cell.value is None:
         return UNKNOWN
@@ -254,7 +254,7 @@ def _marked(cell: Cell, unit: Unit, best: str, second: str, plus_minus: str, sta
     return text + spread + (star if cell.significant else "")
 
 
-def _rich_cell(cell: Cell, unit: Unit) -> Text:
+def _rich_cell(cell: TableCell, unit: Unit) -> Text:
     if cell.value is None:
         return Text(UNKNOWN)
     style = "bold" if cell.best else "underline" if cell.second else ""
@@ -264,7 +264,7 @@ def _rich_cell(cell: Cell, unit: Unit) -> Text:
     return text.append("*" if cell.significant else "")
 
 
-def _latex_cell(cell: Cell, unit: Unit) -> str:
+def _latex_cell(cell: TableCell, unit: Unit) -> str:
     best, second, plus_minus = r"\textbf{{{}}}", r"\underline{{{}}}", r"{\scriptsize$\,\pm\,$"
     text = _marked(cell, unit, best, second, plus_minus, "")
     text += ("}" if cell.std is not None else "") + ("$^{*}$" if cell.significant else "")
@@ -303,7 +303,7 @@ def _latex(text: str) -> str:
     return text.translate(_LATEX)
 
 
-def _html_cell(cell: Cell, unit: Unit) -> str:
+def _html_cell(cell: TableCell, unit: Unit) -> str:
     if cell.value is None:
         return f"<td>{UNKNOWN}</td>"
     text = format_value(cell.value, unit)

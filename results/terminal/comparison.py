@@ -10,9 +10,9 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from results.statistics.comparison import Comparison, MetricComparison, shown_p
-from results.statistics.tests import ALPHA, POWER
+from results.statistics.inference import ALPHA, POWER
+from results.tables.content import DECIMALS
 from results.tables.render import UNKNOWN
-from results.tables.table import DECIMALS
 
 NAME_WIDTH = 11  # of a method in a heading
 

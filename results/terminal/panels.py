@@ -13,32 +13,38 @@ from rich.syntax import Syntax
 from rich.table import Table as Grid
 from rich.text import Text
 
-from results.statistics.metrics import METRICS, user_values
-from results.statistics.tests import bootstrap_interval
-from results.store.runs import Run, UnfinishedRun
+from results.statistics.inference import bootstrap_interval, fixed_random
+from results.statistics.metrics.registry import rank_metrics, user_values
+from results.store.find import UnfinishedRun
+from results.store.runs import Run
 from results.store.schema import RunRecord
+from results.store.selection import dataset_label
+from results.tables.content import DECIMALS
 from results.tables.render import UNKNOWN
-from results.tables.table import DECIMALS
 
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 32
-INTERVAL_SEED = 0  # of the bootstrap, so that a run always shows the same interval
 SHOWN_KS = (5, 10)
 
 
 def runs_table(runs: Sequence[Run], unfinished: Sequence[UnfinishedRun] = ()) -> RenderableType:
     """A list per data set with one line per run, unfinished runs last: what was run, its scores, and its time."""
-    synthetic = {run.record.dataset for run in runs if run.record.synthetic}
-    names = {run.record.dataset for run in runs} | {run.dataset for run in unfinished}
+    synthetic = {_folder(run) for run in runs if run.record.synthetic}
+    names = {_folder(run) for run in runs} | {run.dataset for run in unfinished}
     lists: list[RenderableType] = []
     for dataset in sorted(names):
         grid = _runs_grid(
-            [run for run in runs if run.record.dataset == dataset],
+            [run for run in runs if _folder(run) == dataset],
             [run for run in unfinished if run.dataset == dataset],
         )
         heading = Text(dataset + " (synthetic)" * (dataset in synthetic), "bold")
         lists.extend([heading, grid, Text()])
     return Group(*lists[:-1])
+
+
+def _folder(run: Run) -> str:
+    """The data set's folder, which is also what --dataset takes."""
+    return run.folder.parts[-5]
 
 
 def _runs_grid(runs: Sequence[Run], unfinished: Sequence[UnfinishedRun]) -> Grid:
@@ -75,7 +81,8 @@ def run_panel(run: Run) -> RenderableType:
     for heading, content in sections:
         if content is not None:
             body.extend([Text(heading, "bold"), content, Text()])
-    title = f"{record.title}, {record.variant_title if record.variant != 'full' else 'full'}, on {_dataset(record)}"
+    variant = record.variant_title if record.variant != "full" else "full"
+    title = f"{record.title}, {variant}, on {dataset_label(record)}"
     subtitle = f"config {record.config_digest}, seed {record.seed}, preset {record.preset}, recipe {record.recipe}"
     return Panel(Group(*body[:-1]), title=Text(title, "bold"), subtitle=Text(subtitle, "dim"), box=box.ROUNDED)
 
@@ -124,10 +131,6 @@ def health_lines(health: Mapping[str, Any]) -> list[tuple[str, str]]:
     return lines + _plain(left)
 
 
-def _dataset(record: RunRecord) -> str:
-    return f"{record.dataset} (synthetic)" if record.synthetic else record.dataset
-
-
 def _score(run: Run, metric: str, k: int = 10) -> str:
     found = run.metrics().filter((pl.col("metric") == metric) & (pl.col("k") == k))["value"]
     return f"{found.item():.{DECIMALS}f}" if len(found) else UNKNOWN
@@ -137,13 +140,16 @@ def _score_grid(run: Run) -> RenderableType:
     """Each metric with its bootstrap interval over users."""
     ranks_U = run.ranks(["rank"])["rank"].to_numpy()
     grid = _bare_grid()
-    for metric in METRICS:
+    for metric in rank_metrics():
         for k in SHOWN_KS:
             if k <= run.list_length:
                 values_U = user_values(ranks_U, metric, k, run.list_length)
-                mean, low, high = bootstrap_interval(values_U, np.random.default_rng(INTERVAL_SEED))
+                mean, low, high = bootstrap_interval(values_U, fixed_random())
                 spread = f"[{low:.{DECIMALS}f}, {high:.{DECIMALS}f}]"
                 grid.add_row(Text(f"{metric}@{k}", "dim"), Text(f"{mean:.{DECIMALS}f}", "bold"), Text(spread))
+    of_lists = run.metrics().filter(~pl.col("metric").is_in(rank_metrics()), pl.col("k").is_in(SHOWN_KS))
+    for metric, k, value in of_lists.select("metric", "k", "value").iter_rows():
+        grid.add_row(Text(f"{metric}@{k}", "dim"), Text(f"{value:.{DECIMALS}f}", "bold"), Text("of all lists"))
     return Group(grid, Text(f"[low, high]: 95 %, bootstrap over {len(ranks_U):,} users", "dim"))
 
 

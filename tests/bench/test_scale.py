@@ -27,7 +27,7 @@ from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset
 from harness.errors import UsageError
 from harness.jobs.graph import Outcome
-from results.figures.figure import style
+from results.figures.rendering import style
 
 
 @pytest.fixture

@@ -185,7 +185,7 @@ def test_a_full_disk(harness, ratings, monkeypatch):
 
 
 def test_a_fault_of_ours_leaves_its_traceback_in_a_file(harness, monkeypatch):
-    monkeypatch.setattr("results.store.runs.find_runs", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("results.store.find.find_runs", lambda *_, **__: 1 / 0)
     ended = harness("ls")
     assert ended.code == FAILED
     assert "ZeroDivisionError: division by zero (an error of the harness" in ended.error

@@ -17,7 +17,7 @@ from harness.experiment.plan import Settings, make_plan
 from harness.interfaces import Contract
 from harness.methods import method_named, methods
 from results.store.schema import RunRecord
-from results.store.selection import Group
+from results.store.selection import RowRuns
 
 SMOKE = Path(__file__).parents[2] / ".ci" / "smoke.toml"
 
@@ -77,7 +77,7 @@ def test_the_commands_of_a_page_plan_the_very_configs_of_its_rows(harness, ratin
         settings=settings,
     )
     runs = [PlannedRun(cell, dataset) for cell in plan.cells]
-    groups = [Group((runs[place], runs[place + len(runs) // 2])) for place in range(len(runs) // 2)]
+    groups = [RowRuns((runs[place], runs[place + len(runs) // 2])) for place in range(len(runs) // 2)]
     commands = [command_for(group, str(ratings)) for group in groups]
     assert all(command.is_exact for command in commands)
     (for_all,) = together(groups, commands)
@@ -109,7 +109,7 @@ def _row(dataset, cell):
 def test_unseen_users_are_asked_for_by_their_protocol(harness, ratings):
     dataset = load_dataset(open_dataset(Source(str(ratings), protocol="unseen-users"), Path("cache")))
     plan = make_plan(dataset, method_names=["sasrec"], ablation_names=[], seeds=[0], settings=Settings(preset="paper"))
-    command = command_for(Group((PlannedRun(plan.cells[0], dataset),)), str(ratings))
+    command = command_for(RowRuns((PlannedRun(plan.cells[0], dataset),)), str(ratings))
     assert command.is_exact
     assert _planned(harness, command) == {_row("tiny-unseen-users", plan.cells[0])}
 
@@ -119,9 +119,9 @@ def test_a_run_that_no_command_of_this_version_gives_is_named_as_such(harness, r
     plan = make_plan(dataset, method_names=["markov"], ablation_names=[], seeds=[0], settings=Settings())
     run = PlannedRun(plan.cells[0], dataset)
     run.record = RunRecord(**(run.record.__dict__ | {"config_digest": "0" * 12}))
-    command = command_for(Group((run,)), "demo")
+    command = command_for(RowRuns((run,)), "demo")
     assert not command.is_exact
-    assert together([Group((run,))], [command]) == []
+    assert together([RowRuns((run,))], [command]) == []
 
 
 def test_a_report_of_real_runs_holds_the_command_that_finds_them_done(harness, ratings):

@@ -13,7 +13,7 @@ from scipy import stats
 
 from results.errors import ResultsError
 from results.statistics.comparison import compare, shown_p
-from results.statistics.tests import holm
+from results.statistics.inference import holm
 from results.terminal.comparison import comparison_view
 
 TITLES = {"tiger": "TIGER", "tiger-sas": "TIGER-SAS", "letter": "LETTER", "etegrec": "ETEGRec", "markov": "Markov"}
@@ -174,7 +174,7 @@ def test_what_cannot_be_compared_is_one_line(tmp_path: Path, first: str, second:
 def test_runs_of_other_data_or_other_users_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "etegrec", [1, 0, 3])
     write(tmp_path, "tiger", [1, 0, 3], dataset_fingerprint="beef")
-    with pytest.raises(ResultsError, match="must be made from the same data"):
+    with pytest.raises(ResultsError, match="must mean one data set, but names 2 data sets: demo-beef"):
         compare(tmp_path, "etegrec", "tiger")
     shutil.rmtree(tmp_path / "demo" / "tiger")
     write(tmp_path, "tiger", [1, 0, 3, 4])

@@ -17,7 +17,7 @@ from results.figures.ablation import ablation_figure
 from results.figures.alignment import alignment_figure
 from results.figures.cost import cost_figure
 from results.figures.curves import best_positions, curves_figure, curves_frame
-from results.figures.figure import Figure, style
+from results.figures.rendering import Figure, style
 from results.figures.tokenizer import tokenizer_figure, tokenizer_frame
 from results.figures.unseen import unseen_figure
 from results.store.schema import HISTORY_SCHEMA, cases_frame, history_frame
@@ -297,7 +297,7 @@ def test_a_missing_matplotlib_is_told_in_one_line(monkeypatch: pytest.MonkeyPatc
 
 
 def test_labels_of_crowded_points_cover_neither_each_other_nor_a_point() -> None:
-    from results.figures.style import COLUMN, label_points, picture
+    from results.figures.drawing.looks import COLUMN, label_points, picture
 
     with style("labels"):
         drawn = picture(COLUMN, 2.6)
@@ -317,7 +317,7 @@ def test_labels_of_crowded_points_cover_neither_each_other_nor_a_point() -> None
 
 
 def test_looks_differ_without_colour_and_stay_with_their_method() -> None:
-    from results.figures.style import LOOKS, looks_of
+    from results.figures.drawing.looks import LOOKS, looks_of
 
     for part in ("color", "marker", "line", "hatch"):
         assert len({getattr(look, part) for look in LOOKS}) == len(LOOKS)

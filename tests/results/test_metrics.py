@@ -5,7 +5,11 @@ import pytest
 from sklearn.metrics import ndcg_score
 
 from results.errors import ResultsError
-from results.statistics.metrics import METRICS, metrics_from_ranks, mrr, ndcg, recall, user_values
+from results.statistics.metrics.kinds import RankMetric
+from results.statistics.metrics.mrr import mrr
+from results.statistics.metrics.ndcg import ndcg
+from results.statistics.metrics.recall import recall
+from results.statistics.metrics.registry import known_metrics, metrics_from_ranks, rank_metrics, user_values
 
 RANKS = np.array([1, 2, 0, 10, 5, 6, 0, 3])
 
@@ -31,13 +35,14 @@ def test_mrr_by_hand() -> None:
 
 
 def test_unsigned_ranks_as_stored_give_the_same_values() -> None:
-    for metric in METRICS.values():
-        np.testing.assert_array_equal(metric(RANKS.astype(np.uint32), 10), metric(RANKS, 10))
+    for metric in known_metrics().values():
+        assert isinstance(metric, RankMetric)
+        np.testing.assert_array_equal(metric.values(RANKS.astype(np.uint32), 10), metric.values(RANKS, 10))
 
 
 def test_metrics_lie_between_0_and_1_grow_with_k_and_recall_bounds_the_others() -> None:
     values = {(v.metric, v.k): v.value for v in metrics_from_ranks(RANKS, (1, 5, 10), list_length=10)}
-    for metric in METRICS:
+    for metric in rank_metrics():
         assert 0 <= values[metric, 1] <= values[metric, 5] <= values[metric, 10] <= values["Recall", 10] <= 1
 
 

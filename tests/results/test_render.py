@@ -12,26 +12,26 @@ from made_up_runs import made_up_ranks, write_made_up_run
 from rich.console import Console
 
 from results.errors import ResultsError
-from results.store.runs import UnfinishedRun
+from results.store.find import UnfinishedRun
+from results.tables.content import Table, TableCell, TableColumn, TableRow, Unit
 from results.tables.render import FORMATS, html_fragment, render, to_csv, to_json, to_latex, to_markdown, to_rich
-from results.tables.table import Cell, Column, Row, Table, Unit
 from results.terminal.panels import duration, run_panel, runs_table, sparkline
 
 
 @pytest.fixture
 def table() -> Table:
     cells = (
-        Cell(value=0.12345, std=0.0012, seeds=3, best=True, significant=True, p_value=0.001),
-        Cell(value=0.5, seeds=1, second=True, published=0.51, difference=-0.01),
+        TableCell(value=0.12345, std=0.0012, seeds=3, best=True, significant=True, p_value=0.001),
+        TableCell(value=0.5, seeds=1, second=True, published=0.51, difference=-0.01),
     )
     return Table(
         caption="Scores on a_b & <c>",
         corner="Method",
-        columns=(Column("Recall@5"), Column("NDCG@5")),
+        columns=(TableColumn("Recall@5"), TableColumn("NDCG@5")),
         rows=(
-            Row("w/o SIA&PSA|x", cells),
-            Row("plain", (Cell(value=0.1, seeds=1), Cell(value=None))),
-            Row("Improvement", (Cell(value=-3.456), Cell(value=8.0)), Unit.CHANGE, apart=True),
+            TableRow("w/o SIA&PSA|x", cells),
+            TableRow("plain", (TableCell(value=0.1, seeds=1), TableCell(value=None))),
+            TableRow("Improvement", (TableCell(value=-3.456), TableCell(value=8.0)), Unit.CHANGE, apart=True),
         ),
         notes=("100 % of p < 0.01 *",),
     )
@@ -49,10 +49,10 @@ def test_csv_parses_back_at_full_precision(table: Table) -> None:
 def test_json_parses_back_into_an_equal_table(table: Table) -> None:
     content = json.loads(to_json(table))
     rows = tuple(
-        Row(r["label"], tuple(Cell(**c) for c in r["cells"]), r["unit"] and Unit(r["unit"]), r["apart"])
+        TableRow(r["label"], tuple(TableCell(**c) for c in r["cells"]), r["unit"] and Unit(r["unit"]), r["apart"])
         for r in content.pop("rows")
     )
-    columns = tuple(Column(c["name"], Unit(c["unit"])) for c in content.pop("columns"))
+    columns = tuple(TableColumn(c["name"], Unit(c["unit"])) for c in content.pop("columns"))
     assert Table(rows=rows, columns=columns, notes=tuple(content.pop("notes")), **content) == table
 
 
@@ -124,9 +124,11 @@ def shown(renderable: object, width: int) -> str:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_full_ablation_table_fits_the_terminal_uncut(width: int) -> None:
-    cells = tuple(Cell(value=0.0402, std=0.0003, seeds=3, significant=True) for _ in range(4))
-    columns = tuple(Column(name) for name in ("Recall@5", "Recall@10", "NDCG@5", "NDCG@10"))
-    text = render(Table("Ablation", "Variant", columns, (Row("w/o AT + fine-tuning", cells),)), "text", width=width)
+    cells = tuple(TableCell(value=0.0402, std=0.0003, seeds=3, significant=True) for _ in range(4))
+    columns = tuple(TableColumn(name) for name in ("Recall@5", "Recall@10", "NDCG@5", "NDCG@10"))
+    text = render(
+        Table("Ablation", "Variant", columns, (TableRow("w/o AT + fine-tuning", cells),)), "text", width=width
+    )
     assert text.count("0.0402±.0003*") == 4
     assert "w/o AT + fine-tuning" in text
     assert max(map(len, text.splitlines())) <= width

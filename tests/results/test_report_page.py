@@ -19,9 +19,9 @@ from results.report.blocks import DataCell, DataColumn, DataRow, DataTable, Pict
 from results.report.html import element
 from results.report.page import Page, Section
 from results.report.verdicts import against_paper, contest, summary
-from results.statistics.tests import paired_t_test
+from results.statistics.inference import paired_t_test
 from results.store.schema import cases_frame
-from results.tables.paper import View, ablation_table, overall_table
+from results.tables.performance import View, ablation_table, overall_table
 
 NUM_USERS = 400
 HOSTILE = "<script>alert('&\")</script>"

@@ -9,12 +9,12 @@ from made_up_runs import made_up_ranks, write_made_up_run
 from scipy import stats
 
 from results.errors import ResultsError
-from results.statistics.tests import holm
+from results.statistics.inference import holm
 from results.store.schema import cases_frame
-from results.tables.paper import View, ablation_table, overall_table
+from results.tables.content import Table, TableCell, TableRow
+from results.tables.performance import View, ablation_table, overall_table
 from results.tables.render import FORMATS, render
 from results.tables.slices import SLICINGS, slicing_named
-from results.tables.table import Cell, Row, Table
 
 
 def labels(name: str, **columns: Any) -> list[str | None]:
@@ -28,11 +28,11 @@ def labels(name: str, **columns: Any) -> list[str | None]:
     return slicing_named(name).labels(frame).to_list()
 
 
-def rows_of(table: Table, section: str) -> dict[str, Row]:
+def rows_of(table: Table, section: str) -> dict[str, TableRow]:
     return {row.label: row for row in table.rows if row.section == section}
 
 
-def cell(table: Table, section: str, label: str, column: str) -> Cell:
+def cell(table: Table, section: str, label: str, column: str) -> TableCell:
     return rows_of(table, section)[label].cells[[c.name for c in table.columns].index(column)]
 
 

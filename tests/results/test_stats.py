@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.statistics.tests import (
+from results.statistics.inference import (
     bootstrap_difference,
     bootstrap_interval,
     effect,
@@ -88,7 +88,7 @@ def test_bootstrap_interval_covers_the_true_mean_about_as_often_as_it_says() -> 
 def test_bootstrap_in_small_blocks_draws_from_the_same_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(4).random(200)
     whole = bootstrap_interval(values, np.random.default_rng(5))
-    monkeypatch.setattr("results.statistics.tests.MAX_CELLS", 1_000)
+    monkeypatch.setattr("results.statistics.inference.MAX_CELLS", 1_000)
     assert bootstrap_interval(values, np.random.default_rng(5)) == pytest.approx(whole)
 
 

@@ -12,8 +12,9 @@ from scipy import stats
 from results.errors import ResultsError
 from results.store.runs import write_run
 from results.store.selection import Filters
-from results.tables.paper import View, ablation_table, datasets_table, overall_table
-from results.tables.table import Cell, Table
+from results.tables.content import Table, TableCell
+from results.tables.datasets import datasets_table
+from results.tables.performance import View, ablation_table, overall_table
 
 TITLES = {
     "popularity": "Popularity",
@@ -34,7 +35,7 @@ def write_variant(runs_dir: Path, variant: str, title: str, ranks: Any, **change
     write(runs_dir, "etegrec", ranks, variant=variant, variant_title=title, **changes)
 
 
-def cell(table: Table, label: str, column: str) -> Cell:
+def cell(table: Table, label: str, column: str) -> TableCell:
     (row,) = [row for row in table.rows if row.label == label]
     return row.cells[[c.name for c in table.columns].index(column)]
 
@@ -145,7 +146,7 @@ def test_contracts_are_not_mixed_and_the_message_says_which_and_what_to_do(tmp_p
 def test_fingerprints_are_not_mixed(tmp_path: Path) -> None:
     write(tmp_path, "tiger", [1, 0])
     write(tmp_path, "letter", [1, 2], dataset_fingerprint="beef")
-    with pytest.raises(ResultsError, match=r"'demo' names 2 data sets: demo-.* --dataset demo-"):
+    with pytest.raises(ResultsError, match=r"'demo' must mean one data set, but names 2 data sets: .* --dataset demo-"):
         overall_table(tmp_path, "demo")
 
 

@@ -29,7 +29,7 @@ from harness.sequence.sasrec import (
 )
 from harness.sequence.targets import ItemDraws
 from harness.stages import read_json
-from results.statistics.metrics import ndcg
+from results.statistics.metrics.ndcg import ndcg
 
 CPU = torch.device("cpu")
 NUM_ITEMS = 12

@@ -1,6 +1,6 @@
-"""A table of results as a value: made by `results.tables.paper`, printed by `results.tables.render`."""
+"""A table of results as a value: made by `results.tables.performance`, printed by `results.tables.render`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 DECIMALS = 4  # of a metric; values that print alike are equal for "best" and "second"
@@ -17,7 +17,7 @@ class Unit(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class TableCell:
     """One value, what is known about it, and how it stands among its column."""
 
     value: float | None  # None: not known
@@ -34,7 +34,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """A heading and the unit of what stands under it."""
 
     name: str
@@ -42,14 +42,14 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A label and one cell per column; `unit` overrides the columns'. `apart`: set off by a line.
 
     Rows that follow each other with the same `section` stand under it as a heading.
     """
 
     label: str
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     unit: Unit | None = None
     apart: bool = False
     section: str = ""
@@ -61,9 +61,16 @@ class Table:
 
     caption: str
     corner: str  # heading of the labels
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    columns: tuple[TableColumn, ...]
+    rows: tuple[TableRow, ...]
     notes: tuple[str, ...] = ()
+
+
+def against(cell: TableCell, printed: float | None) -> TableCell:
+    """The cell with the paper's value and our difference from it, where there is one."""
+    if printed is None or cell.value is None:
+        return cell
+    return replace(cell, published=float(printed), difference=cell.value - printed)
 
 
 def format_value(value: float, unit: Unit) -> str:

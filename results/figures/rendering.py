@@ -92,7 +92,7 @@ def style(salt: str) -> Any:
         raise ResultsError(
             "figures need matplotlib, but it is not installed; pip install 'etegrec-harness[figures]'"
         ) from None
-    from results.figures.style import SETTINGS
+    from results.figures.drawing.looks import SETTINGS
 
     settings: dict[Any, Any] = {
         key: value for key, value in matplotlib.rcParamsDefault.items() if key not in MACHINE_SETTINGS

@@ -45,6 +45,11 @@ class Effect(NamedTuple):
     gain: float | None  # relative: (first - second) / second; None where the second mean is 0
 
 
+def fixed_random() -> np.random.Generator:
+    """The stream of what is reported, so that the same data always give the same interval."""
+    return np.random.default_rng(0)
+
+
 def mean_over_seeds(values_SU: np.ndarray) -> np.ndarray:
     """(U,) each user's value, averaged over the seeds."""
     return values_SU.mean(axis=0)

@@ -1,0 +1,38 @@
+"""The paper's Table 2, made from what is known of prepared data sets."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from results.errors import ResultsError
+from results.published import paper
+from results.tables.content import Table, TableCell, TableColumn, TableRow, Unit, against
+
+COLUMNS = (
+    TableColumn("Users", Unit.COUNT),
+    TableColumn("Items", Unit.COUNT),
+    TableColumn("Interactions", Unit.COUNT),
+    TableColumn("Sparsity", Unit.PERCENT),
+    TableColumn("Length", Unit.MEAN),
+)
+
+
+def datasets_table(counts: Mapping[str, Mapping[str, Any]], *, published: bool = False) -> Table:
+    """Data set name → `users`, `items`, `interactions`, and `synthetic` where the data are made up.
+
+    Sparsity is 100 (1 - interactions / (users items)) per cent.
+    """
+    if not counts:
+        raise ResultsError("a table of data sets needs at least one, but got none; prepare one first")
+    rows, notes = [], []
+    for name, count in counts.items():
+        users, items, interactions = (int(count[key]) for key in ("users", "items", "interactions"))
+        sparsity = 100.0 * (1.0 - interactions / (users * items))
+        values = (users, items, interactions, sparsity, interactions / users)
+        printed = paper.datasets().get(paper.PAPER_DATASETS.get(name, "")) if published else None
+        known = (*printed, printed.interactions / printed.users) if printed else (None,) * len(values)
+        if published and printed is None:
+            notes.append(f"The paper prints no numbers for {name}.")
+        cells = tuple(against(TableCell(value=v), p) for v, p in zip(values, known, strict=True))
+        rows.append(TableRow(f"{name} (synthetic)" if count.get("synthetic") else name, cells))
+    notes.append("Length: mean number of interactions of a user.")
+    return Table("Statistics of the data sets", "Data set", COLUMNS, tuple(rows), tuple(notes))
