@@ -6,8 +6,6 @@ a code tuple are recommended one after another, in the order of their ids.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field, model_validator
 
 from baselines.letter_tokenizer import LetterTokenizerConfig, fit_letter_tokenizer
@@ -20,8 +18,8 @@ from harness.generative.generator import (
     LITE_TRAINING,
     CodeRecommender,
     GeneratorTraining,
-    fit_generator,
-    new_generator,
+    fit_on_codes,
+    load_recommender,
 )
 from harness.generative.tokenizer.codes import CodeTable
 from harness.generative.tokenizer.fit import save_tokenizer
@@ -76,16 +74,10 @@ def needs(config: LETTERConfig) -> dict[str, Need]:
 
 def fit(config: LETTERConfig, dataset: Dataset, artifacts: Artifacts, context: FitContext) -> CodeRecommender:
     """The generator trained on the tokenizer's codes with the ranking-guided loss."""
-    keys = dataset.catalog.keys
-    codes = CodeTable.load(artifacts["tokenizer"] / CODES_FILE, keys)
-    model = new_generator(config.generator, codes, context)
-    recommender = CodeRecommender(model, codes, context, item_keys=keys, has_dedup_level=config.tokenizer.dedup)
-    return fit_generator(recommender, config.training, dataset, context)
-
-
-def load(folder: Path, config: LETTERConfig, dataset: Dataset, context: FitContext) -> CodeRecommender:
-    """The recommender that a fit saved."""
-    return CodeRecommender.load(folder, dataset, context)
+    has_dedup_level = config.tokenizer.dedup
+    return fit_on_codes(
+        artifacts["tokenizer"], config.generator, config.training, dataset, context, has_dedup_level=has_dedup_level
+    )
 
 
 # The generator's learning rates as TIGER's; the temperatures that LETTER's author advises to tune; and the weights of
@@ -106,7 +98,7 @@ METHOD = Method(
     fit=fit,
     is_distributed=True,
     version=3,
-    load=load,
+    load=load_recommender,
     needs=needs,
     presets={
         "paper": LETTERConfig(

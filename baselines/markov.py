@@ -20,7 +20,7 @@ from harness.config import Config
 from harness.data.dataset import Dataset, Sequences
 from harness.evaluation.ranking import Scores, ranked
 from harness.interfaces import Artifacts, FitContext, Method, Recommendations
-from harness.training.loop import load_tensors, save_tensors
+from harness.training.checkpoints import load_tensors, save_tensors
 
 SCORE_ELEMENTS = 2**22  # scores in memory at a time
 
@@ -77,12 +77,12 @@ class MarkovRecommender:
         self.popularity_N = popularity_N
         self.config = config
 
-    def scores(self, histories: Sequences) -> Scores:
+    def scores(self, histories: Sequences, max_elements: int = SCORE_ELEMENTS) -> Scores:
         """float64 scores of all items, a chunk of users at a time."""
         num_items = len(self.popularity_N)
         weights_UN = recency_weights(histories, num_items, self.config.window, self.config.recency_decay)
         prior_N = self.config.popularity_weight * self.popularity_N
-        size = max(1, SCORE_ELEMENTS // num_items)
+        size = max(1, max_elements // num_items)
         for start in range(0, len(histories), size):
             scores_BN = (weights_UN[start : start + size] @ self.shares_NN).toarray()
             yield np.arange(start, start + len(scores_BN)), torch.from_numpy(scores_BN).add_(torch.from_numpy(prior_N))

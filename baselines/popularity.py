@@ -12,7 +12,7 @@ from harness.config import Config
 from harness.data.dataset import Dataset, Sequences
 from harness.evaluation.ranking import best_items
 from harness.interfaces import Artifacts, FitContext, Method, Recommendations
-from harness.training.loop import load_tensors, save_tensors
+from harness.training.checkpoints import load_tensors, save_tensors
 
 
 class PopularityConfig(Config):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
-from harness.artifacts import CODES_FILE, LITE_TOKENIZER, PAPER_ENCODER, TEXT_VECTORS, TOKENIZER, text_assumptions
+from harness.artifacts import LITE_TOKENIZER, PAPER_ENCODER, TEXT_VECTORS, TOKENIZER, text_assumptions
 from harness.config import Config
 from harness.data.dataset import Dataset
 from harness.data.text import TextConfig
@@ -15,10 +13,9 @@ from harness.generative.generator import (
     LITE_TRAINING,
     CodeRecommender,
     GeneratorTraining,
-    fit_generator,
-    new_generator,
+    fit_on_codes,
+    load_recommender,
 )
-from harness.generative.tokenizer.codes import CodeTable
 from harness.generative.tokenizer.fit import TokenizerConfig
 from harness.interfaces import Artifacts, FitContext, Method, Need
 from harness.nn.t5 import T5Config
@@ -57,16 +54,7 @@ def fit(
     config: TIGERConfig | TIGERSASConfig, dataset: Dataset, artifacts: Artifacts, context: FitContext
 ) -> CodeRecommender:
     """The generator trained on the tokenizer's codes."""
-    keys = dataset.catalog.keys
-    codes = CodeTable.load(artifacts["tokenizer"] / CODES_FILE, keys)
-    model = new_generator(config.generator, codes, context)
-    recommender = CodeRecommender(model, codes, context, item_keys=keys)
-    return fit_generator(recommender, config.training, dataset, context)
-
-
-def load(folder: Path, config: Config, dataset: Dataset, context: FitContext) -> CodeRecommender:
-    """The recommender that a fit saved."""
-    return CodeRecommender.load(folder, dataset, context)
+    return fit_on_codes(artifacts["tokenizer"], config.generator, config.training, dataset, context)
 
 
 # The learning rates of METHODS B.3; how strongly the generator is held back is not published, so a light grid.
@@ -81,7 +69,7 @@ TIGER = Method(
     fit=fit,
     is_distributed=True,
     version=3,
-    load=load,
+    load=load_recommender,
     needs=tiger_needs,
     presets={
         "paper": TIGERConfig(text=TextConfig(encoder=PAPER_ENCODER)),
@@ -101,7 +89,7 @@ TIGER_SAS = Method(
     fit=fit,
     is_distributed=True,
     version=3,
-    load=load,
+    load=load_recommender,
     needs=tiger_sas_needs,
     presets={
         "paper": TIGERSASConfig(vectors=vectors_config(256)),

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from etegrec.artifacts import ADAPTERS_FILE, TOKENIZER_FILE
 from etegrec.config import ETEGRecConfig
-from etegrec.fit import ADAPTERS_FILE, TOKENIZER_FILE
 from etegrec.model import adapter
 from harness.artifacts import CODES_FILE
 from harness.data.batches import PrefixSamples
@@ -31,7 +31,7 @@ from harness.generative.tokenizer.codes import CodeTable
 from harness.generative.tokenizer.rqvae import RQVAE
 from harness.nn.code_seq2seq import CodeSeq2Seq
 from harness.seeding import derive_seed, numpy_stream
-from harness.training.loop import load_tensors
+from harness.training.checkpoints import load_tensors
 from results.store.runs import CONFIG
 
 NUM_ITEMS, HISTORIES_PER_ITEM = 10, 8  # 80 histories, as in the paper

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import torch
+
 from etegrec.ablations import ABLATIONS
+from etegrec.artifacts import needs, restore, save_parts
 from etegrec.config import ETEGRecConfig, FineTuning
-from etegrec.fit import effort, fit, load, needs
+from etegrec.model import ETEGRec
+from etegrec.training import ETEGRecTraining
 from harness.artifacts import LITE_TOKENIZER
-from harness.generative.generator import LITE_T5, LITE_TRAINING
-from harness.interfaces import Method
+from harness.data.dataset import Dataset
+from harness.data.text import load_vectors
+from harness.generative.generator import LITE_T5, LITE_TRAINING, CodeRecommender, fit_on_codes, load_recommender
+from harness.generative.tokenizer.fit import load_tokenizer
+from harness.interfaces import Artifacts, FitContext, Method
+from harness.seeding import derive_seed
 from harness.sequence.sasrec import LITE_VECTORS, softmax_assumptions, vectors_config
+from harness.training.loop import train
 
 PAPER = ETEGRecConfig(vectors=vectors_config(256))
 
@@ -80,6 +89,36 @@ GRID = {
     "lambda_": (5e-3, 1e-3, 5e-4, 3e-4, 1e-4),
 }
 
+
+def effort(config: ETEGRecConfig) -> float:
+    """About how long the fit takes, what it needs apart, in epochs of a generator; a joint epoch moves both parts."""
+    if not config.end_to_end:
+        return config.rebuilt.epochs
+    if config.alternating:
+        return config.epochs + config.finetuning.epochs
+    return config.finetuning.epochs or 1.3 * config.epochs
+
+
+def fit(config: ETEGRecConfig, dataset: Dataset, artifacts: Artifacts, context: FitContext) -> CodeRecommender:
+    """The fitted ETEGRec, or for w/o ETE a new recommender on its codes."""
+    keys = dataset.catalog.keys
+    if not config.end_to_end:
+        return fit_on_codes(artifacts["etegrec"], config.generator, config.rebuilt, dataset, context)
+    torch.manual_seed(derive_seed(context.seed, "generator", "init"))
+    vectors = torch.from_numpy(load_vectors(artifacts["vectors"], keys))
+    model = ETEGRec(config, vectors, load_tokenizer(artifacts["tokenizer"])).to(context.device)
+    training = ETEGRecTraining(model, dataset, context)
+    if "etegrec" in artifacts:
+        restore(model, artifacts["etegrec"], keys)
+    else:
+        train(training.first_stage(), context)
+    if config.finetuning.epochs:
+        train(training.finetuning_stage(), context)
+    if context.group.is_main:
+        save_parts(model, context.folder)
+    return training.recommender()
+
+
 METHOD = Method(
     name="etegrec",
     title="ETEGRec",
@@ -90,7 +129,7 @@ METHOD = Method(
     fit=fit,
     is_distributed=True,
     version=3,
-    load=load,
+    load=load_recommender,
     needs=needs,
     presets={"paper": PAPER, "lite": LITE},
     recipes={"paper": paper_recipe, "official": official_recipe},

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from etegrec.config import ETEGRecConfig
-from etegrec.objectives import first_occurrences, psa_loss, sia_loss
+from etegrec.objectives import first_occurrences, l_psa, l_sia
 from harness.generative.tokenizer.codes import CodeTable, deduplicate
 from harness.generative.tokenizer.rqvae import RQVAE, tokenizer_loss
 from harness.nn.code_seq2seq import CodeSeq2Seq, Summary
@@ -61,14 +61,18 @@ class ETEGRec(nn.Module):
         Equations 11 to 16 of the paper with the corrected signs (METHODS C.2).
         """
         config = self.config
-        rows = first_occurrences(targets_B) if config.unique_targets else torch.arange(len(targets_B))
+        rows = (
+            first_occurrences(targets_B)
+            if config.unique_targets
+            else torch.arange(len(targets_B), device=targets_B.device)
+        )
         semantics = self.tokenizer(self.vectors_ND.index_select(0, targets_B[rows]))
         losses: Losses = {}
         if config.mu:
             sequence = self.sia_adapter(summary.pooled_BD[rows])
             if config.sia_entry == "encoder":
                 sequence = self.tokenizer.encode(sequence)
-            losses["sia"] = sia_loss(
+            losses["sia"] = l_sia(
                 semantics.quantized.distances_BLK,
                 self.tokenizer.quantize(sequence).distances_BLK,
                 sign=config.sia_sign,
@@ -76,7 +80,7 @@ class ETEGRec(nn.Module):
             )
         if config.lambda_:
             preference = self.psa_adapter(summary.bos_BD[rows])
-            losses["psa"] = psa_loss(semantics.reconstruction_BZ, preference, config.tau)
+            losses["psa"] = l_psa(semantics.reconstruction_BZ, preference, config.tau)
         return losses
 
     def quantisation(self, targets_B: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Shape legend: B rows, L levels or tokens, K codes per level, D width of an item 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ DistanceSign = Literal["minus", "plus"]
 LevelReduction = Literal["mean", "sum"]
 
 
-def sia_loss(
+def l_sia(
     distances_z_BLK: Tensor,
     distances_e_BLK: Tensor,
     *,
@@ -35,7 +36,7 @@ def sia_loss(
     return divergence_BL.mean() if level_reduction == "mean" else divergence_BL.sum(-1).mean()
 
 
-def psa_loss(reconstruction_BD: Tensor, preference_BD: Tensor, temperature: float = 0.07) -> Tensor:
+def l_psa(reconstruction_BD: Tensor, preference_BD: Tensor, temperature: float = 0.07) -> Tensor:
     """L_PSA in nats, a scalar: contrast of each reconstructed target with its preference, in both directions.
 
     Rows are L2-normalised, the other rows of the batch are the negatives, and both cross-entropies are added
@@ -44,6 +45,12 @@ def psa_loss(reconstruction_BD: Tensor, preference_BD: Tensor, temperature: floa
     similarity_BB = F.normalize(reconstruction_BD, dim=-1) @ F.normalize(preference_BD, dim=-1).T / temperature
     own_B = torch.arange(len(similarity_BB), device=similarity_BB.device)
     return F.cross_entropy(similarity_BB, own_B) + F.cross_entropy(similarity_BB.T, own_B)
+
+
+def combined(terms: Mapping[str, Tensor], mu: float, lambda_: float) -> Tensor:
+    """The total of whichever of L_REC, L_SQ, L_SIA and L_PSA a phase has; mu weighs SIA, lambda PSA (METHODS C.2)."""
+    weights = {"sia": mu, "psa": lambda_}
+    return torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
 
 
 def first_occurrences(targets_B: Tensor) -> Tensor:

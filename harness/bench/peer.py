@@ -29,7 +29,8 @@ from harness.jobs.local import use_threads
 from harness.nn.code_seq2seq import length_groups
 from harness.provenance import peak_memory_mb
 from harness.sequence.sasrec import vectors_config
-from harness.training.loop import Learner, Losses
+from harness.training.learner import Learner
+from harness.training.loop import Losses
 
 PIECE_TOKENS = 6144  # padded tokens of a piece of like lengths: about where its throughput is best
 GENERATED_USERS = 16  # users of one call of `generate`

@@ -11,14 +11,15 @@ from itertools import cycle
 import torch
 from torch import Tensor
 
-from etegrec.fit import ETEGRecTraining
+from etegrec.training import ETEGRecTraining
 from harness.bench.workload import SEED, K, Rate, Workload, timed, training_step
 from harness.generative.generator import CodeRecommender, adamw
 from harness.generative.tokenizer.fit import TokenizerConfig
 from harness.generative.tokenizer.rqvae import tokenizer_loss
 from harness.seeding import numpy_stream
 from harness.sequence.sasrec import Batches, SASRecRecommender, batch_losses
-from harness.training.loop import Learner, Losses
+from harness.training.learner import Learner
+from harness.training.loop import Losses
 
 
 def recommender_rate(training: ETEGRecTraining, workload: Workload) -> Rate:

@@ -40,7 +40,7 @@ from harness.nn.sasrec import Softmax
 from harness.provenance import peak_memory_mb
 from harness.seeding import numpy_stream, torch_stream
 from harness.sequence.sasrec import Batches, SASRecConfig, SASRecRecommender, batch_losses, build_network
-from harness.training.loop import Learner
+from harness.training.learner import Learner
 
 Axis = Literal["interactions", "items", "history length", "beams"]
 Work = Callable[[], object]  # what is timed

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from etegrec.config import ETEGRecConfig
-from etegrec.fit import ETEGRecTraining
 from etegrec.model import ETEGRec
+from etegrec.training import ETEGRecTraining
 from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset, Sequences
 from harness.data.prepare import load_dataset
@@ -30,7 +30,8 @@ from harness.interfaces import FitContext
 from harness.nn.t5 import T5Config
 from harness.seeding import numpy_stream, torch_stream
 from harness.sequence.sasrec import SASRecConfig, vectors_config
-from harness.training.loop import Learner, Losses
+from harness.training.learner import Learner
+from harness.training.loop import Losses
 
 SEED = 0
 K = 10  # length of the ranked lists

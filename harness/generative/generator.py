@@ -29,16 +29,10 @@ from harness.nn.code_seq2seq import CHUNK_TOKENS, CodeSeq2Seq, token_chunks
 from harness.nn.t5 import T5Config
 from harness.seeding import derive_seed
 from harness.stages import read_json, write_json
-from harness.training.loop import (
-    Learner,
-    Losses,
-    Phase,
-    TrainingPlan,
-    load_tensors,
-    save_tensors,
-    train,
-    warmup_then_cosine,
-)
+from harness.training.checkpoints import load_tensors, save_tensors
+from harness.training.learner import Learner
+from harness.training.loop import Losses, Phase, TrainingPlan, train
+from harness.training.schedules import warmup_then_cosine
 
 GENERATOR_FILE = "generator.safetensors"
 
@@ -232,6 +226,28 @@ class CodeRecommender:
         semantic_codes = self.codes.codes[1:, : self.semantic_levels].cpu()
         size = max(self.codes.sizes)
         return {"num_parameters": num_parameters, "codebook_size": size, **code_health(semantic_codes, size)}
+
+
+def fit_on_codes(
+    folder: Path,
+    generator: T5Config,
+    training: GeneratorTraining,
+    dataset: Dataset,
+    context: FitContext,
+    *,
+    has_dedup_level: bool = True,
+) -> CodeRecommender:
+    """A new generator trained on the frozen codes that `folder` holds (METHODS B.3)."""
+    keys = dataset.catalog.keys
+    codes = CodeTable.load(folder / CODES_FILE, keys)
+    model = new_generator(generator, codes, context)
+    recommender = CodeRecommender(model, codes, context, item_keys=keys, has_dedup_level=has_dedup_level)
+    return fit_generator(recommender, training, dataset, context)
+
+
+def load_recommender(folder: Path, config: Config, dataset: Dataset, context: FitContext) -> CodeRecommender:
+    """The `Method.load` of every method that recommends by codes."""
+    return CodeRecommender.load(folder, dataset, context)
 
 
 # The lite preset: the same code with sizes for two CPU cores, chosen by validation NDCG@10. Narrow and shallow, because

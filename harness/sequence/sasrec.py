@@ -32,7 +32,9 @@ from harness.nn.sasrec import PackedRows, SASRec, Softmax, Style, pack
 from harness.seeding import derive_seed
 from harness.sequence.targets import ItemDraws, TrainingRows, UnseenItems
 from harness.stages import read_json, write_json
-from harness.training.loop import Learner, Losses, Phase, TrainingPlan, load_tensors, save_tensors, train
+from harness.training.checkpoints import load_tensors, save_tensors
+from harness.training.learner import Learner
+from harness.training.loop import Losses, Phase, TrainingPlan, train
 from results.statistics.metrics.ndcg import ndcg
 
 STAGE = "sasrec"

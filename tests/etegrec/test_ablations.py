@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from tiny_etegrec import ITEM_WIDTH, NUM_ITEMS, TINY, moved, one_batch, tiny_dataset, tiny_training, watch
 
 from etegrec.ablations import ABLATIONS
+from etegrec.artifacts import needs
 from etegrec.config import ETEGRecConfig
-from etegrec.fit import fit, needs
-from etegrec.method import METHOD
+from etegrec.method import METHOD, fit
 from harness.artifacts import CODES_FILE
 from harness.config import Config, one_line, with_field
 from harness.data.text import save_vectors

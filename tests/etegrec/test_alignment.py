@@ -10,12 +10,13 @@ from torch import nn
 from torch.nn.functional import cosine_similarity
 
 from etegrec.alignment import FittedETEGRec, alignment_frame, choose_cases, cosines, tsne
-from etegrec.fit import ETEGRecTraining
+from etegrec.training import ETEGRecTraining
 from harness.config import to_toml
 from harness.data.batches import PrefixSamples
 from harness.data.dataset import Sequences
 from harness.errors import DataError, UsageError
-from harness.training.loop import save_tensors, train
+from harness.training.checkpoints import save_tensors
+from harness.training.loop import train
 
 
 def fitted(folder: Path) -> ETEGRecTraining:

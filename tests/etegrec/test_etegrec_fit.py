@@ -11,9 +11,9 @@ from tiny_etegrec import NUM_ITEMS, TINY, moved, one_batch, tiny_training, watch
 from torch import Tensor
 
 from etegrec.config import ETEGRecConfig
-from etegrec.fit import ETEGRecTraining
 from etegrec.model import ETEGRec
-from etegrec.objectives import first_occurrences, sia_loss
+from etegrec.objectives import first_occurrences, l_sia
+from etegrec.training import ETEGRecTraining
 from harness.data.batches import PrefixSamples
 from harness.evaluation.outcomes import validation_score
 from harness.generative.generator import Batch
@@ -102,7 +102,7 @@ def test_sia_reaches_the_recommender_through_the_first_level_only(tmp_path: Path
     rows = first_occurrences(targets)
     items = model.tokenizer(model.vectors_ND[targets[rows]]).quantized.distances_BLK
     sequences = model.tokenizer.quantize(model.sia_adapter(output.summary.pooled_BD[rows])).distances_BLK
-    (sia_loss(items[:, :1], sequences[:, :1]) / items.shape[1]).backward()
+    (l_sia(items[:, :1], sequences[:, :1]) / items.shape[1]).backward()
     for ours, first_level in zip(found, parts(model)["SIA adapter"], strict=True):
         torch.testing.assert_close(ours, first_level.grad)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from etegrec.objectives import first_occurrences, psa_loss, sia_loss
+from etegrec.objectives import first_occurrences, l_psa, l_sia
 
 
 def distances(seed: int) -> torch.Tensor:
@@ -25,19 +25,19 @@ def test_sia_equals_scipy_s_divergences(sign: str, level_reduction: str) -> None
     p, q = softmax(factor * z.numpy(), axis=-1), softmax(factor * e.numpy(), axis=-1)
     divergence_BL = entropy(p, q, axis=-1) + entropy(q, p, axis=-1)
     expected = divergence_BL.mean() if level_reduction == "mean" else divergence_BL.sum(1).mean()
-    assert sia_loss(z, e, sign=sign, level_reduction=level_reduction).item() == pytest.approx(expected)
+    assert l_sia(z, e, sign=sign, level_reduction=level_reduction).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("sign", ["minus", "plus"])
 def test_sia_is_zero_for_equal_inputs_and_positive_for_others(sign: str) -> None:
-    assert sia_loss(distances(0), distances(0), sign=sign).item() == 0
-    assert sia_loss(distances(0), distances(1), sign=sign).item() > 0
+    assert l_sia(distances(0), distances(0), sign=sign).item() == 0
+    assert l_sia(distances(0), distances(1), sign=sign).item() > 0
 
 
 def test_sia_is_symmetric_and_ignores_an_offset_of_all_distances() -> None:
     z, e = distances(0), distances(1)
-    assert sia_loss(z, e).item() == pytest.approx(sia_loss(e, z).item())
-    assert sia_loss(z + 3, e).item() == pytest.approx(sia_loss(z, e).item())
+    assert l_sia(z, e).item() == pytest.approx(l_sia(e, z).item())
+    assert l_sia(z + 3, e).item() == pytest.approx(l_sia(z, e).item())
 
 
 def test_psa_equals_the_two_cross_entropies_written_out() -> None:
@@ -48,7 +48,7 @@ def test_psa_equals_the_two_cross_entropies_written_out() -> None:
         for own, others in ((z, h), (h, z)):
             cosines = [own[i] @ other / np.linalg.norm(own[i]) / np.linalg.norm(other) / 0.07 for other in others]
             expected -= cosines[i] - math.log(sum(math.exp(cosine) for cosine in cosines))
-    result = psa_loss(torch.from_numpy(z), torch.from_numpy(h), 0.07).item()
+    result = l_psa(torch.from_numpy(z), torch.from_numpy(h), 0.07).item()
     assert result == pytest.approx(expected / 4)
 
 
@@ -56,8 +56,8 @@ def test_psa_ignores_lengths_and_prefers_own_directions() -> None:
     z = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
     h = torch.randn(6, 8, generator=torch.Generator().manual_seed(1))
     scale = torch.rand(6, 1) + 0.5
-    torch.testing.assert_close(psa_loss(z * scale, h), psa_loss(z, h))
-    assert psa_loss(z, z) < psa_loss(z, h)
+    torch.testing.assert_close(l_psa(z * scale, h), l_psa(z, h))
+    assert l_psa(z, z) < l_psa(z, h)
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=40))

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from etegrec.config import ETEGRecConfig, FineTuning
-from etegrec.fit import ETEGRecTraining
 from etegrec.model import ETEGRec
+from etegrec.training import ETEGRecTraining
 from harness.data.dataset import Catalog, Dataset, Sequences
 from harness.generative.generator import Batch, GeneratorTraining
 from harness.generative.tokenizer.fit import TokenizerConfig, kmeans, start_codebooks

@@ -14,9 +14,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from etegrec.config import ETEGRecConfig
-from etegrec.fit import ETEGRecTraining
 from etegrec.method import LITE
 from etegrec.model import ETEGRec
+from etegrec.training import ETEGRecTraining
 from harness.config import merged
 from harness.data.dataset import Dataset, Sequences
 from harness.distributed import ALONE, Group
@@ -31,7 +31,8 @@ from harness.nn.code_seq2seq import CodeSeq2Seq
 from harness.nn.t5 import T5Config
 from harness.sequence import sasrec as sequential
 from harness.sequence.sasrec import SASRecConfig, SASRecRecommender, build_network, fit_sasrec, original_form
-from harness.training.loop import Learner, TrainingPlan, train
+from harness.training.learner import Learner
+from harness.training.loop import TrainingPlan, train
 
 NUM_PROCESSES = 2
 SASREC = merged(SASRecConfig(), {**planted.SASREC, "dropout": 0.0, "epochs": 1, "batch_size": 100})

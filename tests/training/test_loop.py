@@ -13,17 +13,10 @@ from torch import Tensor, nn
 from harness.errors import StageError
 from harness.interfaces import FitContext
 from harness.seeding import derive_seed, numpy_stream
-from harness.training.loop import (
-    Checkpoint,
-    Learner,
-    Losses,
-    Phase,
-    TrainingPlan,
-    load_tensors,
-    save_tensors,
-    train,
-    warmup_then_cosine,
-)
+from harness.training.checkpoints import Checkpoint, load_tensors, save_tensors
+from harness.training.learner import Learner
+from harness.training.loop import Losses, Phase, TrainingPlan, train
+from harness.training.schedules import warmup_then_cosine
 
 
 class Regression:

@@ -24,7 +24,10 @@ from harness.generative.tokenizer.sinkhorn import sinkhorn_at_level
 from harness.interfaces import FitContext
 from harness.seeding import numpy_stream, torch_stream
 from harness.stages import read_json, write_json
-from harness.training.loop import Learner, Losses, Phase, TrainingPlan, load_tensors, save_tensors, train
+from harness.training.checkpoints import load_tensors, save_tensors
+from harness.training.learner import Learner
+from harness.training.loop import Losses, Phase, TrainingPlan, train
+from harness.training.schedules import warmup_then_linear
 
 STAGE = "tokenizer"
 ENCODE_ITEMS = 4096  # items encoded at a time where no gradient is needed
@@ -146,19 +149,6 @@ def item_batches(vectors_NZ: Tensor, batch_size: int, stream: np.random.Generato
     """All row numbers in a random order, on the vectors' device, cut into batches (the last may be smaller)."""
     order_N = torch.from_numpy(stream.permutation(len(vectors_NZ))).to(vectors_NZ.device)
     yield from order_N.split(batch_size)
-
-
-def warmup_then_linear(warmup_steps: float, total_steps: float | None) -> Callable[[int], float]:
-    """A schedule that rises linearly to 1 over `warmup_steps`, then falls linearly to 0 at `total_steps`, or stays."""
-
-    def multiple(step: int) -> float:
-        if step < warmup_steps:
-            return step / warmup_steps
-        if total_steps is None:
-            return 1.0
-        return (total_steps - step) / max(1.0, total_steps - warmup_steps)
-
-    return multiple
 
 
 @torch.no_grad()

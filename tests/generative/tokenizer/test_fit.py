@@ -23,7 +23,7 @@ from harness.generative.tokenizer.fit import (
 from harness.generative.tokenizer.rqvae import RQVAE, RQVAEConfig
 from harness.interfaces import FitContext, Progress
 from harness.stages import read_json
-from harness.training.loop import load_tensors, save_tensors
+from harness.training.checkpoints import load_tensors, save_tensors
 
 RQ = RQVAEConfig(hidden_sizes=(32,), code_dim=8, num_levels=3, codebook_size=16)
 CONFIG = TokenizerConfig(rqvae=RQ, epochs=12, batch_size=64, warmup_epochs=2, evaluate_every=4)

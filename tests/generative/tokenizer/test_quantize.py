@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from etegrec.objectives import psa_loss, sia_loss
+from etegrec.objectives import l_psa, l_sia
 from harness.generative.tokenizer.quantize import (
     codebook_loss,
     commitment_loss,
@@ -184,18 +184,18 @@ class TestGradientTable:
         distances_z = rqvae(items()).quantized.distances_BLK[:, place]
         distances_e = rqvae.quantize(other).distances_BLK[:, place]
         expected = parts(encoder=level == 1 or gradient == "pass-on", decoder=False, codebooks=(level,))
-        assert moved(rqvae, sia_loss(distances_z, distances_e)) == expected
+        assert moved(rqvae, l_sia(distances_z, distances_e)) == expected
         # Each side alone reaches the codebook too.
         distances_z, distances_e = (
             rqvae(items()).quantized.distances_BLK[:, place],
             rqvae.quantize(other).distances_BLK[:, place],
         )
-        assert moved(rqvae, sia_loss(distances_z, distances_e.detach())) == expected
+        assert moved(rqvae, l_sia(distances_z, distances_e.detach())) == expected
         distances_z, distances_e = (
             rqvae(items()).quantized.distances_BLK[:, place],
             rqvae.quantize(other).distances_BLK[:, place],
         )
-        assert moved(rqvae, sia_loss(distances_z.detach(), distances_e)) == {**expected, "encoder": False}
+        assert moved(rqvae, l_sia(distances_z.detach(), distances_e)) == {**expected, "encoder": False}
 
     def test_sia_with_a_frozen_tokenizer_reaches_the_sequence_through_level_1_or_all(self, gradient: str) -> None:
         rqvae = small_rqvae(gradient).requires_grad_(False)
@@ -203,7 +203,7 @@ class TestGradientTable:
         for level in range(LEVELS):
             sequence = torch.randn(7, 6, generator=torch.Generator().manual_seed(5)).requires_grad_()
             distances_e = rqvae.quantize(sequence).distances_BLK
-            loss = sia_loss(distances_z[:, level : level + 1], distances_e[:, level : level + 1])
+            loss = l_sia(distances_z[:, level : level + 1], distances_e[:, level : level + 1])
             (gradient_B6,) = torch.autograd.grad(loss, sequence, allow_unused=True)
             reached = gradient_B6 is not None and bool(gradient_B6.abs().max() > 1e-7)
             assert reached == (level == 0 or gradient == "pass-on")
@@ -211,13 +211,13 @@ class TestGradientTable:
     def test_psa_moves_encoder_and_decoder_but_no_codebook(self, gradient: str) -> None:
         rqvae = small_rqvae(gradient)
         preference = torch.randn(7, 10, generator=torch.Generator().manual_seed(6))
-        loss = psa_loss(rqvae(items()).reconstruction_BZ, preference)
+        loss = l_psa(rqvae(items()).reconstruction_BZ, preference)
         assert moved(rqvae, loss) == parts(encoder=True, decoder=True, codebooks=())
 
     def test_psa_with_a_frozen_tokenizer_reaches_the_preference_alone(self, gradient: str) -> None:
         rqvae = small_rqvae(gradient).requires_grad_(False)
         preference = torch.randn(7, 10, requires_grad=True)
-        psa_loss(rqvae(items()).reconstruction_BZ, preference).backward()
+        l_psa(rqvae(items()).reconstruction_BZ, preference).backward()
         assert preference.grad.abs().max() > 1e-7
         assert all(parameter.grad is None for parameter in rqvae.parameters())
 

@@ -7,119 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from etegrec.config import ETEGRecConfig
 from etegrec.model import ETEGRec
-from harness.artifacts import CODES_FILE, TOKENIZER
+from etegrec.objectives import combined
 from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset, Sequences
-from harness.data.text import load_vectors
 from harness.evaluation.outcomes import validation_score
 from harness.generative.generator import (
-    GENERATOR_FILE,
     Batch,
     CodeRecommender,
     adamw,
-    fit_generator,
-    new_generator,
     own_share,
     prefix_batches,
     token_loss,
     token_losses,
 )
-from harness.generative.tokenizer.codes import CodeTable, flat_health
-from harness.generative.tokenizer.fit import load_tokenizer
-from harness.interfaces import Artifacts, FitContext, Need
+from harness.generative.tokenizer.codes import flat_health
+from harness.interfaces import FitContext
 from harness.nn.code_seq2seq import GeneratorOutput
-from harness.seeding import derive_seed
-from harness.sequence.sasrec import SASREC_VECTORS
-from harness.training.loop import (
-    Learner,
-    Losses,
-    Phase,
-    TrainingPlan,
-    load_tensors,
-    save_tensors,
-    train,
-    warmup_then_cosine,
-)
-
-# Beside the generator and the codes in a fit's folder.
-TOKENIZER_FILE = "tokenizer.safetensors"
-ADAPTERS_FILE = "adapters.safetensors"
-
-
-def needs(config: ETEGRecConfig) -> dict[str, Need]:
-    """The item vectors and the pre-trained tokenizer.
-
-    W/o ETE, the trained ETEGRec whose codes are taken; w/o AT but fine-tuned, the jointly trained one too, since w/o AT
-    by itself is a row of the same table.
-    """
-    if not config.end_to_end:
-        return {"etegrec": Need("etegrec", config.replace(end_to_end=True))}
-    vectors = Need(SASREC_VECTORS, config.vectors)
-    found = {"vectors": vectors, "tokenizer": Need(TOKENIZER, config.tokenizer, {"vectors": vectors})}
-    if not config.alternating and config.finetuning.epochs:
-        jointly = config.replace(finetuning=config.finetuning.replace(epochs=0))
-        found["etegrec"] = Need("etegrec", jointly)
-    return found
-
-
-def effort(config: ETEGRecConfig) -> float:
-    """About how long the fit takes, what it needs apart, in epochs of a generator; a joint epoch moves both parts."""
-    if not config.end_to_end:
-        return config.rebuilt.epochs
-    if config.alternating:
-        return config.epochs + config.finetuning.epochs
-    return config.finetuning.epochs or 1.3 * config.epochs
-
-
-def fit(config: ETEGRecConfig, dataset: Dataset, artifacts: Artifacts, context: FitContext) -> CodeRecommender:
-    """The fitted ETEGRec, or for w/o ETE a new recommender on its codes."""
-    keys = dataset.catalog.keys
-    if not config.end_to_end:
-        codes = CodeTable.load(artifacts["etegrec"] / CODES_FILE, keys)
-        generator = new_generator(config.generator, codes, context)
-        recommender = CodeRecommender(generator, codes, context, item_keys=keys)
-        return fit_generator(recommender, config.rebuilt, dataset, context)
-    torch.manual_seed(derive_seed(context.seed, "generator", "init"))
-    vectors = torch.from_numpy(load_vectors(artifacts["vectors"], keys))
-    model = ETEGRec(config, vectors, load_tokenizer(artifacts["tokenizer"])).to(context.device)
-    training = ETEGRecTraining(model, dataset, context)
-    if "etegrec" in artifacts:
-        restore(model, artifacts["etegrec"], keys)
-    else:
-        train(training.first_stage(), context)
-    if config.finetuning.epochs:
-        train(training.finetuning_stage(), context)
-    if context.group.is_main:
-        save_tensors(context.folder / TOKENIZER_FILE, model.tokenizer.state_dict())
-        save_tensors(context.folder / ADAPTERS_FILE, adapters(model).state_dict())
-    return training.recommender()
-
-
-def restore(model: ETEGRec, folder: Path, keys: tuple[str, ...]) -> None:
-    """Puts a fit's weights and codes into the model."""
-    model.generator.load_state_dict(load_tensors(folder / GENERATOR_FILE))
-    model.tokenizer.load_state_dict(load_tensors(folder / TOKENIZER_FILE))
-    adapters(model).load_state_dict(load_tensors(folder / ADAPTERS_FILE))
-    model.codes_NL.copy_(CodeTable.load(folder / CODES_FILE, keys).codes)
-
-
-def adapters(model: ETEGRec) -> nn.ModuleDict:
-    """Both adapters, under the names that their file gives them."""
-    return nn.ModuleDict({"sia": model.sia_adapter, "psa": model.psa_adapter})
-
-
-def load(folder: Path, config: ETEGRecConfig, dataset: Dataset, context: FitContext) -> CodeRecommender:
-    """The recommender that a fit saved."""
-    return CodeRecommender.load(folder, dataset, context)
+from harness.training.learner import Learner
+from harness.training.loop import Losses, Phase, TrainingPlan
+from harness.training.schedules import warmup_then_cosine
 
 
 class ETEGRecTraining:
@@ -281,8 +194,7 @@ class ETEGRecTraining:
 
     def weighted(self, losses: Losses, share: float) -> Losses:
         """The losses scaled by the chunk's share, and their weighted total."""
-        weights = {"sia": self.config.mu, "psa": self.config.lambda_}
-        total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+        total = combined(losses, self.config.mu, self.config.lambda_)
         return {name: share * loss for name, loss in {**losses, "total": total}.items()}
 
     # Optimisers and schedules.
