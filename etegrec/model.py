@@ -1,4 +1,4 @@
-"""ETEGRec's modules and what they exchange: tokenizer T, recommender R, and the two adapters that tie them.
+"""ETEGRec's modules and what they exchange: tokenizer T, generator R, and the two adapters that tie them.
 
 Shape legend: B samples, U unique targets of a chunk, N items, L levels, K codes per level, D width.
 """
@@ -19,7 +19,7 @@ from harness.training.loop import Losses
 
 
 class ETEGRec(nn.Module):
-    """Tokenizer, recommender, adapters, the frozen item vectors, and the items' present codes."""
+    """Tokenizer, generator, adapters, the frozen item vectors, and the items' present codes."""
 
     vectors_ND: Tensor
     codes_NL: Tensor

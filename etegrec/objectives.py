@@ -23,7 +23,7 @@ def l_sia(
     sign: DistanceSign = "minus",
     level_reduction: LevelReduction = "mean",
 ) -> Tensor:
-    """L_SIA in nats, a scalar: KL(P||Q) + KL(Q||P) of the code distributions of an item and of its sequence.
+    """L_SIA in nats, a scalar (Eq. 15): KL(P||Q) + KL(Q||P) of the code distributions of an item and of its sequence.
 
     P and Q are softmaxes of minus the squared distances (Eq. 6; the released code takes plus, METHODS C.5 #1).
     The mean goes over rows, and over levels too unless `level_reduction="sum"` (METHODS C.5 #4).
@@ -37,7 +37,7 @@ def l_sia(
 
 
 def l_psa(reconstruction_BD: Tensor, preference_BD: Tensor, temperature: float = 0.07) -> Tensor:
-    """L_PSA in nats, a scalar: contrast of each reconstructed target with its preference, in both directions.
+    """L_PSA in nats, a scalar (Eq. 16): contrast of each reconstructed target with its preference, in both directions.
 
     Rows are L2-normalised, the other rows of the batch are the negatives, and both cross-entropies are added
     (the paper's Eq. 16 prints one with the wrong sign, METHODS C.2).

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from etegrec.model import ETEGRec
 from etegrec.objectives import combined
+from etegrec.phases import PHASES
 from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset, Sequences
 from harness.evaluation.outcomes import validation_score
@@ -31,7 +32,7 @@ from harness.generative.tokenizer.codes import flat_health
 from harness.interfaces import FitContext
 from harness.nn.code_seq2seq import GeneratorOutput
 from harness.training.learner import Learner
-from harness.training.loop import Losses, Phase, TrainingPlan
+from harness.training.loop import Losses, Phase, TrainingPlan, no_measures
 from harness.training.schedules import warmup_then_cosine
 
 
@@ -59,7 +60,7 @@ class ETEGRecTraining:
             name="alternating" if config.alternating else "joint",
             model=self.model,
             learners={"tokenizer": self.tokenizer_learner(), "recommender": self.recommender_learner()},
-            phase_of=self.alternating_phase if config.alternating else self.joint_phase,
+            phase_of=self.phase_of,
             batches=self.batches,
             epochs=config.epochs,
             score=self.score,
@@ -71,8 +72,7 @@ class ETEGRecTraining:
     def finetuning_stage(self) -> TrainingPlan:
         """The tokenizer frozen for good, the recommender annealed with a fresh optimiser (METHODS C.3 step 5)."""
         config, finetuning = self.config, self.config.finetuning
-        losses = self.recommender_losses if finetuning.keep_alignments else self.generation_losses
-        phase = Phase("recommender", ("recommender",), losses, self.thaw_recommender)
+        phase = self.phase("recommender", aligned=finetuning.keep_alignments)
         learner = Learner(
             self.optimizer([*self.recommender_parts.parameters()], finetuning.learning_rate),
             warmup_then_cosine(0, finetuning.epochs * self.steps_per_epoch),
@@ -100,35 +100,27 @@ class ETEGRecTraining:
 
     # Phases: who moves, and by what.
 
-    def alternating_phase(self, epoch: int) -> Phase:
-        """A tokenizer epoch at the start of each cycle, recommender epochs after it."""
-        aligned = epoch >= self.config.alignment_warmup_epochs
-        if epoch % self.config.cycle == 0:
-            tokenizer_losses = partial(self.tokenizer_losses, aligned=aligned)
-            return Phase("tokenizer", ("tokenizer",), tokenizer_losses, self.thaw_tokenizer, self.refresh_codes)
-        losses = self.recommender_losses if aligned else self.generation_losses
-        return Phase("recommender", ("recommender",), losses, self.thaw_recommender)
+    def phase_of(self, epoch: int) -> Phase:
+        """A tokenizer epoch at the start of each cycle, recommender epochs after it; w/o AT, joint epochs alone."""
+        config = self.config
+        alternate = "tokenizer" if epoch % config.cycle == 0 else "recommender"
+        name = alternate if config.alternating else "joint"
+        return self.phase(name, aligned=epoch >= config.alignment_warmup_epochs)
 
-    def joint_phase(self, epoch: int) -> Phase:
-        """Every step moves both parts (w/o AT); alignment warm-up as usual."""
-        aligned = epoch >= self.config.alignment_warmup_epochs
-        losses = partial(self.joint_losses, aligned=aligned)
-        return Phase("joint", ("tokenizer", "recommender"), losses, self.thaw_both, self.refresh_codes)
+    def phase(self, name: str, *, aligned: bool) -> Phase:
+        """The phase that a row of `PHASES` describes, with SIA and PSA or without."""
+        rule = PHASES[name]
+        end = self.refresh_codes if rule.refreshes_codes else no_measures
+        return Phase(name, rule.learners, partial(self.losses, name, aligned=aligned), partial(self.thaw, name), end)
 
-    def thaw_tokenizer(self) -> None:
-        """R is frozen and in eval mode, so without dropout (C.5 #24); the SIA adapter moves if C.5 #23 says so."""
-        self.model.eval().requires_grad_(False)
-        self.model.tokenizer.requires_grad_(True)
-        self.model.sia_adapter.requires_grad_(self.config.sia_adapter_in_tokenizer_epochs)
-
-    def thaw_recommender(self) -> None:
-        """T is frozen; R trains with dropout."""
-        self.model.train().requires_grad_(True)
-        self.model.tokenizer.requires_grad_(False)
-
-    def thaw_both(self) -> None:
-        """Everything trains."""
-        self.model.train().requires_grad_(True)
+    def thaw(self, name: str) -> None:
+        """Lets the phase's parts move and freezes the rest; a frozen generator is in eval mode (C.5 #24)."""
+        moves = PHASES[name].moves
+        self.model.train("generator" in moves).requires_grad_(False)
+        for part in moves:
+            getattr(self.model, part).requires_grad_(True)
+        if name == "tokenizer":
+            self.model.sia_adapter.requires_grad_(self.config.sia_adapter_in_tokenizer_epochs)
 
     def refresh_codes(self) -> dict[str, float]:
         """Tokenises all items anew; the share of items whose code tuple changed, and the new codes' health."""
@@ -160,36 +152,29 @@ class ETEGRecTraining:
             for loss in token_losses(self.model.generator, own, self.model.codes_NL):
                 yield {"total": share * loss}
 
-    def recommender_losses(self, batch: Batch) -> Iterator[Losses]:
-        """L_GR = L_REC + mu L_SIA + lambda L_PSA."""
+    def losses(self, name: str, batch: Batch, *, aligned: bool) -> Iterator[Losses]:
+        """The phase's own terms, with `aligned` mu L_SIA + lambda L_PSA too (METHODS C.2), a chunk at a time."""
+        terms, model = PHASES[name].terms, self.model
+        if name == "recommender" and not aligned:
+            yield from self.generation_losses(batch)
+            return
+        if name == "joint" and self.config.joint_refresh == "step":
+            model.refresh_codes()
+            self.context.group.copy_from_main([model.codes_NL])
+        aligned = aligned and bool(self.config.mu or self.config.lambda_)
         for chunk, targets_B, share in self.chunks(batch):
-            output, codes_BL = self.generate(chunk.histories, targets_B)
-            losses = {
-                "rec": token_loss(output.logits_LBK, codes_BL),
-                **self.model.alignments(output.summary, targets_B),
-            }
-            yield self.weighted(losses, share)
-
-    def tokenizer_losses(self, batch: Batch, *, aligned: bool) -> Iterator[Losses]:
-        """L_IT = L_SQ + mu L_SIA + lambda L_PSA, where R only runs forward."""
-        for chunk, targets_B, share in self.chunks(batch):
-            losses = {"sq": self.model.quantisation(targets_B)}
-            if aligned and (self.config.mu or self.config.lambda_):
+            losses: Losses = {}
+            if "rec" in terms:
+                output, codes_BL = self.generate(chunk.histories, targets_B)
+                summary = output.summary
+                losses["rec"] = token_loss(output.logits_LBK, codes_BL)
+            elif aligned:  # R only runs forward
                 with torch.no_grad():
-                    summary = self.model.generator.summary(chunk.histories, self.model.codes_NL)
-                losses.update(self.model.alignments(summary, targets_B))
-            yield self.weighted(losses, share)
-
-    def joint_losses(self, batch: Batch, *, aligned: bool) -> Iterator[Losses]:
-        """L_REC + L_SQ + mu L_SIA + lambda L_PSA, by default on codes made anew for the step (D.1)."""
-        if self.config.joint_refresh == "step":
-            self.model.refresh_codes()
-            self.context.group.copy_from_main([self.model.codes_NL])
-        for chunk, targets_B, share in self.chunks(batch):
-            output, codes_BL = self.generate(chunk.histories, targets_B)
-            losses = {"rec": token_loss(output.logits_LBK, codes_BL), "sq": self.model.quantisation(targets_B)}
+                    summary = model.generator.summary(chunk.histories, model.codes_NL)
+            if "sq" in terms:
+                losses["sq"] = model.quantisation(targets_B)
             if aligned:
-                losses.update(self.model.alignments(output.summary, targets_B))
+                losses |= model.alignments(summary, targets_B)
             yield self.weighted(losses, share)
 
     def weighted(self, losses: Losses, share: float) -> Losses:

@@ -24,24 +24,26 @@ from harness.training.loop import Losses
 
 def recommender_rate(training: ETEGRecTraining, workload: Workload) -> Rate:
     """Samples per second of recommender epochs with both alignments (METHODS C.3)."""
-    training.thaw_recommender()
+    training.thaw("recommender")
     learner = training.recommender_learner()
 
     def rate(step: int) -> float:
         batch = workload.batch(step)
-        return timed(lambda: training_step(learner, training.recommender_losses(batch)), len(batch.targets))
+        return timed(
+            lambda: training_step(learner, training.losses("recommender", batch, aligned=True)), len(batch.targets)
+        )
 
     return rate
 
 
 def tokenizer_rate(training: ETEGRecTraining, workload: Workload) -> Rate:
     """Samples per second of tokenizer epochs with both alignments (METHODS C.3)."""
-    training.thaw_tokenizer()
+    training.thaw("tokenizer")
     learner = training.tokenizer_learner()
 
     def rate(step: int) -> float:
         batch = workload.batch(step)
-        losses = training.tokenizer_losses(batch, aligned=True)
+        losses = training.losses("tokenizer", batch, aligned=True)
         return timed(lambda: training_step(learner, losses), len(batch.targets))
 
     return rate

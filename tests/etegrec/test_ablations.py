@@ -72,8 +72,8 @@ def test_without_an_alignment_its_adapter_gets_no_gradient_and_does_not_move(
     tmp_path: Path, name: str, still: set[str]
 ) -> None:
     training = tiny_training(tmp_path, ABLATIONS[name].change(WARM))
-    training.thaw_recommender()
-    for piece in training.recommender_losses(one_batch(training)):
+    training.thaw("recommender")
+    for piece in training.losses("recommender", one_batch(training), aligned=True):
         piece["total"].backward()
     for adapter in ("sia_adapter", "psa_adapter"):
         has_gradient = [parameter.grad is not None for parameter in getattr(training.model, adapter).parameters()]

@@ -62,9 +62,9 @@ def test_a_tokenizer_epochs_losses_reach_what_the_table_says(
     tmp_path: Path, loss: str, columns: set[str], moves_adapter: bool
 ) -> None:
     training = tiny_training(tmp_path, WHOLE.replace(sia_adapter_in_tokenizer_epochs=moves_adapter))
-    training.thaw_tokenizer()
+    training.thaw("tokenizer")
     expected = columns | ({"SIA adapter"} if loss == "sia" and moves_adapter else set())
-    assert reached(training, partial(training.tokenizer_losses, aligned=True), loss) == expected
+    assert reached(training, partial(training.losses, "tokenizer", aligned=True), loss) == expected
 
 
 @pytest.mark.parametrize(
@@ -77,22 +77,22 @@ def test_a_tokenizer_epochs_losses_reach_what_the_table_says(
 )
 def test_a_recommender_epochs_losses_reach_what_the_table_says(tmp_path: Path, loss: str, columns: set[str]) -> None:
     training = tiny_training(tmp_path, WHOLE)
-    training.thaw_recommender()
-    assert reached(training, training.recommender_losses, loss) == columns
+    training.thaw("recommender")
+    assert reached(training, partial(training.losses, "recommender", aligned=True), loss) == columns
 
 
 def test_a_joint_step_reaches_every_part(tmp_path: Path) -> None:
     training = tiny_training(tmp_path, WHOLE.replace(alternating=False))
-    training.thaw_both()
-    columns = reached(training, partial(training.joint_losses, aligned=True), "total")
+    training.thaw("joint")
+    columns = reached(training, partial(training.losses, "joint", aligned=True), "total")
     assert columns == set(parts(training.model))
 
 
 def test_sia_reaches_the_recommender_through_the_first_level_only(tmp_path: Path) -> None:
     training = tiny_training(tmp_path, WHOLE)
     model, batch = training.model, one_batch(training)
-    training.thaw_recommender()
-    (piece,) = training.recommender_losses(batch)
+    training.thaw("recommender")
+    (piece,) = training.losses("recommender", batch, aligned=True)
     piece["sia"].backward()
     found = [parameter.grad.clone() for parameter in parts(model)["SIA adapter"]]
 
@@ -126,7 +126,7 @@ def test_an_epoch_moves_its_own_part_and_leaves_the_other_as_it_was_to_the_bit(
 @pytest.mark.parametrize("cycle", [2, 3])
 def test_a_cycle_is_one_tokenizer_epoch_and_then_recommender_epochs(tmp_path: Path, cycle: int) -> None:
     training = tiny_training(tmp_path, TINY.replace(cycle=cycle, epochs=6, evaluate_every=cycle))
-    names = [training.alternating_phase(epoch).name for epoch in range(6)]
+    names = [training.phase_of(epoch).name for epoch in range(6)]
     assert names == (["tokenizer"] + ["recommender"] * (cycle - 1)) * (6 // cycle)
 
 
@@ -225,9 +225,9 @@ def test_chunks_count_by_their_size(tmp_path: Path) -> None:
     results = []
     for chunk_size in (64, 24):
         training = tiny_training(tmp_path, config.replace(chunk_size=chunk_size))
-        training.thaw_recommender()
+        training.thaw("recommender")
         total = torch.zeros(())
-        for piece in training.recommender_losses(one_batch(training)):
+        for piece in training.losses("recommender", one_batch(training), aligned=True):
             piece["total"].backward()
             total += piece["total"].detach()
         results.append((total, training.model.generator.tokens.weight.grad))
@@ -237,9 +237,9 @@ def test_chunks_count_by_their_size(tmp_path: Path) -> None:
 def test_negatives_come_from_the_own_chunk(tmp_path: Path) -> None:
     """PSA of two chunks is the mean of each chunk's own PSA, not PSA of the whole."""
     training = tiny_training(tmp_path, WHOLE.replace(chunk_size=32))
-    training.thaw_recommender()
+    training.thaw("recommender")
     batch = one_batch(training)
-    pieces = [piece["psa"] for piece in training.recommender_losses(batch)]
+    pieces = [piece["psa"] for piece in training.losses("recommender", batch, aligned=True)]
     halves = []
     for rows in (range(32), range(32, 64)):
         half = batch.rows(rows)
@@ -251,9 +251,9 @@ def test_negatives_come_from_the_own_chunk(tmp_path: Path) -> None:
 
 def test_the_weighted_total_is_the_sum_written_out(tmp_path: Path) -> None:
     training = tiny_training(tmp_path, WHOLE.replace(mu=0.3, lambda_=0.2))
-    training.thaw_both()
+    training.thaw("joint")
     batch = one_batch(training)
-    (piece,) = training.joint_losses(batch, aligned=True)
+    (piece,) = training.losses("joint", batch, aligned=True)
     expected = piece["rec"] + piece["sq"] + 0.3 * piece["sia"] + 0.2 * piece["psa"]
     torch.testing.assert_close(piece["total"], expected)
 

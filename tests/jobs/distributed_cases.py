@@ -93,7 +93,7 @@ def etegrec_epoch(context: FitContext, epoch: int, **changes: Any) -> None:
     """One epoch of the alternating stage (0: tokenizer, 1: recommender) or of the joint one."""
     training = etegrec_training(ETEGREC.replace(**changes), context)
     plan = training.first_stage()
-    phase = training.alternating_phase(epoch) if training.config.alternating else training.joint_phase(epoch)
+    phase = training.phase_of(epoch)
     train(replace(plan, phase_of=lambda _: phase, epochs=1, score=None), context)
 
 
