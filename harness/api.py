@@ -32,7 +32,9 @@ from harness.jobs.graph import Observer
 from harness.methods import method_named, methods
 from results.statistics.comparison import Comparison
 from results.statistics.comparison import compare as compare_runs
-from results.store.runs import Run, find_runs, load_metrics
+from results.store.find import RunFilter, find_runs
+from results.store.runs import Run
+from results.store.schema import METRICS_SCHEMA
 from results.store.selection import Filters
 from results.tables.paper import View, ablation_table, overall_table
 from results.tables.render import render
@@ -40,7 +42,7 @@ from results.tables.table import Table
 
 __all__ = ["Contract", "Filters", "Settings", "Source", "View", "Workspace", "as_text", "configure", "list_methods"]
 
-SCHEMA = pl.Schema({"name": pl.String, "title": pl.String, "family": pl.String, "ablations": pl.List(pl.String)})
+SCHEMA = {"name": pl.String, "title": pl.String, "family": pl.String, "ablations": pl.List(pl.String)}
 SILENT = Observer(started=lambda key: None, message=lambda key, content: None, ended=lambda key, outcome: None)
 
 
@@ -115,11 +117,12 @@ class Workspace:
             if result.outcome.status != "done":
                 raise StageError(f"{result.cell.label}: {result.outcome.error}")
         folders = {result.folder for result in results}
-        return load_metrics(run for run in self.results(data) if run.folder in folders)
+        frames = [run.metrics() for run in self.results(data) if run.folder in folders]
+        return pl.concat([METRICS_SCHEMA.to_frame(), *frames])
 
     def results(self, data: PreparedData | None = None) -> list[Run]:
         """The finished runs of one data set, or of all: each gives its record, and its frames of metrics and ranks."""
-        return find_runs(self.runs, dataset=None if data is None else self._name(data))
+        return find_runs(self.runs, RunFilter(dataset=None if data is None else self._name(data)))
 
     def table(
         self,

@@ -95,7 +95,12 @@ def find_runs(runs_dir: Path, wanted: RunFilter | None = None) -> list[Run]:
 def find_unfinished(runs_dir: Path, wanted: RunFilter | None = None) -> list[UnfinishedRun]:
     """Run folders without DONE that match, as far as their paths tell."""
     folders = _run_folders(runs_dir, wanted or RunFilter())
-    return [UnfinishedRun(f, *f.parts[-5:-1], seed_of(f) or 0) for f in folders if not (f / DONE).exists()]
+    return [_unfinished(folder) for folder in folders if not (folder / DONE).exists()]
+
+
+def _unfinished(folder: Path) -> UnfinishedRun:
+    dataset, method, variant, config_digest, _ = folder.parts[-5:]
+    return UnfinishedRun(folder, dataset, method, variant, config_digest, seed_of(folder) or 0)
 
 
 def data_of(record: RunRecord) -> tuple[str, str]:

@@ -123,7 +123,8 @@ def select_runs(
     under different contracts.
     """
     filters = filters or Filters()
-    given = {"method": method, "variant": variant, "contract": filters.contract, "preset": filters.preset}
+    given: dict[str, Any] = {"method": method, "variant": variant}
+    given |= {"contract": filters.contract, "preset": filters.preset}
     runs = find_runs(runs_dir, RunFilter(dataset=dataset, **given))
     if not runs:
         told = "".join(f", {name} '{value}'" for name, value in given.items() if value is not None)
