@@ -86,7 +86,8 @@ def figure(
     style(name)  # says at once where matplotlib is missing
     known = {**{each: _from_runs(maker) for each, maker in figure_makers().items()}, **MAKERS}
     if name not in (*known, "all"):
-        raise UsageError(f"unknown figure '{name}'; known: all, {', '.join(sorted(known))}")
+        needs = "; ".join(f"{each} needs {maker.needs}" for each, maker in figure_makers().items())
+        raise UsageError(f"unknown figure '{name}'; known: all, {', '.join(known)} ({needs})")
     names = list(known) if name == "all" else [name]
     studies = _studies(storage_of(studies_dir, storage), study) if set(names) & set(OF_STUDIES) else ()
     dataset = dataset or _only_dataset(runs_dir, studies)

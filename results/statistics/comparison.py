@@ -36,6 +36,7 @@ from results.store.schema import RunRecord
 from results.store.selection import (
     Filters,
     RowRuns,
+    check_configs,
     check_one_population,
     chosen_configs,
     disclosures,
@@ -168,8 +169,9 @@ def compare(
     `ResultsError` when a name means no runs or several methods, and for runs of other data or another contract.
     """
     filters = filters or Filters()
+    check_configs(runs_dir, dataset, filters.configs)
     rows, notes = named_rows(runs_dir, first, filters, dataset=dataset)
-    ours = rows[0]
+    ours = min(rows, key=lambda row: bool(row.record.preset_changes))
     if second is not None:
         found, rival_notes = named_rows(runs_dir, second, filters, dataset=dataset)
         rivals = [row for row in found if not _share_runs(ours, row)]

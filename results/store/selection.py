@@ -134,7 +134,7 @@ def select_runs(
             f"data sets with finished runs: {', '.join(known) or 'none'}"
         )
     refuse_several_datasets(runs, dataset)
-    _check_configs(runs_dir, dataset, filters.configs)
+    check_configs(runs_dir, dataset, filters.configs)
     chosen, notes = [], []
     for candidates in _grouped(runs, lambda record: (record.method, record.variant)).values():
         rows, note = chosen_configs(candidates, filters.configs)
@@ -177,8 +177,8 @@ def _grouped(runs: Iterable[Run], key: Callable[[RunRecord], Hashable]) -> dict[
     return groups
 
 
-def _check_configs(runs_dir: Path, dataset: str, configs: Sequence[str]) -> None:
-    """`ResultsError` for a digest that no run of the data set has; one of a run that is not shown is none of ours."""
+def check_configs(runs_dir: Path, dataset: str | None, configs: Sequence[str]) -> None:
+    """`ResultsError` for a digest that no run of the data set has, be it the digest of a run that is not shown."""
     digests = [word for word in configs if word not in CONFIG_WORDS]
     runs = find_runs(runs_dir, RunFilter(dataset=dataset)) if digests else []
     known = sorted({run.record.config_digest for run in runs})

@@ -14,6 +14,7 @@ from scipy import stats
 from results.errors import ResultsError
 from results.statistics.comparison import compare, shown_p
 from results.statistics.inference import holm
+from results.store.selection import Filters
 from results.terminal.comparison import comparison_view
 
 TITLES = {"tiger": "TIGER", "tiger-sas": "TIGER-SAS", "letter": "LETTER", "etegrec": "ETEGRec", "markov": "Markov"}
@@ -149,6 +150,24 @@ def test_two_configs_or_two_seeds_of_one_method_are_told_apart(tmp_path: Path) -
     assert (configs.first, configs.second, configs.second_seeds) == ("TIGER (aaaa)", "TIGER (bbbb)", (0, 1))
     (seeds,) = compare(tmp_path, "bbbb/seed=0", "bbbb/seed=1")
     assert (seeds.first, seeds.second) == ("TIGER (seed 0)", "TIGER (seed 1)")
+
+
+def test_configs_that_are_asked_for_are_rivals_beside_the_default_row(tmp_path: Path) -> None:
+    write(tmp_path, "tiger", [1, 0, 3], config_digest="aaaa", preset_changes={})
+    newer = {"config_digest": "bbbb", "created": "2025-05-01T00:00:00+00:00", "preset_changes": {"epochs": 15}}
+    write(tmp_path, "tiger", [0, 1, 3], **newer)
+    write(tmp_path, "markov", [0, 1, 0])
+
+    def sides(*names: str, configs: str) -> list[tuple[str, str]]:
+        found = compare(tmp_path, *names, filters=Filters(configs=(configs,)), columns=RECALL)
+        return [(comparison.first, comparison.second) for comparison in found]
+
+    assert sides("tiger", configs="default") == [("TIGER", "Markov")]
+    assert sides("tiger", "tiger", configs="all") == [("TIGER", "TIGER, epochs=15")]
+    assert set(sides("tiger", configs="all")) == {("TIGER", "Markov"), ("TIGER", "TIGER, epochs=15")}
+    assert sides("markov", "tiger", configs="bbbb") == [("Markov", "TIGER, epochs=15")]
+    with pytest.raises(ResultsError, match="begins with 'cccc'; known: default, all, best, aaaa, bbbb"):
+        sides("markov", "tiger", configs="cccc")
 
 
 @pytest.mark.parametrize(
