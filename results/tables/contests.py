@@ -2,8 +2,8 @@
 
 A paired two-sided t-test on per-user values, p < 0.01; seeds are averaged per user first:
 - table of methods: on a column's best value, that it differs from its strongest rival, the best of the other rows (for
-  ETEGRec that is the best baseline, as in the paper); on the improvement line, that the proposed method differs from
-  the best baseline, for better or worse. One comparison a column, not corrected over columns, as in the paper.
+  the proposed method that is the best baseline, as in the paper); on the improvement line, that the proposed method
+  differs from the best baseline, for better or worse. One comparison a column, not corrected, as in the paper.
 - table of variants: on a variant's value, that it differs from the full method, for better or worse; p-values are
   corrected by Holm's method over the variants of a column, since each is one of a family of questions.
 - sliced tables: the same questions within each slice, corrected by Holm's method over all of the table's. Slices of
