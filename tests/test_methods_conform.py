@@ -16,7 +16,7 @@ from harness.interfaces import FitContext, Method, Recommender
 from harness.methods import methods
 from results.statistics.metrics.registry import metrics_from_ranks
 
-FLOORS = {"popularity"}  # what the others must beat
+FLOORS = {"popularity"}  # recommend the most frequent item; the others must beat that
 KS = (1, 2, 5, 10)
 
 
@@ -132,16 +132,15 @@ def test_metrics_lie_between_0_and_1_and_grow_with_k(fitted: Fitted, cases: Eval
         assert series == sorted(series)
 
 
-def test_a_planted_pattern_is_found_far_better_than_by_popularity(fitted: Fitted, cases: EvalCases) -> None:
-    floor = methods()["popularity"]
-    popularity = floor.fit(floor.presets["lite"], fitted.dataset, {}, fitted.context)
-    hits, floor_hits = (
-        (evaluate(recommender, cases, 1).ranks == 1).mean() for recommender in (fitted.recommender, popularity)
-    )
+def test_a_planted_pattern_is_found_far_better_than_by_the_most_frequent_item(fitted: Fitted, cases: EvalCases) -> None:
+    """The floor is counted here, not asked of a method: how many targets are the item with the most interactions."""
+    most_frequent = np.bincount(fitted.dataset.train.items).argmax()
+    floor = (cases.targets == most_frequent).mean()
+    hits = (evaluate(fitted.recommender, cases, 1).ranks == 1).mean()
     if fitted.method.name in FLOORS:
-        assert hits == floor_hits
+        assert hits == floor
     else:
-        assert hits >= floor_hits + 0.25, (hits, floor_hits)
+        assert hits >= floor + 0.25, (hits, floor)
 
 
 def test_what_is_recorded_beside_the_scores_is_plain_json(fitted: Fitted) -> None:

@@ -9,53 +9,33 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import planted
-import polars as pl
 import pytest
 import tomli_w
 from filelock import FileLock
+from planted_runs import QUIET, prepared, stored, times, wait_until
 
 from harness.artifacts import CODES_FILE
-from harness.data.formats import RawInteractions
-from harness.data.prepare import PrepareConfig, load_dataset, prepare
+from harness.data.prepare import load_dataset
 from harness.experiment.place import Place, cell_folder, is_open
 from harness.experiment.plan import Plan, Settings, make_plan
 from harness.experiment.run import CellResult, run_plan
 from harness.generative.tokenizer.codes import CodeTable
-from harness.jobs.graph import Observer, Outcome
+from harness.jobs.graph import Outcome
 from harness.methods import methods
 from harness.stages import StageStore, read_json, write_json
 from results.store.runs import DONE, read_run
 
-QUIET = Observer(started=lambda key: None, message=lambda key, content: None, ended=lambda key, outcome: None)
 FEW = {name: planted.shortened(table) for name, table in planted.TINY.items()}
 # More epochs where a run is to be interrupted: the first checkpoint comes long before the end.
 TABLES = {**FEW, "etegrec": {**FEW["etegrec"], "epochs": 16, "evaluate_every": 8}}
 METHODS = ("markov", "tiger-sas", "etegrec")
-
-
-def prepared(folder: Path, *, with_texts: bool = True) -> Path:
-    """The planted walks as a prepared data set."""
-    walks = planted.walks()
-    users, steps = walks.shape
-    texts = {f"i{item}": text for item, text in enumerate(planted.planted_dataset().catalog.texts or (), start=1)}
-    frame = pl.DataFrame(
-        {
-            "user": [f"u{user}" for user in range(users) for _ in range(steps)],
-            "item": [f"i{item}" for item in walks.ravel().tolist()],
-            "time": list(range(steps)) * users,
-        },
-        schema={"user": pl.Categorical, "item": pl.Categorical, "time": pl.Int64},
-    )
-    prepare(RawInteractions(frame, texts if with_texts else None), PrepareConfig(), folder, "planted")
-    return folder
 
 
 def plan_of(
@@ -75,18 +55,6 @@ def plan_of(
 
 def run(plan: Plan, dataset: Path, root: Path, jobs: int = 1) -> list[CellResult]:
     return run_plan(plan, Place(dataset=dataset, cache=root / "cache", runs=root / "runs", jobs=jobs), QUIET)
-
-
-def stored(root: Path) -> dict[str, bytes]:
-    """The bytes of every stored table of ranks and metrics, by its place below the root."""
-    names = ("ranks.parquet", "metrics.parquet")
-    return {str(path.relative_to(root)): path.read_bytes() for name in names for path in root.glob(f"runs/**/{name}")}
-
-
-def times(root: Path) -> dict[str, int]:
-    """When each finished stage and each finished run below the root was written."""
-    files = [*root.glob("cache/*/*/stage.json"), *root.glob(f"runs/**/{DONE}")]
-    return {str(path.relative_to(root)): path.stat().st_mtime_ns for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -330,13 +298,6 @@ def started(dataset: Path, root: Path) -> Iterator[Command]:
         yield command
     finally:
         command.end()
-
-
-def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} took more than {seconds} seconds"
-        time.sleep(0.01)
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the system does not show processes in /proc")

@@ -14,7 +14,7 @@ from pathlib import Path
 import planted
 import pytest
 import tomli_w
-from test_run import QUIET, prepared, stored, times, wait_until
+from planted_runs import QUIET, prepared, stored, times, wait_until
 
 from harness.data.prepare import load_dataset
 from harness.experiment.place import Place

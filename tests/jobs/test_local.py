@@ -10,55 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import simple_jobs
 
-from harness.errors import StageError
-from harness.jobs.graph import Job, Observer, Outcome, Send
+from harness.jobs.graph import Job, Observer, Outcome
 from harness.jobs.local import PRELOADED, run_jobs, start_server
-
-
-def succeed(send: Send) -> int:
-    send("working")
-    return os.getpid()
-
-
-def loaded(send: Send) -> set[str]:
-    return set(sys.modules)
-
-
-def stamp(path: Path, send: Send) -> None:
-    path.write_text(str(time.monotonic()))
-
-
-def fail(send: Send) -> None:
-    raise StageError("a rule must hold, but it does not; mend it")
-
-
-def crash(send: Send) -> None:
-    raise KeyError("a bug")
-
-
-def die(send: Send) -> None:
-    os._exit(7)
-
-
-def compute_in_silence(pid_file: Path, send: Send) -> None:
-    """A job that sends nothing for a minute, so that no broken pipe could end it."""
-    pid_file.with_suffix(".tmp").write_text(str(os.getpid()))
-    pid_file.with_suffix(".tmp").rename(pid_file)
-    time.sleep(60)
-
-
-def run_in_silence(folder: Path) -> None:
-    """What the process does that is to be killed."""
-    run([Job("silent", partial(compute_in_silence, folder / "pid"))], folder)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether the process runs; one that has ended and waits to be collected does not."""
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
 
 
 def run(jobs: list[Job], tmp_path: Path, processes: int = 2) -> tuple[dict[str, Outcome], list[tuple]]:
@@ -75,7 +30,7 @@ def run(jobs: list[Job], tmp_path: Path, processes: int = 2) -> tuple[dict[str, 
 
 
 def test_each_job_has_a_process_of_its_own_and_tells_how_it_goes(tmp_path: Path) -> None:
-    outcomes, events = run([Job("a", succeed), Job("b", succeed)], tmp_path)
+    outcomes, events = run([Job("a", simple_jobs.succeed), Job("b", simple_jobs.succeed)], tmp_path)
     pids = {outcome.value for outcome in outcomes.values()}
     assert len(pids) == 2
     assert os.getpid() not in pids
@@ -90,7 +45,7 @@ has_server = pytest.mark.skipif(
 @has_server
 def test_a_job_finds_the_heavy_packages_loaded(tmp_path: Path) -> None:
     start_server()
-    outcomes, _ = run([Job("a", loaded)], tmp_path)
+    outcomes, _ = run([Job("a", simple_jobs.loaded)], tmp_path)
     assert set(PRELOADED) <= outcomes["a"].value
 
 
@@ -121,26 +76,30 @@ def test_an_interrupt_while_the_server_imports_is_silent() -> None:
 
 def test_needs_run_first(tmp_path: Path) -> None:
     jobs = [
-        Job("first", partial(stamp, tmp_path / "first")),
-        Job("second", partial(stamp, tmp_path / "second"), ("first",)),
+        Job("first", partial(simple_jobs.stamp, tmp_path / "first")),
+        Job("second", partial(simple_jobs.stamp, tmp_path / "second"), ("first",)),
     ]
     run(jobs, tmp_path)
     assert float((tmp_path / "first").read_text()) < float((tmp_path / "second").read_text())
 
 
 def test_the_longest_chain_goes_first(tmp_path: Path) -> None:
-    jobs = [Job("alone", succeed), Job("root", succeed), Job("leaf", succeed, ("root",))]
+    jobs = [
+        Job("alone", simple_jobs.succeed),
+        Job("root", simple_jobs.succeed),
+        Job("leaf", simple_jobs.succeed, ("root",)),
+    ]
     _, events = run(jobs, tmp_path, processes=1)
     assert [event[1] for event in events if event[0] == "started"] == ["root", "alone", "leaf"]
 
 
 def test_the_heaviest_chain_goes_first_and_light_jobs_last(tmp_path: Path) -> None:
     jobs = [
-        Job("light", succeed, weight=0.0),
-        Job("root", succeed),
-        Job("leaf", succeed, ("root",), weight=2.5),
-        Job("heavy", succeed, weight=3.0),
-        Job("last", succeed, ("leaf",), weight=0.5),
+        Job("light", simple_jobs.succeed, weight=0.0),
+        Job("root", simple_jobs.succeed),
+        Job("leaf", simple_jobs.succeed, ("root",), weight=2.5),
+        Job("heavy", simple_jobs.succeed, weight=3.0),
+        Job("last", simple_jobs.succeed, ("leaf",), weight=0.5),
     ]
     _, events = run(jobs, tmp_path, processes=1)
     # Chains: root 1 + 2.5 + 0.5 = 4, heavy 3, then leaf 2.5 + 0.5 = 3, which stands before heavy, last 0.5, light 0.
@@ -148,8 +107,12 @@ def test_the_heaviest_chain_goes_first_and_light_jobs_last(tmp_path: Path) -> No
 
 
 def test_a_failed_job_stops_only_those_that_need_it(tmp_path: Path) -> None:
-    chain = [Job("bad", fail), Job("child", succeed, ("bad",)), Job("grandchild", succeed, ("child",))]
-    jobs = [*chain, Job("ok", succeed)]
+    chain = [
+        Job("bad", simple_jobs.fail),
+        Job("child", simple_jobs.succeed, ("bad",)),
+        Job("grandchild", simple_jobs.succeed, ("child",)),
+    ]
+    jobs = [*chain, Job("ok", simple_jobs.succeed)]
     outcomes, _ = run(jobs, tmp_path)
     assert {key: outcome.status for key, outcome in outcomes.items()} == {
         "bad": "failed",
@@ -162,14 +125,14 @@ def test_a_failed_job_stops_only_those_that_need_it(tmp_path: Path) -> None:
 
 
 def test_an_error_of_ours_is_one_line_and_leaves_its_traceback_in_a_file(tmp_path: Path) -> None:
-    outcomes, _ = run([Job("bug", crash)], tmp_path)
+    outcomes, _ = run([Job("bug", simple_jobs.crash)], tmp_path)
     assert "\n" not in outcomes["bug"].error
     assert "KeyError" in outcomes["bug"].error
     assert "in crash" in (tmp_path / "logs" / "bug.log").read_text()
 
 
 def test_a_process_that_dies_without_a_word_is_a_failure(tmp_path: Path) -> None:
-    outcomes, _ = run([Job("dead", die), Job("ok", succeed)], tmp_path)
+    outcomes, _ = run([Job("dead", simple_jobs.die), Job("ok", simple_jobs.succeed)], tmp_path)
     assert outcomes["dead"].status == "failed"
     assert "exit code 7" in outcomes["dead"].error
     assert outcomes["ok"].status == "done"
@@ -177,7 +140,7 @@ def test_a_process_that_dies_without_a_word_is_a_failure(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_no_more_processes_than_asked_for_run_at_once(tmp_path: Path, processes: int) -> None:
-    _, events = run([Job(str(place), succeed) for place in range(5)], tmp_path, processes=processes)
+    _, events = run([Job(str(place), simple_jobs.succeed) for place in range(5)], tmp_path, processes=processes)
     running = peak = 0
     for event in events:
         running += {"started": 1, "ended": -1}.get(event[0], 0)
@@ -187,7 +150,7 @@ def test_no_more_processes_than_asked_for_run_at_once(tmp_path: Path, processes:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not show processes in /proc")
 def test_jobs_end_by_themselves_when_their_parent_is_killed(tmp_path: Path) -> None:
-    script = f"from pathlib import Path; import test_local; test_local.run_in_silence(Path({str(tmp_path)!r}))"
+    script = f"from pathlib import Path; import simple_jobs; simple_jobs.run_in_silence(Path({str(tmp_path)!r}))"
     here = str(Path(__file__).parent)
     parent = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": here})
     pid_file = tmp_path / "pid"
@@ -196,14 +159,14 @@ def test_jobs_end_by_themselves_when_their_parent_is_killed(tmp_path: Path) -> N
         while not pid_file.exists() and parent.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         worker = int(pid_file.read_text())
-        assert is_alive(worker)
+        assert simple_jobs.is_alive(worker)
     finally:
         parent.kill()
         parent.wait()
     deadline = time.monotonic() + 10
-    while is_alive(worker) and time.monotonic() < deadline:
+    while simple_jobs.is_alive(worker) and time.monotonic() < deadline:
         time.sleep(0.02)
-    ended_by_itself = not is_alive(worker)
+    ended_by_itself = not simple_jobs.is_alive(worker)
     if not ended_by_itself:
         os.kill(worker, signal.SIGKILL)
     assert ended_by_itself

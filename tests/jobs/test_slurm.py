@@ -13,7 +13,7 @@ from pathlib import Path
 
 import fake_slurm
 import pytest
-import test_local
+import simple_jobs
 
 from harness.errors import StageError, UsageError
 from harness.interfaces import Progress
@@ -98,12 +98,12 @@ def run(
 @pytest.mark.parametrize("kind", [pytest.param("local", marks=pytest.mark.slow), "slurm"])
 def test_jobs_end_as_they_do_on_this_machine(tmp_path: Path, slurm: Path, kind: str) -> None:
     jobs = [
-        Job("bad", test_local.fail),
-        Job("child", test_local.succeed, ("bad",)),
-        Job("bug", test_local.crash),
-        Job("dead", test_local.die),
+        Job("bad", simple_jobs.fail),
+        Job("child", simple_jobs.succeed, ("bad",)),
+        Job("bug", simple_jobs.crash),
+        Job("dead", simple_jobs.die),
         Job("ok", progress),
-        Job("after", partial(test_local.stamp, tmp_path / "after"), ("ok",)),
+        Job("after", partial(simple_jobs.stamp, tmp_path / "after"), ("ok",)),
     ]
     outcomes, events = run(jobs, tmp_path / "logs", Cluster(kind))
     quiet = Observer(*[lambda *_: None] * 3)
@@ -178,7 +178,7 @@ def test_an_interrupt_cancels_the_submitted_jobs(tmp_path: Path, slurm: Path) ->
         run([Job("a", partial(count, path))], tmp_path / "logs", Cluster("slurm"), observer=end_at_the_start(path))
     (state,) = slurm.glob("*.state")
     assert state.read_text().startswith("CANCELLED")
-    wait_until(lambda: not test_local.is_alive(begun(path)[0]))
+    wait_until(lambda: not simple_jobs.is_alive(begun(path)[0]))
 
 
 def test_a_job_that_outlives_its_submitter_is_watched_and_not_submitted_again(

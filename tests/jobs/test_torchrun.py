@@ -21,7 +21,7 @@ import planted
 import pytest
 import tomli_w
 import torch
-from test_run import prepared
+from planted_runs import prepared
 
 from harness.cli.app import app, exit_code
 from harness.config import merged
