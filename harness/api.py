@@ -42,7 +42,7 @@ from results.tables.table import Table
 
 __all__ = ["Contract", "Filters", "Settings", "Source", "View", "Workspace", "as_text", "configure", "list_methods"]
 
-SCHEMA = {"name": pl.String, "title": pl.String, "family": pl.String, "ablations": pl.List(pl.String)}
+SCHEMA: dict[str, Any] = {"name": pl.String, "title": pl.String, "family": pl.String, "ablations": pl.List(pl.String)}
 SILENT = Observer(started=lambda key: None, message=lambda key, content: None, ended=lambda key, outcome: None)
 
 
