@@ -7,7 +7,7 @@ from etegrec.config import ETEGRecConfig, FineTuning
 from etegrec.fit import effort, fit, load, needs
 from harness.artifacts import LITE_TOKENIZER
 from harness.generative.generator import LITE_T5, LITE_TRAINING
-from harness.interfaces import Method
+from harness.interfaces import Curve, Method
 from harness.sequence.sasrec import LITE_VECTORS, softmax_assumptions, vectors_config
 
 PAPER = ETEGRecConfig(vectors=vectors_config(256))
@@ -80,6 +80,12 @@ GRID = {
     "lambda_": (5e-3, 1e-3, 5e-4, 3e-4, 1e-4),
 }
 
+# Figure 4 (METHODS D.4): one weight moves, the other stays at its best value; the same value in both phases.
+CURVES = {
+    "mu": Curve((1e-4, 3e-4, 5e-4, 1e-3, 5e-3), r"$\mu$ (weight of SIA)", {"lambda_": 1e-4}),
+    "lambda_": Curve((0.0, 1e-4, 3e-4, 5e-4, 1e-3, 5e-3), r"$\lambda$ (weight of PSA)"),
+}
+
 METHOD = Method(
     name="etegrec",
     title="ETEGRec",
@@ -98,6 +104,6 @@ METHOD = Method(
     assumptions=lambda config: softmax_assumptions(config.vectors),
     effort=effort,
     grid=GRID,
-    curves=("mu", "lambda_"),
+    curves=CURVES,
     for_dataset=for_dataset,
 )

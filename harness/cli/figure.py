@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from harness.cli import options
-from harness.cli.options import CacheDir, Json, RunsDir, print_json
-from harness.cli.sweep import STUDIES, StorageUrl, StudiesDir, storage_of
+from harness.cli.options import METHOD, CacheDir, Json, RunsDir, Studies, print_json, takes_groups
 from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, filters_of
 from harness.errors import HarnessError, UsageError
 from results.errors import ResultsError
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from results.figures.figure import Figure
     from results.store.runs import Run
     from results.store.selection import Filters
-    from sweeps.study import StudySummary
+    from sweeps.summaries import StudySummary
 
 Name = Literal["unseen", "alignment", "hyperparameters", "curves", "tokenizer", "ablation", "cost", "sweep"]
 NAMES: tuple[Name, ...] = get_args(Name)
@@ -46,7 +43,9 @@ class Sources:
     studies: tuple[StudySummary, ...]
 
 
+@takes_groups
 def figure(
+    *,
     name: Annotated[
         Literal[Name, "all"],
         typer.Argument(metavar="NAME", help="The figure, or all that can be made."),
@@ -58,7 +57,7 @@ def figure(
     format: Annotated[str, typer.Option(help="Formats, with commas between; the data's csv always.", metavar="F,F")] = (
         "png,svg,pdf"
     ),
-    method: Annotated[str, typer.Option(help="Of curves, tokenizer, ablation, sweeps.")] = "etegrec",
+    method: Annotated[str, typer.Option(help="Of curves, tokenizer, ablation, sweeps.")] = METHOD,
     config: ConfigFilter = None,
     contract: ContractFilter = None,
     preset: PresetFilter = None,
@@ -68,8 +67,7 @@ def figure(
     json: Json = False,
     runs_dir: RunsDir = options.RUNS,
     cache_dir: CacheDir = options.CACHE,
-    studies_dir: StudiesDir = STUDIES,
-    storage: StorageUrl = None,
+    where: Studies,
 ) -> None:
     """Draw a figure from stored runs and studies, as PNG, SVG and PDF beside the csv of its data."""
     from results.figures.figure import FORMATS, style
@@ -80,7 +78,7 @@ def figure(
         raise UsageError(f"--format must be of {', '.join(FORMATS)}, with commas between, but got '{unknown[0]}'")
     style(name)  # says at once where matplotlib is missing
     names = NAMES if name == "all" else (name,)
-    studies = _studies(storage_of(studies_dir, storage), study) if set(names) & set(OF_STUDIES) else ()
+    studies = _studies(where.opened(), study) if set(names) & set(OF_STUDIES) else ()
     dataset = dataset or _only_dataset(runs_dir, studies)
     sources = Sources(runs_dir, cache_dir, dataset, method, filters_of(config, contract, preset), studies)
     folder = out or Path("figures") / dataset
@@ -127,8 +125,8 @@ def _tell(made: list[tuple[Figure, list[Path]]], refused: dict[str, str], json: 
 
 
 def _studies(place: Any, prefix: str | None) -> tuple[StudySummary, ...]:
-    """All studies, or the one whose name begins so; `UsageError` as in `sweeps.study.load_named`."""
-    from sweeps.study import load_named, load_studies
+    """All studies, or the one whose name begins so; `UsageError` as in `sweeps.summaries.load_named`."""
+    from sweeps.summaries import load_named, load_studies
 
     return tuple(load_studies(place)) if prefix is None else (load_named(prefix, place),)
 
@@ -169,6 +167,7 @@ def _cost(sources: Sources) -> list[Figure]:
 
 
 def _curves(sources: Sources) -> list[Figure]:
+    from harness.experiment.stored import pretraining_of
     from results.figures.curves import curves_figure
 
     pretraining = pretraining_of(_first_run(sources), sources.cache)
@@ -176,6 +175,7 @@ def _curves(sources: Sources) -> list[Figure]:
 
 
 def _tokenizer(sources: Sources) -> list[Figure]:
+    from harness.experiment.stored import pretraining_of
     from results.figures.tokenizer import tokenizer_figure
 
     pretraining = pretraining_of(_first_run(sources), sources.cache)
@@ -193,8 +193,8 @@ def _alignment(sources: Sources) -> list[Figure]:
     import polars as pl
 
     from etegrec.alignment import FittedETEGRec, alignment_frame, choose_cases
-    from harness.cli.reproduction import prepared_folder
     from harness.data.prepare import load_dataset
+    from harness.experiment.stored import prepared_folder
     from results.figures.alignment import alignment_figure
     from results.figures.rows import variant_rows
 
@@ -251,36 +251,3 @@ MAKERS: dict[str, Callable[[Sources], list[Figure]]] = {
     "cost": _cost,
     "sweep": _sweep,
 }
-
-
-def pretraining_of(run: Run, cache: Path) -> pl.DataFrame | None:
-    """The history of the stages that a run's fit stands on (`HISTORY_SCHEMA`); None where the cache has them no more.
-
-    The fit is known by its history, times included, which no other fit shares.
-    """
-    import polars as pl
-
-    from harness.experiment.compute import histories
-    from harness.stages import read_json
-    from results.store.schema import history_frame
-
-    history = run.history().sort(pl.all())
-    for path in sorted((cache / run.record.method).glob("*/stage.json")):
-        stage = read_json(path)
-        place = (stage["dataset"], stage["seed"])
-        if place != (run.record.dataset_fingerprint, run.record.seed):
-            continue
-        if history_frame(histories(path.parent)).sort(pl.all()).equals(history):
-            ancestors = dict.fromkeys(_ancestors(path.parent, cache))
-            return history_frame(row for folder in ancestors for row in histories(folder))
-    return None
-
-
-def _ancestors(folder: Path, cache: Path) -> Iterator[Path]:
-    """The folders of the stages that a stage stands on, inputs first; those that the cache has no more are left out."""
-    from harness.stages import read_json
-
-    for place in read_json(folder / "stage.json")["inputs"].values():
-        if (cache / place / "stage.json").exists():
-            yield from _ancestors(cache / place, cache)
-            yield cache / place
