@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 from report_runs import write_report_runs
 
-from harness.cli.figure import NAMES, pretraining_of
+from harness.cli.figure import NAMES
+from harness.experiment.stored import pretraining_of
 from results.store.runs import find_runs
 
 pytest.importorskip("matplotlib")
