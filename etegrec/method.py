@@ -14,7 +14,7 @@ from harness.data.dataset import Dataset
 from harness.data.text import load_vectors
 from harness.generative.generator import LITE_T5, LITE_TRAINING, CodeRecommender, fit_on_codes, load_recommender
 from harness.generative.tokenizer.fit import load_tokenizer
-from harness.interfaces import Artifacts, FitContext, Method
+from harness.interfaces import Artifacts, Curve, FitContext, Method
 from harness.seeding import derive_seed
 from harness.sequence.sasrec import LITE_VECTORS, softmax_assumptions, vectors_config
 from harness.training.loop import train
@@ -89,6 +89,12 @@ GRID = {
     "lambda_": (5e-3, 1e-3, 5e-4, 3e-4, 1e-4),
 }
 
+# Figure 4 (METHODS D.4): one weight moves, the other stays at its best value; the same value in both phases.
+CURVES = {
+    "mu": Curve((1e-4, 3e-4, 5e-4, 1e-3, 5e-3), r"$\mu$ (weight of SIA)", {"lambda_": 1e-4}),
+    "lambda_": Curve((0.0, 1e-4, 3e-4, 5e-4, 1e-3, 5e-3), r"$\lambda$ (weight of PSA)"),
+}
+
 
 def effort(config: ETEGRecConfig) -> float:
     """About how long the fit takes, what it needs apart, in epochs of a generator; a joint epoch moves both parts."""
@@ -137,6 +143,6 @@ METHOD = Method(
     assumptions=lambda config: softmax_assumptions(config.vectors),
     effort=effort,
     grid=GRID,
-    curves=("mu", "lambda_"),
+    curves=CURVES,
     for_dataset=for_dataset,
 )

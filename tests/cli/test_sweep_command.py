@@ -9,7 +9,7 @@ import pytest
 
 from harness.cli.sweep import spaces_of
 from harness.errors import UsageError
-from sweeps.study import load_studies
+from sweeps.summaries import load_studies
 
 USAGE = 2
 SASREC = ["--set", "sasrec.epochs=2", "--set", "sasrec.hidden_size=16", "--set", "sasrec.num_layers=1"]
