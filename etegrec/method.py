@@ -16,7 +16,8 @@ from harness.generative.generator import LITE_T5, LITE_TRAINING, CodeRecommender
 from harness.generative.tokenizer.fit import load_tokenizer
 from harness.interfaces import Artifacts, Curve, FitContext, Method
 from harness.seeding import derive_seed
-from harness.sequence.sasrec import LITE_VECTORS, softmax_assumptions, vectors_config
+from harness.sequence.sasrec import LITE_VECTORS, vectors_config
+from harness.sequence.training import softmax_assumptions
 from harness.training.loop import train
 
 PAPER = ETEGRecConfig(vectors=vectors_config(256))

@@ -58,6 +58,18 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     return _Dropout.apply(x, rate) if training and round(rate * LEVELS) else x
 
 
+class Dropout(nn.Module):
+    """Dropout with cheap masks, off in evaluation."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` with dropped elements 0 and the others scaled up."""
+        return dropout(x, self.rate, self.training)
+
+
 def unit_rms(x: Tensor) -> tuple[Tensor, Tensor]:
     """`x` with root mean square 1 along the last dimension, and what it was multiplied by (..., 1)."""
     mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
