@@ -1,5 +1,5 @@
 """GRU4Rec. Oracles: the GRU's equations step by step; RecBole 1.2.1's model with copied weights, where
-HARNESS_RECBOLE_PYTHON names a Python that has it; METHODS B.5's values; and equality to the bit after an interruption."""
+HARNESS_RECBOLE_PYTHON names a Python that has it; METHODS B.5's values; the same bits after an interruption."""
 
 import json
 import os
@@ -49,8 +49,8 @@ def last_states(net, rows):
 @torch.no_grad()
 def test_states_are_those_of_the_grus_equations_step_by_step():
     net = network().double()
-    reset_z_new = net.gru.weight_ih_l0.chunk(3), net.gru.weight_hh_l0.chunk(3)
-    (w_reset, w_update, w_new), (u_reset, u_update, u_new) = reset_z_new
+    w_reset, w_update, w_new = net.gru.weight_ih_l0.chunk(3)
+    u_reset, u_update, u_new = net.gru.weight_hh_l0.chunk(3)
     for row, state in zip(ROWS, last_states(net, ROWS), strict=True):
         hidden = torch.zeros(8, dtype=torch.float64)
         for item in row:

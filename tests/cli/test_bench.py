@@ -124,7 +124,7 @@ def test_recbole_makes_our_training_step(ratings, tmp_path):
     config = QUICK.sasrec.replace(dropout=0.0)  # so that nothing is random
     setup = Setup(open_dataset(Source(str(ratings)), tmp_path / "cache"), 1, QUICK, recbole_python=PYTHON)
     workload = Workload(setup)
-    network = build_network(config, workload.dataset, workload.context)
+    network = SASREC.new(config, workload.dataset, workload.context).network
     for parameter in network.parameters():  # larger than at the start, so that every part matters
         torch.nn.init.normal_(parameter, std=0.3)
     batch = sample_arrays(workload, 3, 100)
@@ -136,8 +136,8 @@ def test_recbole_makes_our_training_step(ratings, tmp_path):
         rows = Sequences.from_rows([row[row > 0].tolist() for row in batch["items_BS"]])
         packed = pack(rows, torch.device("cpu"))
         optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
-        states = network(packed)[packed.ends_B]
-        (network.next_item_loss(states, torch.from_numpy(batch["targets_B"])) / len(rows)).backward()
+        logits = network(packed, packed.ends_B) @ network.item_rows_VD.T
+        torch.nn.functional.cross_entropy(logits, torch.from_numpy(batch["targets_B"])).backward()
         optimizer.step()
         after = sample_loss(network, batch)
         assert after < before - 0.004
