@@ -59,11 +59,6 @@ class GRU4Rec(Encoder):
         hidden_MH = hidden_BSH.flatten(0, 1).index_select(0, rows.slots_T[places_M])
         return self.output(hidden_MH)
 
-    @property
-    def item_rows_VD(self) -> Tensor:
-        """(N + 1, D) the tied table."""
-        return self.item_table.weight
-
 
 GRU4REC = SequenceModel("gru4rec", GRU4Rec)
 

@@ -72,6 +72,7 @@ class Encoder(nn.Module):
     """
 
     max_history: int  # items of the longest row that it takes
+    item_table: nn.Embedding  # N + 1 rows, row 0 for padding
 
     def forward(self, rows: PackedRows, places_M: Tensor) -> Tensor:
         """(M, D) states at the given places of the flat axis, each of which predicts the item after it."""
@@ -79,8 +80,8 @@ class Encoder(nn.Module):
 
     @property
     def item_rows_VD(self) -> Tensor:
-        """(N + 1, D) what states are multiplied with, row i for item i; row 0 is padding's. Gradients flow through."""
-        raise NotImplementedError
+        """(N + 1, D) what states are multiplied with, row i for item i: the table itself, where it is tied."""
+        return self.item_table.weight
 
     @property
     def item_vectors_ND(self) -> Tensor:

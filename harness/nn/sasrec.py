@@ -185,8 +185,3 @@ class SASRec(Encoder):
             x_TD = layer(x_TD, rows.layout)
         states_TD = x_TD if self.style == "recbole" else self.norm(x_TD)
         return states_TD.index_select(0, places_M)
-
-    @property
-    def item_rows_VD(self) -> Tensor:
-        """(N + 1, D) the tied table."""
-        return self.item_table.weight

@@ -35,7 +35,9 @@ def linear_cross_entropy(
     with M · V and nothing is computed twice. `targets_at_once`: targets of a chunk; none: what the device likes best.
     """
     if targets_at_once is None:
-        targets_at_once = max(LEAST_CHUNK_TARGETS, _chunk_elements(table_VD) // len(table_VD))
+        is_cpu = table_VD.device.type == "cpu"
+        elements = CPU_CHUNK_ELEMENTS[table_VD.numel() > CACHED_TABLE] if is_cpu else CHUNK_ELEMENTS
+        targets_at_once = max(LEAST_CHUNK_TARGETS, elements // len(table_VD))
     with torch.autocast(states_MD.device.type, enabled=False):
         return _LinearCrossEntropy.apply(states_MD.to(table_VD.dtype), table_VD, targets_M, targets_at_once)
 
@@ -68,12 +70,6 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, loss_grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         states_grad, table_grad = ctx.saved_tensors
         return states_grad * loss_grad, table_grad * loss_grad, None, None
-
-
-def _chunk_elements(table_VD: Tensor) -> int:
-    if table_VD.device.type != "cpu":
-        return CHUNK_ELEMENTS
-    return CPU_CHUNK_ELEMENTS[table_VD.numel() > CACHED_TABLE]
 
 
 def chunked_cross_entropy(
