@@ -47,8 +47,8 @@ class GRU4Rec(Encoder):
     def reset_parameters(self, legacy_pad: bool = False) -> None:
         """Glorot-normal items; Glorot-uniform matrices of the first GRU layer; all else as torch draws it (RecBole)."""
         nn.init.xavier_normal_(self.item_table.weight)
-        nn.init.xavier_uniform_(self.gru.weight_hh_l0)
-        nn.init.xavier_uniform_(self.gru.weight_ih_l0)
+        for matrix in self.gru.all_weights[0]:
+            nn.init.xavier_uniform_(matrix)
         if not legacy_pad:
             self.item_table.weight[PADDING].zero_()
 
