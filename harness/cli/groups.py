@@ -28,7 +28,7 @@ def takes_groups(panels: tuple[str, ...]) -> Callable[[Callable[..., Result]], C
 
     def decorated(command: Callable[..., Result]) -> Callable[..., Result]:
         declared = inspect.signature(command, eval_str=True).parameters
-        groups = {name: one.annotation for name, one in declared.items() if is_dataclass(one.annotation)}
+        groups = {name: one.annotation for name, one in declared.items() if is_group(one.annotation)}
         parameters = sorted((option for one in declared.values() for option in _options(one)), key=rank)
 
         @functools.wraps(command)
@@ -46,9 +46,14 @@ def takes_groups(panels: tuple[str, ...]) -> Callable[[Callable[..., Result]], C
     return decorated
 
 
+def is_group(annotation: Any) -> bool:
+    """Whether a parameter of this type stands for a group of options."""
+    return isinstance(annotation, type) and is_dataclass(annotation)
+
+
 def _options(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
     """The parameter itself, or one for each field of its group; all are given by name."""
-    if not is_dataclass(parameter.annotation):
+    if not is_group(parameter.annotation):
         yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         return
     hints = get_type_hints(parameter.annotation, include_extras=True)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 CLUSTER_JOBS = 100  # in a cluster's queue at once, unless --jobs says otherwise
 
 
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+
 @dataclass(frozen=True)
 class Machine:
     """Where to compute, and with how many processes; it changes no number but through the threads."""
@@ -35,9 +38,7 @@ class Machine:
         ),
     ] = None
     threads: Annotated[int, typer.Option(min=1, help="Threads of each process.", rich_help_panel=MACHINE)] = 1
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.", rich_help_panel=MACHINE)
-    ] = "auto"
+    device: Annotated[DeviceName, typer.Option(help="Where to compute.", rich_help_panel=MACHINE)] = "auto"
     cache_dir: CacheDir = CACHE
 
     def checked(self) -> Machine:
@@ -116,7 +117,7 @@ def jobs_at_once(threads: int, device: str) -> int:
     return max(1, cores() // threads) if device == "cpu" else 1
 
 
-def device_named(name: str) -> str:
+def device_named(name: DeviceName) -> DeviceName:
     """The device to compute on; `UsageError` where the machine has none of that kind."""
     import torch
 
@@ -129,7 +130,7 @@ def device_named(name: str) -> str:
     return name
 
 
-def device_of(cluster: Cluster, name: str) -> str:
+def device_of(cluster: Cluster, name: DeviceName) -> DeviceName:
     """The device of the cluster's jobs, which this machine need not have: a GPU where the options ask for one."""
     if name == "auto":
         return "cuda" if cluster.has_gpu else "cpu"
