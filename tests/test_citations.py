@@ -204,6 +204,12 @@ def test_the_functions_of_the_equations_can_be_imported() -> None:
         assert callable(imported(name)), name
 
 
+@pytest.mark.parametrize("path", [path for path in documents() if path.suffix == ".md"], ids=lambda path: path.name)
+def test_modules_and_functions_that_a_document_names_can_be_imported(path: Path) -> None:
+    for name in re.findall(r"`((?:harness|baselines|etegrec|results|sweeps)(?:\.\w+)+)`", path.read_text()):
+        imported(name)
+
+
 def test_the_tests_of_the_equations_exist() -> None:
     named = {name for row in equations() for name in quoted(row)[1]}
     missing = {name for name in named if name.split("::", 1)[1] not in named_tests(name.split("::", 1)[0])}
