@@ -206,8 +206,8 @@ def test_the_functions_of_the_equations_can_be_imported() -> None:
 
 @pytest.mark.parametrize("path", [path for path in documents() if path.suffix == ".md"], ids=lambda path: path.name)
 def test_modules_and_functions_that_a_document_names_can_be_imported(path: Path) -> None:
-    for name in re.findall(r"`((?:harness|baselines|etegrec|results|sweeps)(?:\.\w+)+)`", path.read_text()):
-        imported(name)
+    for name in re.findall(r"`((?:harness|baselines|etegrec|results|sweeps)(?:\.\w+){2,})`", path.read_text()):
+        imported(name)  # names of one dot are groups of entry points too
 
 
 def test_the_tests_of_the_equations_exist() -> None:
