@@ -56,7 +56,7 @@ def for_dataset(config: ETEGRecConfig, dataset: str) -> ETEGRecConfig:
 
 
 def paper_recipe(config: ETEGRecConfig) -> ETEGRecConfig:
-    """The paper's reading wherever it is defined (METHODS C.5, column 2)."""
+    """The paper's reading wherever it is defined (METHODS C.5, column Paper)."""
     rqvae = config.tokenizer.rqvae.replace(loss_form="sum")
     return config.replace(
         tokenizer=config.tokenizer.replace(rqvae=rqvae),
@@ -71,7 +71,7 @@ def paper_recipe(config: ETEGRecConfig) -> ETEGRecConfig:
 
 
 def official_recipe(config: ETEGRecConfig) -> ETEGRecConfig:
-    """The released code's choices (METHODS C.5, column 3), its weights of the alignments included (#14)."""
+    """The released code's choices (METHODS C.5, column Released code), its weights of the alignments included (#14)."""
     return config.replace(
         sia_sign="plus",
         mu=1e-4,
