@@ -16,9 +16,9 @@ from harness.cli.options import (
     ItemColumn,
     Json,
     Metadata,
-    Protocol,
     Repeats,
     ShortUsers,
+    Split,
     TimeColumn,
     UserColumn,
     print_json,
@@ -37,25 +37,6 @@ app = typer.Typer(
 
 NamedOrPath = Annotated[str, typer.Argument(metavar="NAME_OR_PATH", help="A named data set, a file, or a folder.")]
 
-LABELS = {
-    "users": "Users",
-    "items": "Items",
-    "interactions": "Interactions",
-    "sparsity_percent": "Sparsity",
-    "mean_length": "Mean length",
-    "min_length": "Shortest",
-    "q25_length": "25 % quantile",
-    "median_length": "Median length",
-    "q75_length": "75 % quantile",
-    "q95_length": "95 % quantile",
-    "max_length": "Longest",
-    "repeat_share": "Repeats of an item",
-    "items_without_text_share": "Items without text",
-    "cold_items": "Cold items (never in training)",
-    "train_samples": "Training samples",
-    "new_users": "New users (unseen in training)",
-}
-
 
 def source_of(
     name: str,
@@ -66,15 +47,15 @@ def source_of(
     core: int | None,
     repeats: str | None,
     short_users: str | None,
-    protocol: Protocol = "leave-one-out",
+    split: str = "leave-one-out",
 ) -> Source:
     """The data set that these options name."""
-    from harness.data.formats import Columns
+    from harness.data.formats.format import Columns
     from harness.data.open import Source
 
     changes = {"core": core, "repeats": repeats, "short_users": short_users}
     given = {field: value for field, value in changes.items() if value is not None}
-    return Source(name, format, metadata, Columns(*columns), given, protocol)
+    return Source(name, format, metadata, Columns(*columns), given, split)
 
 
 @app.command("list", epilog="Example: [bold]harness data list --json[/]")
@@ -83,7 +64,8 @@ def list_(json: Json = False, cache_dir: CacheDir = options.CACHE) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from harness.data.open import NAMED, prepared_folders
+    from harness.data.catalog import NAMED
+    from harness.data.open import prepared_folders
     from harness.data.prepare import describe
 
     prepared = [{**describe(folder), "folder": str(folder)} for folder in prepared_folders(cache_dir)]
@@ -108,44 +90,26 @@ def fetch(
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
     """Download a named data set (what is there is not downloaded again), check and prepare it."""
-    from harness.data.open import NAMED
+    from harness.data.catalog import NAMED
+    from harness.data.open import Source
 
     if name not in NAMED:
         raise UsageError(f"unknown data set '{name}'; {nearest(name, NAMED)}; a path needs no fetching")
-    _prepare(source_of(name, **NO_OPTIONS), cache_dir, json, again=False)
+    _prepare(Source(name), cache_dir, json, again=False)
 
 
-@app.command("prepare", epilog="Example: [bold]harness data prepare ratings.csv.gz --core 5 --short-users drop[/]")
-def prepare(
-    path: NamedOrPath,
-    format: Format = None,
-    metadata: Metadata = None,
-    user_col: UserColumn = None,
-    item_col: ItemColumn = None,
-    time_col: TimeColumn = None,
-    core: Core = None,
-    repeats: Repeats = None,
-    short_users: ShortUsers = None,
-    protocol: Protocol = "leave-one-out",
-    json: Json = False,
-    cache_dir: CacheDir = options.CACHE,
-) -> None:
-    """Read, filter and split a data set, even if that was done before."""
-    source = source_of(
-        path,
-        format=format,
-        metadata=metadata,
-        columns=(user_col, item_col, time_col),
-        core=core,
-        repeats=repeats,
-        short_users=short_users,
-        protocol=protocol,
-    )
-    _prepare(source, cache_dir, json, again=True)
-
-
-@app.command("describe", epilog="Example: [bold]harness data describe ../shared/data/scientific2018[/]")
-def describe(
+@app.command(
+    "prepare",
+    help="Read, filter and split a data set, even if that was done before.",
+    epilog="Example: [bold]harness data prepare ratings.csv.gz --core 5 --short-users drop[/]",
+)
+@app.command(
+    "describe",
+    help="Print a data set's size, lengths, repeats, texts and cold items; it is prepared first if need be.",
+    epilog="Example: [bold]harness data describe ../shared/data/scientific2018[/]",
+)
+def prepare_or_describe(
+    context: typer.Context,
     name: NamedOrPath,
     format: Format = None,
     metadata: Metadata = None,
@@ -155,11 +119,11 @@ def describe(
     core: Core = None,
     repeats: Repeats = None,
     short_users: ShortUsers = None,
-    protocol: Protocol = "leave-one-out",
+    split: Split = "leave-one-out",
     json: Json = False,
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
-    """Print a data set's size, lengths, repeats, texts and cold items; it is prepared first if need be."""
+    """Both commands: they differ in whether a data set that is prepared already is prepared again."""
     source = source_of(
         name,
         format=format,
@@ -168,30 +132,21 @@ def describe(
         core=core,
         repeats=repeats,
         short_users=short_users,
-        protocol=protocol,
+        split=split,
     )
-    _prepare(source, cache_dir, json, again=False)
-
-
-NO_OPTIONS: dict[str, Any] = {
-    "format": None,
-    "metadata": None,
-    "columns": (None, None, None),
-    "core": None,
-    "repeats": None,
-    "short_users": None,
-}
+    _prepare(source, cache_dir, json, again=context.info_name == "prepare")
 
 
 def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> None:
     """Prepares the data set and prints what it is."""
     from harness.cli.progress import working
-    from harness.data import prepare as preparation
     from harness.data.open import open_dataset
+    from harness.data.prepare import describe
+    from harness.data.statistics import LABELS, shown
 
     with working(f"reading {source.name}"):
         folder = open_dataset(source, cache_dir, again=again)
-    found = preparation.describe(folder)
+    found = describe(folder)
     if as_json:
         print_json({**found, "folder": str(folder)})
         return
@@ -203,17 +158,9 @@ def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> 
     grid = _grid("", "", heading=False)
     for key, label in LABELS.items():
         if key in found:
-            grid.add_row(Text(label, "dim"), Text(_shown(key, found[key])))
+            grid.add_row(Text(label, "dim"), Text(shown(key, found[key])))
     console.print(grid)
     print(f"prepared in {folder}", file=sys.stderr)
-
-
-def _shown(key: str, value: float) -> str:
-    if key.endswith("_share"):
-        return f"{100 * value:.2f} %"
-    if key.endswith("_percent"):
-        return f"{value:.3f} %"
-    return f"{value:.2f}" if key == "mean_length" else f"{value:,.0f}"
 
 
 def _grid(*headings: str, heading: bool = True) -> Any:

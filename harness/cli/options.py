@@ -148,10 +148,12 @@ ShortUsers = Annotated[
     ),
 ]
 
-Protocol = Annotated[
-    Literal["leave-one-out", "unseen-users"],
+Split = Annotated[
+    str,
     typer.Option(
-        "--protocol", help="unseen-users: nothing is learnt of the 5 % of users with the fewest interactions."
+        "--split",
+        metavar="NAME",
+        help="leave-one-out, or unseen-users: nothing is learnt of the 5 % of users with the fewest interactions.",
     ),
 ]
 

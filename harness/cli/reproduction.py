@@ -26,7 +26,7 @@ class Command:
     """Arguments of `harness run`; `changes` are the fields that differ from preset and recipe."""
 
     dataset: str
-    protocol: str
+    split: str
     methods: tuple[str, ...]
     ablations: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -42,7 +42,7 @@ class Command:
         """The command line."""
         seeds = ",".join(map(str, self.seeds)) + "," * (len(self.seeds) == 1)
         words = ["harness", "run", "--dataset", self.dataset]
-        words += ["--protocol", self.protocol] if self.protocol != "leave-one-out" else []
+        words += ["--split", self.split] if self.split != "leave-one-out" else []
         words += ["--methods", ",".join(self.methods)]
         words += ["--ablation", ",".join(self.ablations)] if self.ablations else []
         words += ["--seeds", seeds, "--preset", self.preset, "--recipe", self.recipe]
@@ -59,7 +59,7 @@ def command_for(group: RowRuns, dataset: str) -> Command:
     changes = None if method is None else _changes(method, ablation, record, group.runs[0].config_text())
     command = Command(
         dataset=dataset,
-        protocol=original_of(record.dataset)[1],
+        split=original_of(record.dataset)[1],
         methods=(record.method,),
         ablations=(name,) if name else (),
         seeds=group.seeds,
@@ -147,11 +147,10 @@ def dataset_argument(name: str) -> str:
 
 
 def original_of(name: str) -> tuple[str, str]:
-    """The data set that one was made from, and the protocol; itself, where it was not made from another."""
-    from harness.data.unseen_users import SUFFIX
+    """A data set's name without the split's, and the split."""
+    from harness.data.splits.registry import unsplit_name
 
-    original = name.removesuffix(f"-{SUFFIX}")
-    return original, "leave-one-out" if original == name else SUFFIX
+    return unsplit_name(name)
 
 
 def prepared_folder(fingerprint: str, cache_dir: Path) -> Path | None:

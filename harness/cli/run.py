@@ -25,12 +25,12 @@ from harness.cli.options import (
     Metadata,
     Precision,
     Preset,
-    Protocol,
     Recipe,
     Repeats,
     RunsDir,
     Set,
     ShortUsers,
+    Split,
     Text,
     Threads,
     TimeColumn,
@@ -51,7 +51,7 @@ EXAMPLES = (
 
 def run(
     dataset: DatasetName = "demo",
-    protocol: Protocol = "leave-one-out",
+    split: Split = "leave-one-out",
     methods: Annotated[str, typer.Option(help="Names with commas between, or all.", metavar="LIST")] = "all",
     ablation: Annotated[
         str, typer.Option(help="none, all, names (sia, psa, sia+psa, at, ete), or METHOD:NAME.", metavar="LIST")
@@ -138,7 +138,7 @@ def run(
         core=core,
         repeats=repeats,
         short_users=short_users,
-        protocol=protocol,
+        split=split,
     )
     tables = settings.tables_of(config, set_, decoding=decoding, beams=beams, top_k=top_k)
     by_options = settings.tables_of(None, set_, decoding=decoding, beams=beams, top_k=top_k)

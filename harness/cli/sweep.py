@@ -28,12 +28,12 @@ from harness.cli.options import (
     Metadata,
     Precision,
     Preset,
-    Protocol,
     Recipe,
     Repeats,
     RunsDir,
     Set,
     ShortUsers,
+    Split,
     Text,
     Threads,
     TimeColumn,
@@ -96,7 +96,7 @@ def sweep(
         typer.Option(min=1, help=f"Trials of each study (default {TRIALS}; all points of a --grid). More extend it."),
     ] = None,
     dataset: DatasetName = "demo",
-    protocol: Protocol = "leave-one-out",
+    split: Split = "leave-one-out",
     seed: Annotated[int, typer.Option(min=0, help="Of the search and of every fit.")] = 0,
     space: Annotated[
         Path | None,
@@ -178,7 +178,7 @@ def sweep(
         core=core,
         repeats=repeats,
         short_users=short_users,
-        protocol=protocol,
+        split=split,
     )
     tables = settings.tables_of(config, set_, decoding=decoding, beams=beams, top_k=top_k)
     by_options = settings.tables_of(None, set_, decoding=decoding, beams=beams, top_k=top_k)
@@ -531,10 +531,12 @@ def finish(
 
 def source_from(sweep: Sweep) -> Source:
     """The data set as the study's command named it."""
-    from harness.data.formats import Columns
+    from harness.data.formats.format import Columns
     from harness.data.open import Source
 
     content: dict[str, Any] = dict(sweep.source)
+    if "protocol" in content:  # as studies of before named the split
+        content["split"] = content.pop("protocol")
     metadata = content["metadata"]
     return Source(**{**content, "metadata": metadata and Path(metadata), "columns": Columns(**content["columns"])})
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from harness.config import Config, digest
 from harness.data.dataset import Catalog, Dataset, Sequences
-from harness.data.text import save_vectors
+from harness.data.text.vectors import save_vectors
 from harness.distributed import ALONE, Group
 from harness.errors import StageError
 from harness.evaluation.outcomes import SELECTION_K
@@ -338,7 +338,7 @@ def fit_sasrec(config: SASRecConfig, dataset: Dataset, context: FitContext) -> S
         network.train()
 
     def score() -> float:
-        return float(ndcg(all_ranks(recommender.scores, dataset.validation(), context.group), SELECTION_K).mean())
+        return float(ndcg(all_ranks(recommender.scores, dataset.validation, context.group), SELECTION_K).mean())
 
     phase = Phase("train", (STAGE,), partial(batch_losses, network), begin)
     selects = config.patience is not None

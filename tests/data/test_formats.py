@@ -9,8 +9,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from harness.data.formats import Columns, locate, read_interactions
-from harness.data.item_text import item_text
+from harness.data.formats.format import Columns
+from harness.data.formats.read import locate, read_interactions
+from harness.data.text.metadata import item_text
 from harness.errors import DataError, UsageError
 
 RealData = Callable[[str], Path]

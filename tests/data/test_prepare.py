@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.formats import RawInteractions, read_interactions
+from harness.data.formats.format import RawInteractions
+from harness.data.formats.read import read_interactions
 from harness.data.prepare import (
     Counts,
     PrepareConfig,
@@ -103,7 +104,7 @@ def test_the_split_leaves_out_the_last_item_for_the_test_and_the_one_before_for_
     numbers = {key: number for number, key in enumerate(ids, start=1)}
     for place, items in enumerate([numbers[item] for item in sequence] for sequence in sequences.values()):
         assert dataset.train.row(place).tolist() == items[:-2]
-        assert dataset.validation().histories.row(place).tolist() == items[:-2][-4:]
+        assert dataset.validation.histories.row(place).tolist() == items[:-2][-4:]
         assert dataset.valid_targets[place] == items[-2]
         assert test.histories.row(place).tolist() == items[:-1][-4:]
         assert test.targets[place] == items[-1]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.formats import Columns, RawInteractions
+from harness.data.formats.format import Columns, RawInteractions
 from harness.data.open import Source, open_dataset
 from harness.data.prepare import PrepareConfig, describe, load_dataset, load_test, prepare
 from harness.data.unseen_users import UnseenUsersConfig, derived_folder, new_user_rows, prepare_unseen_users
@@ -50,7 +50,7 @@ def test_nothing_of_the_users_with_fewest_interactions_is_learnt(derived: Path) 
     keys = dataset.catalog.keys
     assert rows_of(dataset.train, keys) == ["pqrs", "qrs", "rst"]  # of a, b, d
     assert [keys[item - 1] for item in dataset.valid_targets] == ["t", "t", "u"]
-    assert rows_of(dataset.validation().histories, keys) == ["pqrs", "qrs", "rst"]
+    assert rows_of(dataset.validation.histories, keys) == ["pqrs", "qrs", "rst"]
 
 
 def test_all_users_are_tested_in_the_originals_order_with_complete_histories(original: Path, derived: Path) -> None:

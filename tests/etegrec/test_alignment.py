@@ -12,8 +12,8 @@ from torch.nn.functional import cosine_similarity
 from etegrec.alignment import FittedETEGRec, alignment_frame, choose_cases, cosines, tsne
 from etegrec.training import ETEGRecTraining
 from harness.config import to_toml
-from harness.data.batches import PrefixSamples
 from harness.data.dataset import Sequences
+from harness.data.samples import PrefixSamples
 from harness.errors import DataError, UsageError
 from harness.training.checkpoints import save_tensors
 from harness.training.loop import train
@@ -61,7 +61,7 @@ def test_cases_are_histories_that_their_items_follow() -> None:
     seen = {
         False: {(*histories.row(row).tolist(), int(target)) for row, target in enumerate(targets)},
         True: {
-            (*dataset.validation().histories.row(row).tolist(), int(target))
+            (*dataset.validation.histories.row(row).tolist(), int(target))
             for row, target in enumerate(dataset.valid_targets)
         },
     }

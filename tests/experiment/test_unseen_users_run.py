@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from harness.data.dataset import Dataset
-from harness.data.formats import RawInteractions
+from harness.data.formats.format import RawInteractions
 from harness.data.prepare import PrepareConfig, load_dataset, load_test, prepare
 from harness.data.unseen_users import UnseenUsersConfig, prepare_unseen_users
 from harness.experiment.place import Place

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.batches import PrefixSamples, shuffled_batches
 from harness.data.dataset import Catalog, Dataset, Sequences
+from harness.data.samples import PrefixSamples, shuffled_batches
 from harness.generative.generator import Batch, prefix_batches, token_loss, token_losses
 from harness.nn.code_seq2seq import CodeSeq2Seq
 from harness.nn.t5 import T5Config

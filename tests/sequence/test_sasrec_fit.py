@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
-from harness.data.batches import PrefixSamples
 from harness.data.dataset import Catalog, Dataset, Sequences
-from harness.data.text import load_vectors
+from harness.data.samples import PrefixSamples
+from harness.data.text.vectors import load_vectors
 from harness.errors import DataError, StageError
 from harness.evaluation.outcomes import evaluate, validation_score
 from harness.evaluation.ranking import all_ranks
@@ -174,7 +174,7 @@ def test_original_batches_hold_users_and_contrast_each_target_with_an_unseen_ite
 def test_a_planted_cycle_is_learned(tmp_path, config):
     dataset = cyclic_dataset()
     recommender = fit_sasrec(config.replace(epochs=30, evaluate_every=10), dataset, FitContext(0, tmp_path))
-    ranks = evaluate(recommender, dataset.validation(), 1).ranks
+    ranks = evaluate(recommender, dataset.validation, 1).ranks
     assert (ranks == 1).mean() > 0.7  # the last item alone would tell every second, popularity every twelfth
 
 
@@ -214,7 +214,7 @@ def test_the_selecting_score_is_the_evaluations_ndcg_at_10(tmp_path):
     recommender = fit_sasrec(TINY, dataset, FitContext(0, tmp_path))
     scores = [row["score"] for row in read_json(tmp_path / "history-sasrec.json")]
     assert max(scores) == pytest.approx(validation_score(recommender, dataset))
-    ranks = all_ranks(recommender.scores, dataset.validation())
+    ranks = all_ranks(recommender.scores, dataset.validation)
     assert max(scores) == pytest.approx(ndcg(ranks, 10).mean())
 
 

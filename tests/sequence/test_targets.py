@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.batches import PrefixSamples
 from harness.data.dataset import Catalog, Dataset, Sequences
+from harness.data.samples import PrefixSamples
 from harness.errors import DataError
 from harness.sequence.targets import TrainingRows, UnseenItems
 
