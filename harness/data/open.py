@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.config import digest, merged
 from harness.data.catalog import NAMED, NamedDataset
+from harness.data.dataset import Dataset
 from harness.data.filters import PrepareConfig
 from harness.data.formats.format import Columns
 from harness.data.formats.read import SourceFiles, locate, read_files
@@ -85,7 +86,7 @@ def open_dataset(source: Source, cache: Path, *, again: bool = False) -> Path:
         if split.name == LEAVE_ONE_OUT:
             return original
         name = f"{split.dataset_name(meta['name'])}-{split.fingerprint(meta['fingerprint'])[:12]}"
-        make = partial(split_again, original, split)
+        make: Callable[[Path], Dataset] = partial(split_again, original, split)
     elif source.is_named:
         named = NAMED[source.name]
         name = split.dataset_name(named.name)
@@ -103,12 +104,12 @@ def open_dataset(source: Source, cache: Path, *, again: bool = False) -> Path:
     return folder
 
 
-def _prepare_named(named: NamedDataset, split: Split, cache: Path, folder: Path) -> None:
-    prepare(named.read(cache), named.config, folder, named.name, split=split, expected=named.expected)
+def _prepare_named(named: NamedDataset, split: Split, cache: Path, folder: Path) -> Dataset:
+    return prepare(named.read(cache), named.config, folder, named.name, split=split, expected=named.expected)
 
 
-def _prepare_files(files: SourceFiles, source: Source, split: Split, name: str, folder: Path) -> None:
-    prepare(read_files(files, columns=source.columns), source.config, folder, name, split=split)
+def _prepare_files(files: SourceFiles, source: Source, split: Split, name: str, folder: Path) -> Dataset:
+    return prepare(read_files(files, columns=source.columns), source.config, folder, name, split=split)
 
 
 def _is_current(folder: Path, split: Split) -> bool:

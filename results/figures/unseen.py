@@ -110,4 +110,4 @@ def _make(asked: FigureRequest) -> list[Figure]:
     return [unseen_figure(asked.runs, asked.dataset, asked.filters)]
 
 
-MAKER = FigureMaker("unseen", "runs by the protocol of unseen users", _make)
+MAKER = FigureMaker("unseen", "runs under the split of unseen users", _make)

@@ -33,7 +33,6 @@ class RunRecord:
     device: str
     threads: int
     created: str  # ISO 8601, UTC
-    split: str | None = None  # how the data set was split; None: a run of an older version, which does not say
     trials: int = 0  # hyper-parameter trials that preceded the run
     # Runs of earlier versions lack what follows.
     family: str = ""  # no training, item-scoring, generative

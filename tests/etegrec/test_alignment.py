@@ -62,7 +62,7 @@ def test_cases_are_histories_that_their_items_follow() -> None:
         False: {(*histories.row(row).tolist(), int(target)) for row, target in enumerate(targets)},
         True: {
             (*dataset.validation.histories.row(row).tolist(), int(target))
-            for row, target in enumerate(dataset.valid_targets)
+            for row, target in enumerate(dataset.validation.targets)
         },
     }
     for row, (target, is_valid) in enumerate(zip(cases.targets, cases.from_validation, strict=True)):
@@ -71,7 +71,7 @@ def test_cases_are_histories_that_their_items_follow() -> None:
 
 def test_validation_cases_are_taken_before_training_prefixes() -> None:
     dataset = tiny_dataset()
-    counts = np.bincount(dataset.valid_targets, minlength=21)
+    counts = np.bincount(dataset.validation.targets, minlength=21)
     cases = choose_cases(dataset, num_items=5, per_item=3)
     for item in cases.items:
         assert cases.from_validation[cases.targets == item].sum() == min(3, counts[item])

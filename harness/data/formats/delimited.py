@@ -108,8 +108,8 @@ def _raise_first_bad_row(table: Table) -> None:
                     raise DataError(f"{at}: the {role} must not be empty; mend or remove the row")
             if time_place is not None and not _is_time(row[time_place], table.time_type):
                 raise DataError(
-                    f"{at}: column '{table.time}': {_TIME_RULES[table.time_type]}, but got "
-                    f"{excerpt(row[time_place])}; mend or remove the row"
+                    f"{at}: {_TIME_RULES[table.time_type]}, but got {excerpt(row[time_place])} in column "
+                    f"'{table.time}'; mend or remove the row"
                 )
 
 

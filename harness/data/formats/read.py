@@ -87,6 +87,8 @@ def _check(frame: pl.DataFrame, path: Path, columns: Columns) -> None:
             raise DataError(
                 f"{path}: row {row + 1}: the {name} must not be null, as column '{column}' is; mend or remove the row"
             )
+        if name == "time" and not values.dtype.is_numeric():
+            raise DataError(f"{path}: column '{column}' must hold numbers or dates, but holds {values.dtype}")
         if values.dtype.is_float() and not values.is_finite().all():
             row = int((~values.is_finite()).arg_max() or 0)
             raise DataError(
@@ -111,10 +113,11 @@ def locate(
     if metadata is not None and not Path(metadata).is_file():
         raise DataError(f"{metadata}: no such metadata file")
     named = columns is not None and columns.named
+    file, found = path, formats().get(format or "")
     if path.is_dir():
         file, found = _interaction_file(path, format, named)
-    else:
-        file, found = path, formats()[format] if format else recognised(path, columns_named=named)
+    elif found is None:
+        found = recognised(path, columns_named=named)
     if found is None:
         raise DataError(
             f"{file}: not an interaction file of a known format; name one with --format: {', '.join(formats())}"

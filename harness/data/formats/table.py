@@ -29,8 +29,8 @@ def read_delimited(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame:
     (path,) = paths
     line = first_line(path)
     header = next(csv.reader([line], delimiter=separator(line)))
-    user, item, *time = named_columns(path, header, columns)
-    return read_table(Table(path, separator(line), tuple(header), True, user, item, *(time or [None]), pl.String))
+    user, item = named_columns(path, header, columns)[:2]
+    return read_table(Table(path, separator(line), tuple(header), True, user, item, columns.time, pl.String))
 
 
 def read_parquet(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame:
