@@ -19,7 +19,6 @@ from torch import Tensor
 from etegrec.config import ETEGRecConfig
 from etegrec.model import ETEGRec
 from etegrec.training import ETEGRecTraining
-from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset, Sequences
 from harness.data.prepare import load_dataset
 from harness.data.samples import PrefixSamples

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baselines.markov import METHOD, MarkovConfig, fit_markov, load_markov, transitions
-from harness.data.dataset import Catalog, Dataset, Sequences
+from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.evaluation.ranking import ranked
 from harness.interfaces import FitContext
 

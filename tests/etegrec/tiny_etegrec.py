@@ -12,7 +12,7 @@ from torch import Tensor
 from etegrec.config import ETEGRecConfig, FineTuning
 from etegrec.model import ETEGRec
 from etegrec.training import ETEGRecTraining
-from harness.data.dataset import Catalog, Dataset, Sequences
+from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.generative.generator import Batch, GeneratorTraining
 from harness.generative.tokenizer.fit import TokenizerConfig, kmeans, start_codebooks
 from harness.generative.tokenizer.rqvae import RQVAE, RQVAEConfig
