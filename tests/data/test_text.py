@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from harness.data import text
-from harness.data.text import (
+from harness.data.text.vectors import (
     TextConfig,
     encode_items,
     load_vectors,
@@ -16,6 +15,7 @@ from harness.data.text import (
     save_vectors,
     without_text,
 )
+from harness.data.text.vectors import vectors as text
 from harness.errors import DataError, UsageError
 
 TEXTS = [
