@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
+from harness.data.text import vectors as text
 from harness.data.text.vectors import (
     TextConfig,
     encode_items,
@@ -15,7 +16,6 @@ from harness.data.text.vectors import (
     save_vectors,
     without_text,
 )
-from harness.data.text.vectors import vectors as text
 from harness.errors import DataError, UsageError
 
 TEXTS = [
