@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.nn.kernels.attention import Attended, attend, attend_backward
 from harness.nn.layers import LEVELS, dtype_of_products, keep_mask, masked, quantised, unit_rms, unit_rms_backward
-from harness.nn.ragged import Attended, Reading, attend, attend_backward
+from harness.nn.ragged import AttentionLayout
 
 
 def attention_block(
@@ -23,7 +24,7 @@ def attention_block(
     scale_D: Tensor,
     w_in: Tensor,
     w_out_DI: Tensor,
-    reading: Reading,
+    layout: AttentionLayout,
     *,
     bias_HQS: Tensor | None = None,
     memory_MD: Tensor | None = None,
@@ -35,7 +36,7 @@ def attention_block(
     The norm is RMS norm with `scale_D`. Without a memory, `w_in` (3 * I, D) makes queries, keys and values; with one,
     `w_in` (I, D) makes queries and `w_memory` (2 * I, D) keys and values. `rate` drops probabilities and outputs.
     """
-    return _AttentionBlock.apply(x_ND, scale_D, w_in, w_out_DI, bias_HQS, memory_MD, w_memory, reading, rate)
+    return _AttentionBlock.apply(x_ND, scale_D, w_in, w_out_DI, bias_HQS, memory_MD, w_memory, layout, rate)
 
 
 def feed_forward_block(x_ND: Tensor, scale_D: Tensor, wi_JD: Tensor, wo_DJ: Tensor, *, rate: float = 0.0) -> Tensor:
@@ -54,7 +55,7 @@ class _AttentionBlock(torch.autograd.Function):
         bias: Tensor | None,
         memory: Tensor | None,
         w_memory: Tensor | None,
-        reading: Reading,
+        layout: AttentionLayout,
         rate: float,
     ) -> Tensor:
         dtype = dtype_of_products(x)
@@ -64,12 +65,12 @@ class _AttentionBlock(torch.autograd.Function):
         if memory is not None and w_memory is not None:
             memory, w_memory = memory.to(dtype), w_memory.to(dtype)
             read = memory @ w_memory.T
-        mixed, attended = attend(rows @ w_scaled.T, read, bias, reading, rate)
+        mixed, attended = attend(rows @ w_scaled.T, read, bias, layout, rate)
         y, kept = _add_dropped(x, mixed @ w_out.T, rate)
         ctx.save_for_backward(
             unit, inverse, rows, scale, w_in, w_scaled, w_out, mixed, kept, bias, memory, w_memory, *attended
         )
-        ctx.reading, ctx.rate = reading, rate
+        ctx.layout, ctx.rate = layout, rate
         return y
 
     @staticmethod
@@ -78,7 +79,7 @@ class _AttentionBlock(torch.autograd.Function):
             ctx.saved_tensors
         )
         d_out = _dropped_backward(grads[0], kept, ctx.rate).to(w_out.dtype)
-        d_projected, d_read, d_bias = attend_backward(d_out @ w_out, Attended(*saved), bias, ctx.reading)
+        d_projected, d_read, d_bias = attend_backward(d_out @ w_out, Attended(*saved), bias, ctx.layout)
         d_w_scaled = d_projected.T @ rows
         d_x = unit_rms_backward(d_projected @ w_scaled, unit, inverse).add_(grads[0])
         d_memory = d_w_memory = None

@@ -21,8 +21,9 @@ from torch.autograd.function import once_differentiable
 
 from harness.data.dataset import PADDING, Sequences
 from harness.nn import layers
+from harness.nn.kernels.attention import Attended, attend, attend_backward
 from harness.nn.many_classes import chunked_cross_entropy, sampled_cross_entropy
-from harness.nn.ragged import Attended, Ragged, Reading, attend, attend_backward
+from harness.nn.ragged import AttentionLayout, Ragged
 
 Style = Literal["recbole", "original"]
 Softmax = Literal["full", "chunked", "sampled"]
@@ -90,18 +91,18 @@ class _Attention(torch.autograd.Function):
     """Causal attention within rows, (T, D) from queries (T, D) and keys and values (T, 2 * D), with dropout."""
 
     @staticmethod
-    def forward(ctx: Any, queries_TD: Tensor, keys_values: Tensor, reading: Reading, rate: float) -> Tensor:
-        mask_1SS = only_earlier(reading.keys.longest, queries_TD.device)
-        mixed_TD, attended = attend(queries_TD, keys_values, mask_1SS, reading, rate)
+    def forward(ctx: Any, queries_TD: Tensor, keys_values: Tensor, layout: AttentionLayout, rate: float) -> Tensor:
+        mask_1SS = only_earlier(layout.keys.longest, queries_TD.device)
+        mixed_TD, attended = attend(queries_TD, keys_values, mask_1SS, layout, rate)
         ctx.save_for_backward(*attended)
-        ctx.reading, ctx.scale = reading, 1 / (1 - layers.quantised(rate))
+        ctx.layout, ctx.scale = layout, 1 / (1 - layers.quantised(rate))
         return mixed_TD.mul_(ctx.scale)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_TD: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         d_queries, d_keys_values, _ = attend_backward(
-            grad_TD * ctx.scale, Attended(*ctx.saved_tensors), None, ctx.reading
+            grad_TD * ctx.scale, Attended(*ctx.saved_tensors), None, ctx.layout
         )
         return d_queries, d_keys_values, None, None
 
@@ -119,8 +120,8 @@ class CausalAttention(nn.Module):
         """(T, D) mixed values of all heads."""
         scale = (len(self.query.bias) // self.num_heads) ** -0.5
         projected_TD = F.linear(queries_TD, self.query.weight * scale, self.query.bias * scale)
-        reading = Reading(layout, layout, self.num_heads)
-        return _Attention.apply(projected_TD, self.key_value(keys_TD), reading, self.rate if self.training else 0.0)
+        attention = AttentionLayout(layout, layout, self.num_heads)
+        return _Attention.apply(projected_TD, self.key_value(keys_TD), attention, self.rate if self.training else 0.0)
 
 
 class RecBoleLayer(nn.Module):
