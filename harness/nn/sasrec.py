@@ -17,11 +17,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from harness.data.dataset import PADDING, Sequences
-from harness.nn import layers
-from harness.nn.kernels.attention import Attended, attend, attend_backward
+from harness.nn.kernels.attention import attention
+from harness.nn.kernels.dropout import dropout
+from harness.nn.kernels.switch import runs_plain
 from harness.nn.many_classes import chunked_cross_entropy, sampled_cross_entropy
 from harness.nn.ragged import AttentionLayout, Ragged
 
@@ -77,7 +77,7 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` with dropped elements 0 and the others scaled up."""
-        return layers.dropout(x, self.rate, self.training)
+        return dropout(x, self.rate, self.training)
 
 
 @lru_cache(maxsize=64)
@@ -85,26 +85,6 @@ def only_earlier(length: int, device: torch.device) -> Tensor:
     """(1, S, S): 0 where a position may look, at itself and what stands before it, -inf elsewhere."""
     with torch.inference_mode(False):  # a tensor made in inference mode could not be used in training
         return torch.full((1, length, length), -math.inf, device=device).triu_(1)
-
-
-class _Attention(torch.autograd.Function):
-    """Causal attention within rows, (T, D) from queries (T, D) and keys and values (T, 2 * D), with dropout."""
-
-    @staticmethod
-    def forward(ctx: Any, queries_TD: Tensor, keys_values: Tensor, layout: AttentionLayout, rate: float) -> Tensor:
-        mask_1SS = only_earlier(layout.keys.longest, queries_TD.device)
-        mixed_TD, attended = attend(queries_TD, keys_values, mask_1SS, layout, rate)
-        ctx.save_for_backward(*attended)
-        ctx.layout, ctx.scale = layout, 1 / (1 - layers.quantised(rate))
-        return mixed_TD.mul_(ctx.scale)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_TD: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
-        d_queries, d_keys_values, _ = attend_backward(
-            grad_TD * ctx.scale, Attended(*ctx.saved_tensors), None, ctx.layout
-        )
-        return d_queries, d_keys_values, None, None
 
 
 class CausalAttention(nn.Module):
@@ -120,8 +100,10 @@ class CausalAttention(nn.Module):
         """(T, D) mixed values of all heads."""
         scale = (len(self.query.bias) // self.num_heads) ** -0.5
         projected_TD = F.linear(queries_TD, self.query.weight * scale, self.query.bias * scale)
-        attention = AttentionLayout(layout, layout, self.num_heads)
-        return _Attention.apply(projected_TD, self.key_value(keys_TD), attention, self.rate if self.training else 0.0)
+        to_earlier_1SS = only_earlier(layout.longest, queries_TD.device)
+        rate = self.rate if self.training else 0.0
+        own = AttentionLayout(layout, layout, self.num_heads)
+        return attention(projected_TD, self.key_value(keys_TD), to_earlier_1SS, own, rate)
 
 
 class RecBoleLayer(nn.Module):
@@ -258,7 +240,13 @@ def linear_cross_entropy(states_MD: Tensor, table_VD: Tensor, targets_M: Tensor)
     with M · V and nothing is computed twice.
     """
     with torch.autocast(states_MD.device.type, enabled=False):
-        return _LinearCrossEntropy.apply(states_MD.to(table_VD.dtype), table_VD, targets_M)
+        form = plain_cross_entropy if runs_plain() else _LinearCrossEntropy.apply
+        return form(states_MD.to(table_VD.dtype), table_VD, targets_M)
+
+
+def plain_cross_entropy(states_MD: Tensor, table_VD: Tensor, targets_M: Tensor) -> Tensor:
+    """What `linear_cross_entropy` computes, under autograd."""
+    return F.cross_entropy(states_MD @ table_VD.T, targets_M, reduction="sum")
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

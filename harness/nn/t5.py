@@ -20,8 +20,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness.config import Config
-from harness.nn.blocks import attention_block, feed_forward_block
-from harness.nn.layers import RMSNorm, dropout
+from harness.nn.kernels.blocks import attention_block, feed_forward_block
+from harness.nn.kernels.dropout import dropout
+from harness.nn.layers import RMSNorm
 from harness.nn.ragged import AttentionLayout, Ragged
 from harness.nn.relative_positions import RelativeBias
 
@@ -170,8 +171,7 @@ class CrossAttention(nn.Module):
             self.q.weight,
             self.out.weight,
             layout,
-            memory_MD=states_ND,
-            w_memory=self.kv.weight,
+            memory_MI=self.kv(states_ND),
             rate=self.rate if self.training else 0.0,
         )
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.nn.blocks import attention_block, feed_forward_block
-from harness.nn.layers import keep_mask, quantised
+from harness.nn.kernels.blocks import attention_block, feed_forward_block
+from harness.nn.kernels.dropout import keep_mask, quantised
 from harness.nn.ragged import AttentionLayout, Ragged
 
 LENGTHS = np.array([3, 7, 1, 7, 2, 5, 1, 12])
@@ -36,8 +36,7 @@ def cross_attention_inputs() -> dict[str, Tensor]:
         "scale_D": drawn(MODEL, seed=2),
         "w_in": drawn(INNER, MODEL, seed=3),
         "w_out_DI": drawn(MODEL, INNER, seed=4),
-        "memory_MD": drawn(int(LENGTHS.sum()), MODEL, seed=5),
-        "w_memory": drawn(2 * INNER, MODEL, seed=6),
+        "memory_MI": drawn(int(LENGTHS.sum()), 2 * INNER, seed=5),
     }
 
 
@@ -81,9 +80,9 @@ def test_self_attention_has_the_values_and_gradients_of_one_row_at_a_time(order)
 def test_cross_attention_has_the_values_and_gradients_of_one_row_at_a_time():
     inputs, key_rows = cross_attention_inputs(), Ragged.of(LENGTHS, CPU)
     query_rows = Ragged.uniform(8, 4, CPU).banded_as(key_rows)
-    x, scale, w_in, w_out, memory, w_memory = inputs.values()
+    x, scale, w_in, w_out, memory = inputs.values()
     queries = F.linear(F.rms_norm(x, (MODEL,), scale, 1e-6), w_in)
-    mixed = one_at_a_time(queries, *F.linear(memory, w_memory).chunk(2, dim=1), None, query_rows.lengths, LENGTHS)
+    mixed = one_at_a_time(queries, *memory.chunk(2, dim=1), None, query_rows.lengths, LENGTHS)
     actual = attention_block(**inputs, layout=AttentionLayout(query_rows, key_rows, HEADS))
     assert_same_gradients(actual, x + F.linear(mixed, w_out), inputs)
 

@@ -1,16 +1,18 @@
-"""Attention of rows in flat tensors, with a gradient by hand.
+"""Attention of rows in flat tensors.
 
 Shape legend: that of `harness.nn.ragged`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from harness.nn.layers import LEVELS, keep_mask, masked
+from harness.nn.kernels.dropout import mask_if_any, masked, quantised
+from harness.nn.kernels.switch import runs_plain
 from harness.nn.ragged import AttentionLayout
 
 
@@ -33,21 +35,65 @@ class Attended(NamedTuple):
         return self.probs if self.kept is None else masked(self.probs, self.kept)
 
 
-def attend(
+def attention(
     projected_TI: Tensor, memory_TI: Tensor | None, bias_HQS: Tensor | None, layout: AttentionLayout, rate: float
+) -> Tensor:
+    """(T, I): dropout(softmax(q kᵀ + bias)) v; the inputs are those of `attend`."""
+    kept = probs_mask(layout, rate)
+    scale = 1 / (1 - quantised(rate))
+    if runs_plain():
+        return plain_attend(projected_TI, memory_TI, bias_HQS, layout, kept) * scale
+    return _Attention.apply(projected_TI, memory_TI, bias_HQS, layout, kept, scale)
+
+
+def probs_mask(layout: AttentionLayout, rate: float) -> Tensor | None:
+    """Which probabilities of an attention dropout keeps, flat; None where it drops none."""
+    return mask_if_any(torch.Size([sum(layout.score_counts)]), rate, layout.queries.device)
+
+
+def plain_attend(
+    projected_TI: Tensor,
+    memory_TI: Tensor | None,
+    bias_HQS: Tensor | None,
+    layout: AttentionLayout,
+    kept: Tensor | None,
+) -> Tensor:
+    """What `attend` computes, under autograd."""
+    num_heads = layout.num_heads
+    parts = layout.queries.gather(3 if memory_TI is None else 1, num_heads).slots(projected_TI)
+    q, (k, v) = parts[0], parts[1:] if memory_TI is None else layout.keys.gather(2, num_heads).slots(memory_TI)
+    q_bands, k_bands, v_bands = layout.queries.split(q, num_heads), *(layout.keys.split(x, num_heads) for x in (k, v))
+    kept_bands = None if kept is None else layout.scores_by_band(kept)
+    mixed = []
+    for band, (own, other) in enumerate(layout.bands):
+        scores = (q_bands[band] @ k_bands[band].transpose(1, 2)).unflatten(0, (-1, num_heads))
+        if bias_HQS is not None:
+            scores = scores + bias_HQS[:, : own.width, : other.width]
+        if other.padding_bias is not None:
+            scores = scores + other.padding_bias
+        probs = scores.softmax(-1).flatten(0, 1)
+        mixed.append((probs if kept_bands is None else probs * kept_bands[band]) @ v_bands[band])
+    return layout.queries.gather(1, num_heads).tokens(torch.cat([out.flatten(0, 1) for out in mixed]))
+
+
+def attend(
+    projected_TI: Tensor,
+    memory_TI: Tensor | None,
+    bias_HQS: Tensor | None,
+    layout: AttentionLayout,
+    kept: Tensor | None,
 ) -> tuple[Tensor, Attended]:
     """(T, I): softmax(q kᵀ + bias) v, and what `attend_backward` needs. No graph is made.
 
     `projected_TI` holds the queries (T, I) and `memory_TI` the keys and values (tokens of the keys, 2 * I); without a
-    memory, `projected_TI` (T, 3 * I) holds all three. The bias is cut to each band's width. Probabilities are dropped
-    at `rate`, but the others are not scaled up: that the caller does, with the next linear map.
+    memory, `projected_TI` (T, 3 * I) holds all three. The bias is cut to each band's width. `kept` is the mask of the
+    probabilities (`probs_mask`); what it keeps is not scaled up: that the caller does, with the next linear map.
     """
     num_heads = layout.num_heads
     query_parts = layout.queries.gather(3 if memory_TI is None else 1, num_heads).slots(projected_TI)
     memory_parts = None if memory_TI is None else layout.keys.gather(2, num_heads).slots(memory_TI)
     scores = query_parts.new_empty(sum(layout.score_counts))
     probs = torch.empty_like(scores)
-    kept = keep_mask(probs.shape, rate, probs.device) if round(rate * LEVELS) else None
     attended = Attended(query_parts, memory_parts, probs, kept)
     q, k, v = attended.queries_keys_values()
     for q_GQE, k_GSE, scores_GQS, probs_GQS, (own, other) in zip(
@@ -122,3 +168,27 @@ def attend_backward(
         torch.bmm(d_scores_GQS.transpose(1, 2), q_GQE, out=d_k_GSE)
     d_projected = layout.queries.gather(len(d_queries), num_heads).tokens(d_queries)
     return d_projected, None if d_memory is None else layout.keys.gather(2, num_heads).tokens(d_memory), d_bias
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        projected: Tensor,
+        memory: Tensor | None,
+        bias: Tensor | None,
+        layout: AttentionLayout,
+        kept: Tensor | None,
+        scale: float,
+    ) -> Tensor:
+        mixed, attended = attend(projected, memory, bias, layout, kept)
+        ctx.save_for_backward(bias, *attended)
+        ctx.layout, ctx.scale = layout, scale
+        return mixed.mul_(scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        bias, *saved = ctx.saved_tensors
+        learned_bias = bias if ctx.needs_input_grad[2] else None
+        return *attend_backward(grad * ctx.scale, Attended(*saved), learned_bias, ctx.layout), None, None, None
