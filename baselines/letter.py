@@ -26,7 +26,8 @@ from harness.generative.tokenizer.fit import save_tokenizer
 from harness.generative.tokenizer.rqvae import RQVAEConfig
 from harness.interfaces import ArtifactKind, Artifacts, FitContext, Method, Need
 from harness.nn.t5 import T5Config
-from harness.sequence.sasrec import LITE_VECTORS, SASREC_VECTORS, SASRecConfig, softmax_assumptions, vectors_config
+from harness.sequence.sasrec import LITE_VECTORS, SASRecConfig, sasrec_vectors, vectors_config
+from harness.sequence.training import softmax_assumptions
 
 
 class LETTERConfig(Config):
@@ -68,8 +69,11 @@ LETTER_TOKENIZER = ArtifactKind(
 def needs(config: LETTERConfig) -> dict[str, Need]:
     """A tokenizer of the text vectors, aligned with the collaborative vectors."""
     text = Need(TEXT_VECTORS, config.text)
-    collaborative = Need(SASREC_VECTORS, config.vectors)
-    return {"tokenizer": Need(LETTER_TOKENIZER, config.tokenizer, {"text": text, "collaborative": collaborative})}
+    return {
+        "tokenizer": Need(
+            LETTER_TOKENIZER, config.tokenizer, {"text": text, "collaborative": sasrec_vectors(config.vectors)}
+        )
+    }
 
 
 def fit(config: LETTERConfig, dataset: Dataset, artifacts: Artifacts, context: FitContext) -> CodeRecommender:

@@ -1,25 +1,23 @@
-"""SASRec as a baseline of the paper's Table 3 (METHODS B.1, role a); all of it lives in `harness.sequence.sasrec`."""
+"""SASRec as a baseline of the paper's Table 3 (METHODS B.1, role a); config and network stand below the baselines."""
 
 from __future__ import annotations
 
-from harness.data.dataset import Dataset
-from harness.interfaces import Artifacts, FitContext, Method
-from harness.sequence.sasrec import (
-    LITE,
-    PAPER,
-    SASRecConfig,
-    SASRecRecommender,
-    fit_sasrec,
-    load_sasrec,
-    original_form,
-    sasrec_effort,
-    softmax_assumptions,
-)
+from harness.interfaces import Method
+from harness.sequence.sasrec import LITE, PAPER, SASREC, SASRecConfig
+from harness.sequence.training import GRID, effort, softmax_assumptions
 
 
-def fit(config: SASRecConfig, dataset: Dataset, artifacts: Artifacts, context: FitContext) -> SASRecRecommender:
-    """A trained SASRec; it needs no artifact."""
-    return fit_sasrec(config, dataset, context)
+def original_form(config: SASRecConfig) -> SASRecConfig:
+    """The config with the form and the schedule of the SASRec paper's own code (METHODS B.1)."""
+    return config.replace(
+        style="original",
+        num_heads=1,
+        inner_size=config.hidden_size,
+        beta2=0.98,
+        batch_size=128,
+        legacy_pad=False,
+        softmax="full",
+    )
 
 
 def assumptions(config: SASRecConfig) -> list[str]:
@@ -32,22 +30,19 @@ def assumptions(config: SASRecConfig) -> list[str]:
     ]
 
 
-# The light grid of all classical baselines (METHODS B.5).
-GRID = {"learning_rate": (1e-3, 5e-4, 1e-4), "dropout": (0.2, 0.5)}
-
 METHOD = Method(
-    name="sasrec",
+    name=SASREC.name,
     title="SASRec",
     place=130,
     follows_contract=False,
     config=SASRecConfig,
-    fit=fit,
+    fit=SASREC.fit,
     is_distributed=True,
     version=2,
-    load=load_sasrec,
+    load=SASREC.load,
     presets={"paper": PAPER, "lite": LITE},
     recipes={"official": original_form},
     grid=GRID,
     assumptions=assumptions,
-    effort=sasrec_effort,
+    effort=effort,
 )

@@ -19,7 +19,8 @@ from harness.generative.generator import (
 from harness.generative.tokenizer.fit import TokenizerConfig
 from harness.interfaces import Artifacts, FitContext, Method, Need
 from harness.nn.t5 import T5Config
-from harness.sequence.sasrec import LITE_VECTORS, SASREC_VECTORS, SASRecConfig, softmax_assumptions, vectors_config
+from harness.sequence.sasrec import LITE_VECTORS, SASRecConfig, sasrec_vectors, vectors_config
+from harness.sequence.training import softmax_assumptions
 
 
 class TIGERConfig(Config):
@@ -47,7 +48,7 @@ def tiger_needs(config: TIGERConfig) -> dict[str, Need]:
 
 def tiger_sas_needs(config: TIGERSASConfig) -> dict[str, Need]:
     """A tokenizer of the SASRec vectors; the same stage as ETEGRec's, if the configs agree."""
-    return {"tokenizer": Need(TOKENIZER, config.tokenizer, {"vectors": Need(SASREC_VECTORS, config.vectors)})}
+    return {"tokenizer": Need(TOKENIZER, config.tokenizer, {"vectors": sasrec_vectors(config.vectors)})}
 
 
 def fit(

@@ -12,7 +12,7 @@ from harness.artifacts import CODES_FILE, TOKENIZER
 from harness.generative.generator import GENERATOR_FILE
 from harness.generative.tokenizer.codes import CodeTable
 from harness.interfaces import Need
-from harness.sequence.sasrec import SASREC_VECTORS
+from harness.sequence.sasrec import sasrec_vectors
 from harness.training.checkpoints import load_tensors, save_tensors
 
 # Beside the generator and the codes in a fit's folder.
@@ -28,7 +28,7 @@ def needs(config: ETEGRecConfig) -> dict[str, Need]:
     """
     if not config.end_to_end:
         return {"etegrec": Need("etegrec", config.replace(end_to_end=True))}
-    vectors = Need(SASREC_VECTORS, config.vectors)
+    vectors = sasrec_vectors(config.vectors)
     found = {"vectors": vectors, "tokenizer": Need(TOKENIZER, config.tokenizer, {"vectors": vectors})}
     if not config.alternating and config.finetuning.epochs:
         jointly = config.replace(finetuning=config.finetuning.replace(epochs=0))

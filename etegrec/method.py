@@ -14,9 +14,10 @@ from harness.data.dataset import Dataset
 from harness.data.text import load_vectors
 from harness.generative.generator import LITE_T5, LITE_TRAINING, CodeRecommender, fit_on_codes, load_recommender
 from harness.generative.tokenizer.fit import load_tokenizer
-from harness.interfaces import Artifacts, FitContext, Method
+from harness.interfaces import Artifacts, Curve, FitContext, Method
 from harness.seeding import derive_seed
-from harness.sequence.sasrec import LITE_VECTORS, softmax_assumptions, vectors_config
+from harness.sequence.sasrec import LITE_VECTORS, vectors_config
+from harness.sequence.training import softmax_assumptions
 from harness.training.loop import train
 
 PAPER = ETEGRecConfig(vectors=vectors_config(256))
@@ -55,7 +56,7 @@ def for_dataset(config: ETEGRecConfig, dataset: str) -> ETEGRecConfig:
 
 
 def paper_recipe(config: ETEGRecConfig) -> ETEGRecConfig:
-    """The paper's reading wherever it is defined (METHODS C.5, column 2)."""
+    """The paper's reading wherever it is defined (METHODS C.5, column Paper)."""
     rqvae = config.tokenizer.rqvae.replace(loss_form="sum")
     return config.replace(
         tokenizer=config.tokenizer.replace(rqvae=rqvae),
@@ -70,7 +71,7 @@ def paper_recipe(config: ETEGRecConfig) -> ETEGRecConfig:
 
 
 def official_recipe(config: ETEGRecConfig) -> ETEGRecConfig:
-    """The released code's choices (METHODS C.5, column 3), its weights of the alignments included (#14)."""
+    """The released code's choices (METHODS C.5, column Released code), its weights of the alignments included (#14)."""
     return config.replace(
         sia_sign="plus",
         mu=1e-4,
@@ -87,6 +88,12 @@ GRID = {
     "cycle": (2, 4),
     "mu": (5e-3, 1e-3, 5e-4, 3e-4, 1e-4),
     "lambda_": (5e-3, 1e-3, 5e-4, 3e-4, 1e-4),
+}
+
+# Figure 4 (METHODS D.4): one weight moves, the other stays at its best value; the same value in both phases.
+CURVES = {
+    "mu": Curve((1e-4, 3e-4, 5e-4, 1e-3, 5e-3), r"$\mu$ (weight of SIA)", {"lambda_": 1e-4}),
+    "lambda_": Curve((0.0, 1e-4, 3e-4, 5e-4, 1e-3, 5e-3), r"$\lambda$ (weight of PSA)"),
 }
 
 
@@ -137,6 +144,6 @@ METHOD = Method(
     assumptions=lambda config: softmax_assumptions(config.vectors),
     effort=effort,
     grid=GRID,
-    curves=("mu", "lambda_"),
+    curves=CURVES,
     for_dataset=for_dataset,
 )

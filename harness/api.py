@@ -36,9 +36,9 @@ from results.store.find import RunFilter, find_runs
 from results.store.runs import Run
 from results.store.schema import METRICS_SCHEMA
 from results.store.selection import Filters
-from results.tables.paper import View, ablation_table, overall_table
+from results.tables.content import Table
+from results.tables.performance import View, ablation_table, overall_table
 from results.tables.render import render
-from results.tables.table import Table
 
 __all__ = ["Contract", "Filters", "Settings", "Source", "View", "Workspace", "as_text", "configure", "list_methods"]
 

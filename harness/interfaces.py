@@ -147,7 +147,7 @@ class Method:
     recipes: Mapping[str, Callable[[Any], Config]] = field(default_factory=dict)  # "paper", "official"
     ablations: Mapping[str, Ablation] = field(default_factory=dict)  # by name, in the order of their table
     grid: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # dotted field → values that a sweep tries
-    curves: tuple[str, ...] = ()  # fields of the grid whose curves the method's paper shows
+    curves: Mapping[str, Curve] = field(default_factory=dict)  # dotted field → its curve in the method's paper
     for_dataset: Callable[[Any, str], Config] = lambda config, dataset: config  # published per-data-set values
     released_decoding: Literal["trie", "free"] = "free"  # how the authors' own code generates (METHODS C.6)
     assumptions: Callable[[Any], list[str]] = lambda config: []
@@ -165,3 +165,11 @@ class Ablation(NamedTuple):
     title: str  # as the paper's Table 4 prints it: `w/o SIA`
     change: Callable[[Any], Config]
     companions: tuple[str, ...] = ()  # ablations that are run with it, since the paper leaves open which one it means
+
+
+class Curve(NamedTuple):
+    """A figure of a method's paper: the score against the values of one field, the others as they are best."""
+
+    values: tuple[Any, ...]
+    symbol: str  # of the field, as matplotlib prints it on the axis
+    fixed: Mapping[str, Any] = {}  # dotted field → value where it is not the default

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,14 +17,13 @@ import polars as pl
 from harness.errors import UsageError
 from harness.methods import method_named
 from results.figures.rendering import Figure
-from sweeps.study import StudySummary, importances, state_of, trials_frame
+from sweeps.summaries import StudySummary, importances, state_of, trials_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Picture
 
 METRICS = {"value": "NDCG@10", "recall": "Recall@10"}  # columns of a trials frame
-SYMBOLS = {"mu": r"$\mu$ (weight of SIA)", "lambda_": r"$\lambda$ (weight of PSA)"}
 
 CURVES_SCHEMA = {
     "study": pl.String,
@@ -45,17 +45,21 @@ SEARCH_SCHEMA = {
 }
 
 
-def hyperparameters_figure(studies: Sequence[StudySummary], dataset: str, method: str = "etegrec") -> Figure:
+def hyperparameters_figure(studies: Sequence[StudySummary], dataset: str, method: str) -> Figure:
     """NDCG@10 and Recall@10 against each field that a grid study of the data set moved alone.
 
     Of several studies of a field, those of the settings that ran last count, a seed each. `UsageError` without any.
     """
-    curves = chosen_curves([s for s in studies if (s.sweep.dataset, s.sweep.method) == (dataset, method)])
+    known = method_named(method).curves
+    curves = chosen_curves(
+        [s for s in studies if (s.sweep.dataset, s.sweep.method) == (dataset, method)], order=list(known)
+    )
     frame = pl.concat([pl.DataFrame(schema=CURVES_SCHEMA), *(curve_frame(study) for study in curves)])
     if frame.is_empty():
+        fields = ", and with --grid ".join(field.rstrip("_") for field in known or method_named(method).grid)
         raise UsageError(
             f"no grid study of {method} on '{dataset}' has a complete trial; make them with: harness sweep --dataset "
-            f"{dataset} --method {method} --grid mu, and with --grid lambda"
+            f"{dataset} --method {method} --grid {fields}"
         )
     first = curves[0].sweep
     title = method_named(method).title
@@ -67,12 +71,15 @@ def hyperparameters_figure(studies: Sequence[StudySummary], dataset: str, method
         f"one moved at a time; preset {first.preset}, {_count(max(seeds), 'seed')}. Dotted: the default; the axis is "
         f"logarithmic, with 0 set apart.{spread}",
         frame,
-        draw_curves,
+        partial(draw_curves, symbols={field: curve.symbol for field, curve in known.items()}),
     )
 
 
-def chosen_curves(studies: Sequence[StudySummary]) -> list[StudySummary]:
-    """Of the grid studies those to show: for each field, all seeds of the settings whose trials ended last."""
+def chosen_curves(studies: Sequence[StudySummary], order: Sequence[str]) -> list[StudySummary]:
+    """Of the grid studies those to show: for each field, all seeds of the settings whose trials ended last.
+
+    Fields of `order` come first, so ordered, then the others by name.
+    """
     alike: dict[str, dict[str, list[StudySummary]]] = defaultdict(lambda: defaultdict(list))
     for study in studies:
         if study.sweep.curve is not None and study.best is not None:
@@ -80,7 +87,7 @@ def chosen_curves(studies: Sequence[StudySummary]) -> list[StudySummary]:
             alike[study.sweep.curve][str(settings)].append(study)
     return [
         study
-        for field in sorted(alike, key=lambda name: (name != "mu", name))
+        for field in [*(name for name in order if name in alike), *sorted(set(alike) - set(order))]
         for study in max(alike[field].values(), key=lambda group: max(map(_last_end, group)))
     ]
 
@@ -98,20 +105,21 @@ def curve_frame(study: StudySummary) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=CURVES_SCHEMA, orient="row", strict=False)
 
 
-def draw_curves(frame: pl.DataFrame) -> Picture:
-    """A panel per field, a y axis per metric."""
+def draw_curves(frame: pl.DataFrame, symbols: Mapping[str, str]) -> Picture:
+    """A panel per field, a y axis per metric; `symbols`: how an axis names a field, where not by its name."""
     from results.figures.drawing.looks import COLUMN, FULL, picture
 
     fields = frame["field"].unique(maintain_order=True).to_list()
     drawn = picture(FULL if len(fields) > 1 else COLUMN, 2.5)
     for axes, field in zip(drawn.subplots(1, len(fields), squeeze=False)[0], fields, strict=True):
-        _draw_curve(axes, frame.filter(pl.col("field") == field), field)
+        _draw_curve(axes, frame.filter(pl.col("field") == field))
+        axes.set_xlabel(symbols.get(field, field))
     handles = [line for axes in (drawn.axes[0], drawn.axes[-1]) for line in axes.get_legend_handles_labels()[0]]
     drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=2.6)
     return drawn
 
 
-def _draw_curve(left: Axes, frame: pl.DataFrame, field: str) -> None:
+def _draw_curve(left: Axes, frame: pl.DataFrame) -> None:
     """One field: NDCG@10 on the left axis, Recall@10 on the right one."""
     from results.figures.drawing.looks import BLUE, GREY, SMALL, VERMILLION, dark
 
@@ -144,7 +152,6 @@ def _draw_curve(left: Axes, frame: pl.DataFrame, field: str) -> None:
     for setting in frame.filter("is_default")["setting"].unique():
         left.axvline(places[setting], color=GREY, linestyle=":", linewidth=1.0, zorder=1)
     left.set_xticks(list(places.values()), [_spelled(setting) for setting in settings], rotation=45)
-    left.set_xlabel(SYMBOLS.get(field, field))
     if settings[0] == 0 and len(settings) > 1:
         middle = (places[0.0] + places[settings[1]]) / 2
         left.text(

@@ -60,8 +60,8 @@ def sampler_named(name: Sampler, seed: int) -> BaseSampler:
     return SeededByTrial(lambda seed: RandomSampler(seed=seed), seed)
 
 
-def pruner_named(name: Pruner) -> BasePruner:
+def pruner_named(name: Pruner, startup_trials: int = PRUNING_STARTUP_TRIALS) -> BasePruner:
     """The study's pruner; a trial's steps are its scored evaluations, counted from 1."""
     if name == "median":
-        return MedianPruner(n_startup_trials=PRUNING_STARTUP_TRIALS, n_warmup_steps=FIRST_PRUNABLE_STEP)
+        return MedianPruner(n_startup_trials=startup_trials, n_warmup_steps=FIRST_PRUNABLE_STEP)
     return HyperbandPruner() if name == "hyperband" else NopPruner()

@@ -33,11 +33,11 @@ from harness.interfaces import Need, Progress
 from harness.jobs.graph import Interrupted, Job, Observer, Outcome
 from harness.jobs.local import run_jobs
 from harness.methods import stage_of
-from harness.stages import RESUME_FOLDER, Stage, StageStore, read_json
-from sweeps import study as studies
-from sweeps.samplers import pruner_named, sampler_named
+from sweeps.pruning import Meter, Pruning
+from sweeps.samplers import PRUNING_STARTUP_TRIALS, pruner_named, sampler_named
 from sweeps.spaces import nested
-from sweeps.study import Sweep, one_line_storage, quiet
+from sweeps.storage import StudyStorage
+from sweeps.study import TRIALS, Sweep, join
 from sweeps.trials import (
     CACHED,
     COORDINATOR,
@@ -48,6 +48,7 @@ from sweeps.trials import (
     REASON,
     RECALL,
     WITHDRAWN,
+    best_of,
     counting,
     has_place,
     is_ended,
@@ -79,23 +80,31 @@ class _Failed(Exception):
 
 
 def search(
-    sweep: Sweep, cell: Cell, name: str, trials: int, place: Place, storage: studies.Place, watch: Watch
+    sweep: Sweep,
+    cell: Cell,
+    name: str,
+    trials: int,
+    place: Place,
+    storage: StudyStorage,
+    watch: Watch,
+    startup_trials: int = PRUNING_STARTUP_TRIALS,
 ) -> None:
     """Runs the study until `trials` trials have ended, together with whoever else runs it.
 
-    `cell` holds the config before a trial changes it. Raises `KeyboardInterrupt` when interrupted: its running trials
-    are then queued again. `UsageError` and `StudyError` as in `sweeps.study.join`.
+    `cell` holds the config before a trial changes it; `startup_trials` are complete before the first is pruned. Raises
+    `KeyboardInterrupt` when interrupted: its running trials are then queued again. `UsageError` and `StudyError` as in
+    `sweeps.study.join`.
     """
-    with quiet(), one_line_storage(storage.url or str(storage.folder)):
-        study = studies.join(sweep, name, trials, storage)
+    with storage.reached():
+        study = join(sweep, name, trials, storage)
         study.sampler = sampler_named(sweep.sampler, sweep.seed)
-        study.pruner = pruner_named(sweep.pruner)
+        study.pruner = pruner_named(sweep.pruner, startup_trials)
         with presence(storage, name) as me:
             Coordinator(study, sweep, cell, place, storage, watch, me).run()
 
 
 @contextmanager
-def presence(storage: studies.Place, study_name: str) -> Iterator[str]:
+def presence(storage: StudyStorage, study_name: str) -> Iterator[str]:
     """This coordinator's id. Beside a journal a lock is held while the block lasts, which tells that it is alive."""
     me = uuid.uuid4().hex[:12]
     if storage.url:
@@ -108,7 +117,7 @@ def presence(storage: studies.Place, study_name: str) -> Iterator[str]:
     path.unlink(missing_ok=True)
 
 
-def lock_path(storage: studies.Place, study_name: str, coordinator: str) -> Path:
+def lock_path(storage: StudyStorage, study_name: str, coordinator: str) -> Path:
     """The lock that a coordinator holds while it is alive."""
     return storage.folder / f"{study_name}.coordinators" / f"{coordinator}.lock"
 
@@ -134,7 +143,7 @@ class Coordinator:
     sweep: Sweep
     cell: Cell
     place: Place
-    storage: studies.Place
+    storage: StudyStorage
     watch: Watch
     me: str
     claims: threading.Lock = field(default_factory=threading.Lock)  # one thread at a time looks and takes
@@ -194,13 +203,11 @@ class Coordinator:
             return
         ended = self.study.trials[taken[0]]
         if not ended.user_attrs.get(WITHDRAWN):
-            complete = [trial for trial in self.study.trials if trial.state == TrialState.COMPLETE]
-            best = max(complete, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
-            self.watch.ended(ended, best)
+            self.watch.ended(ended, best_of(self.study.trials))
 
     def _budget(self) -> int:
         """The trials that the study is to have; another command may have raised the number."""
-        return int(self.study.user_attrs[studies.TRIALS])
+        return int(self.study.user_attrs[TRIALS])
 
     def _score(self, trial: optuna.Trial, interrupt: Connection) -> float:
         """Validation NDCG@10 of the trial's config; `TrialPruned`, `_NotCounted` or `_Failed` where none is had."""
@@ -293,69 +300,6 @@ class Coordinator:
             since = self.unclaimed_since.setdefault(trial.number, time.monotonic())
             return time.monotonic() - since > self.storage.grace_seconds
         return self.storage.url is None and is_free(lock_path(self.storage, self.study.study_name, owner))
-
-
-@dataclass
-class Meter:
-    """What a trial has taken so far."""
-
-    has_fitted: bool = False  # it had to fit the method, at least in part
-    peak_memory_mb: float = 0.0  # of the fit's process
-    first: dict[str, int] = field(default_factory=dict)  # training → the epoch that it began with
-    last: dict[str, int] = field(default_factory=dict)
-
-    def note(self, epoch: Progress) -> None:
-        """Counts an epoch of the fit."""
-        self.first.setdefault(epoch.stage, epoch.epoch)
-        self.last[epoch.stage] = epoch.epoch
-        self.peak_memory_mb = max(self.peak_memory_mb, epoch.peak_memory_mb)
-
-    def cost(self, seconds: float) -> dict[str, float]:
-        """As it is recorded with the trial."""
-        epochs = sum(self.last[stage] - self.first[stage] + 1 for stage in self.last)
-        return {"epochs": epochs, "seconds": round(seconds, 3), "peak_memory_mb": round(self.peak_memory_mb, 1)}
-
-
-@dataclass
-class Pruning:
-    """Reports a fit's validation scores to the study, and gives the trial up when the pruner says so."""
-
-    trial: optuna.Trial
-    fit: Stage
-    store: StageStore
-    meter: Meter
-    step: int = 0  # scored evaluations so far
-
-    def heard(self, epoch: Progress) -> None:
-        """Takes a message of the fit; `TrialPruned` when the trial is to be given up."""
-        if not self.meter.last:  # what an interrupted fit goes on from was scored too
-            for score in scores_before(self.store, self.fit, epoch):
-                self._report(score)
-        self.meter.note(epoch)
-        if epoch.score is not None:
-            self._report(epoch.score)
-            if self.trial.should_prune():
-                raise optuna.TrialPruned
-
-    def _report(self, score: float) -> None:
-        self.step += 1
-        self.trial.report(score, self.step)
-
-
-def scores_before(store: StageStore, fit: Stage, epoch: Progress) -> list[float]:
-    """The validation scores in a fit's checkpoints that lie before the epoch, in the order in which they were made."""
-    folder = store.folder(fit)
-    files = (folder.with_name(f"{folder.name}.partial") / RESUME_FOLDER).glob("*.json")
-    rows = {
-        (row["stage"], row["epoch"]): row["score"]  # a checkpoint that takes the place of another repeats its rows
-        for path in sorted(files, key=lambda path: path.stat().st_mtime_ns)
-        for row in read_json(path)["history"]
-    }
-    return [
-        score
-        for (stage, number), score in rows.items()
-        if score is not None and (stage != epoch.stage or number < epoch.epoch)
-    ]
 
 
 def changed(cell: Cell, params: Mapping[str, Any]) -> Cell:

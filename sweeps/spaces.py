@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 
 Value = bool | int | float | str | None  # what a searched field may hold
 
-# Figure 4 of the paper (METHODS D.4): one weight moves, the other stays at its best value; same value in both phases.
-CURVES: dict[str, tuple[Value, ...]] = {
-    "mu": (1e-4, 3e-4, 5e-4, 1e-3, 5e-3),
-    "lambda_": (0.0, 1e-4, 3e-4, 5e-4, 1e-3, 5e-3),
-}
-CURVE_METHOD = "etegrec"
-CURVE_TABLES: dict[str, dict[str, Any]] = {"mu": {"lambda_": 1e-4}, "lambda_": {}}
-
 
 class Choices(Config):
     """A list of values, of which one is tried at a time."""
@@ -127,9 +119,9 @@ def grid_of(method: Method) -> Space:
 
 
 def curve_of(method: Method, name: str) -> Space:
-    """The space of one field alone: the paper's curve (METHODS D.4), or else its values in the method's grid."""
+    """The space of one field alone: the curve of the method's paper, or else the field's values in its grid."""
     name = field_name(name)
-    values = CURVES[name] if method.name == CURVE_METHOD and name in CURVES else method.grid.get(name)
+    values = method.curves[name].values if name in method.curves else method.grid.get(name)
     if values is None:
         raise UsageError(
             f"--grid must be a field with a grid, but '{method.name}' has none for '{name}'; "

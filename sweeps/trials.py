@@ -7,7 +7,7 @@ trial with the same parameters takes its place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -66,6 +66,12 @@ def is_superseded(trial: FrozenTrial) -> bool:
 def is_ended(trial: FrozenTrial) -> bool:
     """Whether the trial ended and counts."""
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or error_of(trial) is not None
+
+
+def best_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
+    """The complete trial with the highest validation NDCG@10, the first of equals; None where none is complete."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    return max(complete, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
 
 
 def owed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -9,7 +9,9 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from sweeps.spaces import Choices, Space
-from sweeps.study import StudySummary, Sweep, quiet
+from sweeps.storage import quiet
+from sweeps.study import Sweep
+from sweeps.summaries import StudySummary
 from sweeps.trials import COST, ERROR, RECALL
 
 Trial = tuple[dict[str, Any], str, float | None]  # parameters; complete, pruned or failed; the score that it reached

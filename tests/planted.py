@@ -31,6 +31,15 @@ SASREC = {
     "epochs": 20,
     "patience": "none",
 }
+GRU4REC = {
+    "embedding_size": 16,
+    "hidden_size": 32,
+    "dropout": 0.1,
+    "learning_rate": 1e-2,
+    "batch_size": 64,
+    "epochs": 20,
+    "patience": "none",
+}
 TOKENIZER = {
     "rqvae": {"hidden_sizes": [32], "code_dim": 16, "codebook_size": 8, "num_levels": 2},
     "epochs": 60,
@@ -43,6 +52,7 @@ TRAINING = {"learning_rate": 5e-3, "batch_size": 32, "epochs": 30, "warmup_epoch
 
 # TOML tables that make the `lite` preset of each method tiny; a method that is not here is taken as it is.
 TINY: dict[str, dict[str, Any]] = {
+    "gru4rec": GRU4REC,
     "sasrec": SASREC,
     "tiger": {
         "text": {"dim": 8},

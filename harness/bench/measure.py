@@ -13,7 +13,7 @@ from harness.bench.recbole_peer import RecBole, history_arrays, sample_arrays, s
 from harness.bench.workload import Rate, Setup, Workload
 from harness.jobs.local import use_threads
 from harness.provenance import peak_memory_mb
-from harness.sequence.sasrec import SASRecRecommender, build_network
+from harness.sequence.sasrec import SASREC
 
 OURS_PER_ROUND = 2  # training steps of ours for each one of the slow peers
 SHORT_STEPS = 30  # timed steps of what has no peer and is fast, at least,
@@ -140,7 +140,7 @@ def _other_rows(workload: Workload, recbole: RecBole | None, report: Report) -> 
     report("RQ-VAE pre-training")
     ours = _measured(pretraining_rate(workload), max(SHORT_STEPS, repeats))
     yield Row("RQ-VAE pre-training", "samples/s", ours, aim=40_000)
-    recommender = SASRecRecommender(build_network(config, dataset, workload.context), dataset.catalog)
+    recommender = SASREC.new(config, dataset, workload.context)
 
     def train(peer: RecBole, step: int) -> float:
         return peer("training", sample_arrays(workload, step, config.batch_size))

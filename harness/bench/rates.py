@@ -17,7 +17,9 @@ from harness.generative.generator import CodeRecommender, adamw
 from harness.generative.tokenizer.fit import TokenizerConfig
 from harness.generative.tokenizer.rqvae import tokenizer_loss
 from harness.seeding import numpy_stream
-from harness.sequence.sasrec import Batches, SASRecRecommender, batch_losses
+from harness.sequence.model import SequenceRecommender, learner_of
+from harness.sequence.sasrec import SASREC
+from harness.sequence.training import Batches, batch_losses
 from harness.training.learner import Learner
 from harness.training.loop import Losses
 
@@ -49,7 +51,7 @@ def tokenizer_rate(training: ETEGRecTraining, workload: Workload) -> Rate:
     return rate
 
 
-def evaluation_rate(recommender: CodeRecommender | SASRecRecommender, workload: Workload) -> Rate:
+def evaluation_rate(recommender: CodeRecommender | SequenceRecommender, workload: Workload) -> Rate:
     """Users per second of ranked lists, by beam 20 over the trie or by the scores of all items."""
     k = min(K, workload.dataset.num_items)
 
@@ -79,16 +81,16 @@ def pretraining_rate(workload: Workload) -> Rate:
     return rate
 
 
-def sasrec_rate(recommender: SASRecRecommender, workload: Workload) -> Rate:
+def sasrec_rate(recommender: SequenceRecommender, workload: Workload) -> Rate:
     """Samples (targets) per second of SASRec's training (METHODS B.1)."""
     network, config = recommender.network.train(), workload.sizes.sasrec
-    learner = Learner(torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True))
-    make = Batches.of(workload.dataset, config, workload.context.device)
+    learner, objective = learner_of(network, config), SASREC.objective(config, workload.dataset)
+    make = Batches(objective, config.batch_size, workload.context.device)
     batches = cycle(make(numpy_stream(SEED, "bench", "sasrec")))
 
     def rate(step: int) -> float:
         pieces = next(batches)
         targets = sum(len(piece.targets_M) for piece in pieces)
-        return timed(lambda: training_step(learner, batch_losses(network, pieces)), targets)
+        return timed(lambda: training_step(learner, batch_losses(network, objective.loss, pieces)), targets)
 
     return rate

@@ -25,8 +25,10 @@ from torch import Tensor
 from harness.bench.workload import K, Setup, Workload
 from harness.data.dataset import Sequences
 from harness.errors import StageError, UsageError
-from harness.nn.sasrec import SASRec, pack
-from harness.sequence.sasrec import SASRecConfig, build_network
+from harness.nn.encoder import Encoder, pack
+from harness.nn.sasrec import SASRec
+from harness.sequence.losses import linear_cross_entropy
+from harness.sequence.sasrec import SASREC, SASRecConfig
 
 SCRIPT = Path(__file__).with_name("recbole_server.py")
 CHECKED = 64  # samples on which both must have the same loss
@@ -98,7 +100,8 @@ def started_recbole(setup: Setup, workload: Workload) -> Iterator[RecBole | None
         yield None
         return
     config = workload.sizes.sasrec
-    network = build_network(config, workload.dataset, workload.context).eval()
+    network = SASREC.new(config, workload.dataset, workload.context).network.eval()
+    assert isinstance(network, SASRec)
     with tempfile.TemporaryDirectory(prefix="harness-recbole-") as folder, _process(setup, folder) as process:
         recbole = RecBole(process, Path(folder))
         recbole("start", recbole_weights(network), sizes=recbole_sizes(network, config), threads=setup.threads)
@@ -188,9 +191,10 @@ def history_arrays(histories: Sequences, max_history: int) -> dict[str, np.ndarr
 
 
 @torch.no_grad()
-def sample_loss(network: SASRec, arrays: dict[str, np.ndarray]) -> float:
-    """Our mean cross-entropy (nats) of the same samples; a network in eval mode has no dropout."""
+def sample_loss(network: Encoder, arrays: dict[str, np.ndarray]) -> float:
+    """Our mean cross-entropy (nats) of the same samples, padding being a class; in eval mode nothing is dropped."""
     rows = [row[:length].tolist() for row, length in zip(arrays["items_BS"], arrays["lengths_B"], strict=True)]
-    packed = pack(Sequences.from_rows(rows), network.max_history, network.style, torch.device("cpu"))
-    states_BD: Tensor = network(packed).index_select(0, packed.ends_B)
-    return float(network.next_item_loss(states_BD, torch.from_numpy(arrays["targets_B"]))) / len(rows)
+    packed = pack(Sequences.from_rows(rows), torch.device("cpu"))
+    states_BD: Tensor = network(packed, packed.ends_B)
+    targets_B = torch.from_numpy(arrays["targets_B"])
+    return float(linear_cross_entropy(states_BD, network.item_rows_VD, targets_B)) / len(rows)

@@ -36,10 +36,11 @@ from harness.generative.tokenizer.rqvae import RQVAE
 from harness.interfaces import FitContext
 from harness.jobs.graph import Job, Observer, Send
 from harness.jobs.local import run_jobs
-from harness.nn.sasrec import Softmax
 from harness.provenance import peak_memory_mb
 from harness.seeding import numpy_stream, torch_stream
-from harness.sequence.sasrec import Batches, SASRecConfig, SASRecRecommender, batch_losses, build_network
+from harness.sequence.model import learner_of
+from harness.sequence.sasrec import SASREC, SASRecConfig
+from harness.sequence.training import Batches, Softmax, batch_losses
 from harness.training.learner import Learner
 
 Axis = Literal["interactions", "items", "history length", "beams"]
@@ -141,17 +142,16 @@ def sasrec_history(size: int, scene: Scene) -> Work:
 
 def _sasrec_training(config: SASRecConfig, dataset: Dataset, scene: Scene) -> Work:
     context = FitContext(SEED, scene.folder)
-    network = build_network(config, dataset, context).train()
-    learner = Learner(torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True))
-    (pieces,) = Batches.of(dataset, config, context.device)(numpy_stream(SEED, "scale"))
-    return lambda: training_step(learner, batch_losses(network, pieces))
+    network, objective = SASREC.new(config, dataset, context).network.train(), SASREC.objective(config, dataset)
+    learner = learner_of(network, config)
+    (pieces,) = Batches(objective, config.batch_size, context.device)(numpy_stream(SEED, "scale"))
+    return lambda: training_step(learner, batch_losses(network, objective.loss, pieces))
 
 
 def ranking(size: int, scene: Scene) -> Work:
     """Ranked lists of SASRec for some users from the scores of all N items."""
     dataset = made_up(size, RANKED_USERS, HISTORY)
-    network = build_network(scene.sizes.sasrec, dataset, FitContext(SEED, scene.folder))
-    recommender = SASRecRecommender(network, dataset.catalog)
+    recommender = SASREC.new(scene.sizes.sasrec, dataset, FitContext(SEED, scene.folder))
     return lambda: recommender.recommend(dataset.train, K)
 
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import options, scale
-from harness.cli.data import source_of
-from harness.cli.options import CacheDir, Json, print_json
+from harness.cli.options import CacheDir, Json, Reading, print_json
 
 if TYPE_CHECKING:
     from harness.bench.measure import Row, Spread
@@ -68,13 +67,11 @@ def bench(
     from harness.bench.recbole_peer import recbole_python as checked_python
     from harness.bench.workload import QUICK, Setup, Sizes
     from harness.cli import progress
-    from harness.cli.settings import cores
+    from harness.cli.machine import cores
     from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
 
-    source = source_of(
-        dataset, format=None, metadata=None, columns=(None, None, None), core=None, repeats=None, short_users=None
-    )
+    source = Reading().source(dataset)
     with_peer = util.find_spec("transformers") is not None
     if not with_peer:
         print(

@@ -9,20 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options
-from harness.cli.options import (
-    CacheDir,
-    Core,
-    Format,
-    ItemColumn,
-    Json,
-    Metadata,
-    Protocol,
-    Repeats,
-    ShortUsers,
-    TimeColumn,
-    UserColumn,
-    print_json,
-)
+from harness.cli.options import CacheDir, Json, Reading, print_json, takes_groups
 from harness.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -55,26 +42,6 @@ LABELS = {
     "train_samples": "Training samples",
     "new_users": "New users (unseen in training)",
 }
-
-
-def source_of(
-    name: str,
-    *,
-    format: str | None,
-    metadata: Path | None,
-    columns: tuple[str | None, str | None, str | None],
-    core: int | None,
-    repeats: str | None,
-    short_users: str | None,
-    protocol: Protocol = "leave-one-out",
-) -> Source:
-    """The data set that these options name."""
-    from harness.data.formats import Columns
-    from harness.data.open import Source
-
-    changes = {"core": core, "repeats": repeats, "short_users": short_users}
-    given = {field: value for field, value in changes.items() if value is not None}
-    return Source(name, format, metadata, Columns(*columns), given, protocol)
 
 
 @app.command("list", epilog="Example: [bold]harness data list --json[/]")
@@ -112,75 +79,33 @@ def fetch(
 
     if name not in NAMED:
         raise UsageError(f"unknown data set '{name}'; {nearest(name, NAMED)}; a path needs no fetching")
-    _prepare(source_of(name, **NO_OPTIONS), cache_dir, json, again=False)
+    _prepare(Reading().source(name), cache_dir, json, again=False)
 
 
 @app.command("prepare", epilog="Example: [bold]harness data prepare ratings.csv.gz --core 5 --short-users drop[/]")
+@takes_groups
 def prepare(
+    *,
     path: NamedOrPath,
-    format: Format = None,
-    metadata: Metadata = None,
-    user_col: UserColumn = None,
-    item_col: ItemColumn = None,
-    time_col: TimeColumn = None,
-    core: Core = None,
-    repeats: Repeats = None,
-    short_users: ShortUsers = None,
-    protocol: Protocol = "leave-one-out",
+    reading: Reading,
     json: Json = False,
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
     """Read, filter and split a data set, even if that was done before."""
-    source = source_of(
-        path,
-        format=format,
-        metadata=metadata,
-        columns=(user_col, item_col, time_col),
-        core=core,
-        repeats=repeats,
-        short_users=short_users,
-        protocol=protocol,
-    )
-    _prepare(source, cache_dir, json, again=True)
+    _prepare(reading.source(path), cache_dir, json, again=True)
 
 
 @app.command("describe", epilog="Example: [bold]harness data describe ../shared/data/scientific2018[/]")
+@takes_groups
 def describe(
+    *,
     name: NamedOrPath,
-    format: Format = None,
-    metadata: Metadata = None,
-    user_col: UserColumn = None,
-    item_col: ItemColumn = None,
-    time_col: TimeColumn = None,
-    core: Core = None,
-    repeats: Repeats = None,
-    short_users: ShortUsers = None,
-    protocol: Protocol = "leave-one-out",
+    reading: Reading,
     json: Json = False,
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
     """Print a data set's size, lengths, repeats, texts and cold items; it is prepared first if need be."""
-    source = source_of(
-        name,
-        format=format,
-        metadata=metadata,
-        columns=(user_col, item_col, time_col),
-        core=core,
-        repeats=repeats,
-        short_users=short_users,
-        protocol=protocol,
-    )
-    _prepare(source, cache_dir, json, again=False)
-
-
-NO_OPTIONS: dict[str, Any] = {
-    "format": None,
-    "metadata": None,
-    "columns": (None, None, None),
-    "core": None,
-    "repeats": None,
-    "short_users": None,
-}
+    _prepare(reading.source(name), cache_dir, json, again=False)
 
 
 def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> None:

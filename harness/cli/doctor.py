@@ -54,7 +54,7 @@ def _installation() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    from harness.cli.settings import cores
+    from harness.cli.machine import cores
 
     yield Finding("cpu", "ok", f"{cores()} cores: as many one-thread jobs side by side by default")
     if torch.cuda.is_available():

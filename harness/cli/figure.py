@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,20 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options
-from harness.cli.options import CacheDir, Json, RunsDir, print_json
-from harness.cli.sweep import STUDIES, StorageUrl, StudiesDir, storage_of
+from harness.cli.options import METHOD, CacheDir, Json, RunsDir, Studies, print_json, takes_groups
 from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, filters_of
 from harness.errors import HarnessError, UsageError
 from results.errors import ResultsError
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from results.figures.registry import FigureMaker
     from results.figures.rendering import Figure
-    from results.store.runs import Run
     from results.store.selection import Filters
-    from sweeps.study import StudySummary
+    from sweeps.summaries import StudySummary
 
 OF_STUDIES = ("hyperparameters", "sweep")
 
@@ -46,7 +42,9 @@ class Sources:
     studies: tuple[StudySummary, ...]
 
 
+@takes_groups
 def figure(
+    *,
     name: Annotated[
         str,
         typer.Argument(
@@ -62,7 +60,7 @@ def figure(
     format: Annotated[str, typer.Option(help="Formats, with commas between; the data's csv always.", metavar="F,F")] = (
         "png,svg,pdf"
     ),
-    method: Annotated[str, typer.Option(help="Of curves, tokenizer, ablation, sweeps.")] = "etegrec",
+    method: Annotated[str, typer.Option(help="Of curves, tokenizer, ablation, sweeps.")] = METHOD,
     config: ConfigFilter = None,
     contract: ContractFilter = None,
     preset: PresetFilter = None,
@@ -72,8 +70,7 @@ def figure(
     json: Json = False,
     runs_dir: RunsDir = options.RUNS,
     cache_dir: CacheDir = options.CACHE,
-    studies_dir: StudiesDir = STUDIES,
-    storage: StorageUrl = None,
+    where: Studies,
 ) -> None:
     """Draw a figure from stored runs and studies, as PNG, SVG and PDF beside the csv of its data."""
     from results.figures.registry import figure_makers
@@ -89,7 +86,7 @@ def figure(
         needs = "; ".join(f"{each} needs {maker.needs}" for each, maker in figure_makers().items())
         raise UsageError(f"unknown figure '{name}'; known: all, {', '.join(known)} ({needs})")
     names = list(known) if name == "all" else [name]
-    studies = _studies(storage_of(studies_dir, storage), study) if set(names) & set(OF_STUDIES) else ()
+    studies = _studies(where.opened(), study) if set(names) & set(OF_STUDIES) else ()
     dataset = dataset or _only_dataset(runs_dir, studies)
     sources = Sources(runs_dir, cache_dir, dataset, method, filters_of(config, contract, preset), studies)
     folder = out or Path("figures") / dataset
@@ -136,8 +133,8 @@ def _tell(made: list[tuple[Figure, list[Path]]], refused: dict[str, str], json: 
 
 
 def _studies(place: Any, prefix: str | None) -> tuple[StudySummary, ...]:
-    """All studies, or the one whose name begins so; `UsageError` as in `sweeps.study.load_named`."""
-    from sweeps.study import load_named, load_studies
+    """All studies, or the one whose name begins so; `UsageError` as in `sweeps.summaries.load_named`."""
+    from sweeps.summaries import load_named, load_studies
 
     return tuple(load_studies(place)) if prefix is None else (load_named(prefix, place),)
 
@@ -161,6 +158,7 @@ def _only_dataset(runs_dir: Path, studies: tuple[StudySummary, ...]) -> str:
 
 def _from_runs(maker: FigureMaker) -> Callable[[Sources], Sequence[Figure]]:
     """A maker of the registry, asked with what the command was given."""
+    from harness.experiment.stored import pretraining_of
     from results.figures.registry import FigureRequest
 
     def make(given: Sources) -> Sequence[Figure]:
@@ -174,8 +172,8 @@ def _alignment(sources: Sources) -> list[Figure]:
     import polars as pl
 
     from etegrec.alignment import FittedETEGRec, alignment_frame, choose_cases
-    from harness.cli.reproduction import prepared_folder
     from harness.data.prepare import load_dataset
+    from harness.experiment.stored import prepared_folder
     from results.figures.alignment import alignment_figure
     from results.store.selection import select_runs
 
@@ -228,36 +226,3 @@ MAKERS: dict[str, Callable[[Sources], Sequence[Figure]]] = {
     "hyperparameters": _hyperparameters,
     "sweep": _sweep,
 }
-
-
-def pretraining_of(run: Run, cache: Path) -> pl.DataFrame | None:
-    """The history of the stages that a run's fit stands on (`HISTORY_SCHEMA`); None where the cache has them no more.
-
-    The fit is known by its history, times included, which no other fit shares.
-    """
-    import polars as pl
-
-    from harness.experiment.compute import histories
-    from harness.stages import read_json
-    from results.store.schema import history_frame
-
-    history = run.history().sort(pl.all())
-    for path in sorted((cache / run.record.method).glob("*/stage.json")):
-        stage = read_json(path)
-        place = (stage["dataset"], stage["seed"])
-        if place != (run.record.dataset_fingerprint, run.record.seed):
-            continue
-        if history_frame(histories(path.parent)).sort(pl.all()).equals(history):
-            ancestors = dict.fromkeys(_ancestors(path.parent, cache))
-            return history_frame(row for folder in ancestors for row in histories(folder))
-    return None
-
-
-def _ancestors(folder: Path, cache: Path) -> Iterator[Path]:
-    """The folders of the stages that a stage stands on, inputs first; those that the cache has no more are left out."""
-    from harness.stages import read_json
-
-    for place in read_json(folder / "stage.json")["inputs"].values():
-        if (cache / place / "stage.json").exists():
-            yield from _ancestors(cache / place, cache)
-            yield cache / place

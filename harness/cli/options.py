@@ -1,16 +1,34 @@
-"""Options that several commands share, and where their output goes."""
+"""Options that several commands share: single ones, and groups that arrive as one value; where output goes."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
+from harness.cli import groups, values
+
+if TYPE_CHECKING:
+    from harness.data.open import Source
+    from harness.experiment.plan import Settings
+    from sweeps.storage import StudyStorage
+
+SEARCH = "The search"
+CONTRACT = "How all methods are judged"
 MACHINE = "Machine and folders"
 FILES = "Reading and filtering a path"
-CONTRACT = "How all methods are judged"
+
+RUNS = Path("runs")
+CACHE = Path("cache")
+STUDIES = Path("studies")
+METHOD = "etegrec"  # the method of commands that show or search one, unless another is named
+
+Result = TypeVar("Result")
 
 DatasetName = Annotated[
     str,
@@ -18,64 +36,6 @@ DatasetName = Annotated[
         "--dataset", help="A named data set (see harness data list), a file, or a folder.", metavar="NAME|PATH"
     ),
 ]
-Preset = Annotated[
-    str | None,
-    typer.Option(
-        "--preset",
-        help="Sizes and schedules: lite or paper (default: paper for the paper's data sets, else lite).",
-    ),
-]
-Recipe = Annotated[
-    Literal["default", "paper", "official"],
-    typer.Option("--recipe", help="Where the paper and the released code differ: our choice, the paper's, the code's."),
-]
-Text = Annotated[
-    str | None,
-    typer.Option(
-        "--text",
-        help="Text encoder of all methods that read text: tfidf-svd, minilm, a model, file:PATH.npy.",
-        metavar="ENCODER",
-    ),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Any field: etegrec.mu=3e-4, contract.num_beams=50. Repeatable.", metavar="M.F=V"),
-]
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", help="TOML file: a table per method, and one for the contract.", metavar="FILE"),
-]
-Decoding = Annotated[
-    str | None,
-    typer.Option(
-        "--decoding",
-        help="trie: beams over existing items (default); free: over all codes; released: as each authors' code.",
-        metavar="HOW",
-        rich_help_panel=CONTRACT,
-    ),
-]
-Beams = Annotated[int | None, typer.Option("--beams", help="Beam width (default 20).", rich_help_panel=CONTRACT)]
-TopK = Annotated[
-    int | None, typer.Option("--top-k", help="Length of the ranked lists (default 10).", rich_help_panel=CONTRACT)
-]
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        "--jobs",
-        min=1,
-        help="Processes side by side (default: cores / threads); changes no number.",
-        rich_help_panel=MACHINE,
-    ),
-]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of each process.", rich_help_panel=MACHINE)]
-Device = Annotated[
-    Literal["auto", "cpu", "cuda", "mps"],
-    typer.Option("--device", help="Where to compute.", rich_help_panel=MACHINE),
-]
-Precision = Annotated[
-    Literal["fp32", "bf16"], typer.Option("--precision", help="Of the forward passes.", rich_help_panel=MACHINE)
-]
-
 RunsDir = Annotated[
     Path,
     typer.Option(
@@ -94,66 +54,168 @@ CacheDir = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
-RUNS = Path("runs")
-CACHE = Path("cache")
 
-Format = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        metavar="F",
-        help="amazon2023, recbole, s3rec, etegrec-jsonl, csv or parquet (default: recognised from the content).",
-        rich_help_panel=FILES,
-    ),
-]
-Metadata = Annotated[
-    Path | None,
-    typer.Option(
-        "--metadata", metavar="FILE", help="The items' texts (default: found beside the file).", rich_help_panel=FILES
-    ),
-]
-UserColumn = Annotated[
-    str | None,
-    typer.Option("--user-col", metavar="C", help="Column of users in a csv or parquet file.", rich_help_panel=FILES),
-]
-ItemColumn = Annotated[
-    str | None, typer.Option("--item-col", metavar="C", help="Column of items.", rich_help_panel=FILES)
-]
-TimeColumn = Annotated[
-    str | None,
-    typer.Option(
-        "--time-col",
-        metavar="C",
-        help="Column of times (without it, row order is time).",
-        rich_help_panel=FILES,
-    ),
-]
-Core = Annotated[
-    int | None,
-    typer.Option("--core", min=0, help="k of the k-core filter (default 0: no filter).", rich_help_panel=FILES),
-]
-Repeats = Annotated[
-    str | None,
-    typer.Option(
-        "--repeats", metavar="keep|drop", help="A user's repeats of an item (default keep).", rich_help_panel=FILES
-    ),
-]
-ShortUsers = Annotated[
-    str | None,
-    typer.Option(
-        "--short-users",
-        metavar="error|drop",
-        help="Users with fewer than 3 interactions (default error).",
-        rich_help_panel=FILES,
-    ),
-]
+def takes_groups(command: Callable[..., Result]) -> Callable[..., Result]:
+    """The command, with the options of each of its groups (`groups.takes_groups`)."""
+    return groups.takes_groups((SEARCH, CONTRACT, MACHINE, FILES))(command)
 
-Protocol = Annotated[
-    Literal["leave-one-out", "unseen-users"],
-    typer.Option(
-        "--protocol", help="unseen-users: nothing is learnt of the 5 % of users with the fewest interactions."
-    ),
-]
+
+@dataclass(frozen=True)
+class Reading:
+    """How a data set is read, filtered and split."""
+
+    protocol: Annotated[
+        Literal["leave-one-out", "unseen-users"],
+        typer.Option(help="unseen-users: nothing is learnt of the 5 % of users with the fewest interactions."),
+    ] = "leave-one-out"
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="F",
+            help="amazon2023, recbole, s3rec, etegrec-jsonl, csv or parquet (default: recognised from the content).",
+            rich_help_panel=FILES,
+        ),
+    ] = None
+    metadata: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The items' texts (default: found beside the file).", rich_help_panel=FILES),
+    ] = None
+    user_col: Annotated[
+        str | None, typer.Option(metavar="C", help="Column of users in a csv or parquet file.", rich_help_panel=FILES)
+    ] = None
+    item_col: Annotated[str | None, typer.Option(metavar="C", help="Column of items.", rich_help_panel=FILES)] = None
+    time_col: Annotated[
+        str | None,
+        typer.Option(metavar="C", help="Column of times (without it, row order is time).", rich_help_panel=FILES),
+    ] = None
+    core: Annotated[
+        int | None,
+        typer.Option(min=0, help="k of the k-core filter (default 0: no filter).", rich_help_panel=FILES),
+    ] = None
+    repeats: Annotated[
+        str | None,
+        typer.Option(metavar="keep|drop", help="A user's repeats of an item (default keep).", rich_help_panel=FILES),
+    ] = None
+    short_users: Annotated[
+        str | None,
+        typer.Option(
+            metavar="error|drop",
+            help="Users with fewer than 3 interactions (default error).",
+            rich_help_panel=FILES,
+        ),
+    ] = None
+
+    def source(self, name: str) -> Source:
+        """The data set of this name or path, read so."""
+        from harness.data.formats import Columns
+        from harness.data.open import Source
+
+        changes = {"core": self.core, "repeats": self.repeats, "short_users": self.short_users}
+        given = {field: value for field, value in changes.items() if value is not None}
+        columns = Columns(self.user_col, self.item_col, self.time_col)
+        return Source(name, self.format, self.metadata, columns, given, self.protocol)
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Configs of the methods and the contract that judges them: what decides numbers, apart from the data set."""
+
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Sizes and schedules: lite or paper (default: paper for the paper's data sets, else lite)."),
+    ] = None
+    recipe: Annotated[
+        Literal["default", "paper", "official"],
+        typer.Option(help="Where the paper and the released code differ: our choice, the paper's, the code's."),
+    ] = "default"
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="Text encoder of all methods that read text: tfidf-svd, minilm, a model, file:PATH.npy.",
+            metavar="ENCODER",
+        ),
+    ] = None
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any field: etegrec.mu=3e-4, contract.num_beams=50. Repeatable.", metavar="M.F=V"),
+    ] = None
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file: a table per method, and one for the contract.", metavar="FILE")
+    ] = None
+    decoding: Annotated[
+        str | None,
+        typer.Option(
+            help="trie: beams over existing items (default); free: over all codes; released: as each authors' code.",
+            metavar="HOW",
+            rich_help_panel=CONTRACT,
+        ),
+    ] = None
+    beams: Annotated[int | None, typer.Option(help="Beam width (default 20).", rich_help_panel=CONTRACT)] = None
+    top_k: Annotated[
+        int | None, typer.Option(help="Length of the ranked lists (default 10).", rich_help_panel=CONTRACT)
+    ] = None
+    precision: Annotated[
+        Literal["fp32", "bf16"], typer.Option(help="Of the forward passes.", rich_help_panel=MACHINE)
+    ] = "fp32"
+
+    def settings(self, default_preset: str, processes: int = 1) -> Settings:
+        """The settings of an experiment whose models so many processes train together.
+
+        The options' values lie over the file's, the assignments over both. `UsageError` for what breaks a rule.
+        """
+        from harness.experiment.settings import overlaid, settings_of
+
+        with self.telling_lines():
+            return settings_of(
+                overlaid(values.config_file(self.config) if self.config else {}, self._given()),
+                preset=self.preset or default_preset,
+                recipe=self.recipe,
+                precision=self.precision,
+                text=self.text,
+                processes=processes,
+            )
+
+    def telling_lines(self) -> AbstractContextManager[None]:
+        """Puts the config file's line before errors of its fields while the block lasts."""
+        return values.telling_lines(self.config, self._given())
+
+    def _given(self) -> dict[str, values.Table]:
+        """The tables that options alone give."""
+        from harness.experiment.settings import assignments_of, overlaid
+
+        contract = {"decoding": self.decoding, "num_beams": self.beams, "top_k": self.top_k}
+        given = {name: value for name, value in contract.items() if value is not None}
+        return overlaid({"contract": given}, assignments_of(self.set_ or []))
+
+
+@dataclass(frozen=True)
+class Studies:
+    """Where studies lie."""
+
+    studies_dir: Annotated[
+        Path,
+        typer.Option(
+            envvar="HARNESS_STUDIES_DIR",
+            metavar="DIR",
+            help="Where studies lie, one journal file each.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = STUDIES
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="HARNESS_STORAGE",
+            metavar="URL",
+            help="A database instead, which several machines may share: postgresql://..., sqlite:///FILE.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None
+
+    def opened(self, heartbeat: int = 60) -> StudyStorage:
+        """The storage, with so many seconds between signs of life in a database."""
+        from sweeps.storage import StudyStorage
+
+        return StudyStorage(self.studies_dir, self.storage, heartbeat, 2 * heartbeat)
 
 
 def print_json(content: Any) -> None:

@@ -12,10 +12,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from harness.experiment.place import run_key
+from harness.experiment.estimate import num_jobs
+from harness.experiment.place import Place, run_key
 from harness.experiment.plan import Plan
+from harness.experiment.run import CellResult, run_plan
 from harness.interfaces import Progress as Epoch
-from harness.jobs.graph import Observer, Outcome
+from harness.jobs.graph import Observer, Outcome, RunJobs
+from harness.jobs.local import run_jobs
 from results.terminal.panels import duration
 
 WIDE = 110  # columns of a terminal that has room for bars
@@ -43,6 +46,12 @@ def told() -> Iterator[Callable[[str], None]]:
     """Shows on a terminal what the given function was last told while the block lasts."""
     with Console(stderr=True).status("") as status:
         yield lambda what: status.update(escape(what))
+
+
+def observed_results(plan: Plan, place: Place, execute: RunJobs = run_jobs) -> list[CellResult]:
+    """What `run_plan` returns, shown as it goes on."""
+    with observed(plan, num_jobs(plan, place)) as observer:
+        return run_plan(plan, place, observer, execute=execute)
 
 
 @contextmanager

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options
-from harness.cli.figure import pretraining_of
-from harness.cli.options import CacheDir, Json, RunsDir, print_json
-from harness.cli.sweep import STUDIES, StorageUrl, StudiesDir, storage_of
+from harness.cli.options import CacheDir, Json, RunsDir, Studies, print_json, takes_groups
 from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, filters_of, only_dataset
 from harness.errors import UsageError
 
@@ -27,7 +25,9 @@ EXAMPLES = (
 )
 
 
+@takes_groups
 def report(
+    *,
     dataset: DatasetFilter = None,
     out: Annotated[
         Path | None, typer.Option(help="File to write (default: report-DATASET.html).", metavar="FILE")
@@ -43,10 +43,10 @@ def report(
     json: Json = False,
     runs_dir: RunsDir = options.RUNS,
     cache_dir: CacheDir = options.CACHE,
-    studies_dir: StudiesDir = STUDIES,
-    storage: StorageUrl = None,
+    where: Studies,
 ) -> None:
     """Write one HTML page with a data set's tables, figures, costs and the commands that make them again."""
+    from harness.experiment.stored import pretraining_of
     from results.report import gather, page_of
     from results.report.blocks import anchor
 
@@ -64,7 +64,7 @@ def report(
     page = page_of(
         material,
         counts=_counts(material, cache_dir),
-        sweeps=sweep_sections(material, studies_dir, storage),
+        sweeps=sweep_sections(material, where),
         reproduction=reproduction_section(material),
     )
     temporary = out.with_name(out.name + ".tmp")
@@ -78,20 +78,20 @@ def report(
         webbrowser.open(out.resolve().as_uri())
 
 
-def sweep_sections(material: Material, studies_dir: Path, storage: str | None) -> list[Section]:
+def sweep_sections(material: Material, where: Studies) -> list[Section]:
     """The section on the studies of this very data, in a list that is empty where there are none."""
     from harness.cli.report_sweeps import sweeps_section
-    from sweeps.study import load_studies
+    from sweeps.summaries import load_studies
 
     fingerprint = material.groups[0].record.dataset_fingerprint
-    studies = [one for one in load_studies(storage_of(studies_dir, storage)) if one.sweep.fingerprint == fingerprint]
+    studies = [one for one in load_studies(where.opened()) if one.sweep.fingerprint == fingerprint]
     section = sweeps_section(studies)
     return [] if section is None else [section]
 
 
 def reproduction_section(material: Material) -> Section:
     """The command, the config and its digest for each row, and the fewest commands for all of them."""
-    from harness.cli.reproduction import command_for, dataset_argument, together
+    from harness.experiment.reproduce import command_for, dataset_argument, together
     from results.report import Section
     from results.report.blocks import (
         Block,
@@ -149,8 +149,8 @@ def reproduction_section(material: Material) -> Section:
 
 def _counts(material: Material, cache_dir: Path) -> dict[str, Any] | None:
     """What is known of the prepared data; None where they are no longer in the cache."""
-    from harness.cli.reproduction import prepared_folder
     from harness.data.prepare import describe
+    from harness.experiment.stored import prepared_folder
 
     folder = prepared_folder(material.groups[0].record.dataset_fingerprint, cache_dir)
     return None if folder is None else describe(folder)

@@ -15,13 +15,13 @@ from results.report.pictures import made, picture_of
 from results.tables.render import UNKNOWN
 from results.terminal.panels import duration
 from sweeps.figures import hyperparameters_figure, sweep_figure
-from sweeps.study import cost_of, importances, note_of, state_of, trials_frame
+from sweeps.summaries import cost_of, importances, note_of, state_of, trials_frame
 from sweeps.trials import RECALL
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from sweeps.study import StudySummary
+    from sweeps.summaries import StudySummary
 
 
 def sweeps_section(studies: Sequence[StudySummary]) -> Section | None:

@@ -67,7 +67,7 @@ def scale(
     from harness.bench.scale_figure import scale_figure
     from harness.bench.workload import QUICK, Sizes
     from harness.cli import progress
-    from harness.cli.settings import cores
+    from harness.cli.machine import cores
     from harness.errors import StageError, UsageError
     from results.figures.rendering import FORMATS, style
 

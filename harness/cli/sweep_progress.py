@@ -14,7 +14,7 @@ from harness.jobs.graph import Observer
 from harness.methods import method_named
 from results.terminal.panels import duration
 from sweeps.search import Watch
-from sweeps.study import cost_of, note_of, state_of
+from sweeps.summaries import cost_of, note_of, state_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

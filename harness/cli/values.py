@@ -1,10 +1,9 @@
-"""What option texts mean: seeds, lists of names, assignments, a TOML file."""
+"""What option texts mean: seeds, lists of names, a TOML file."""
 
 from __future__ import annotations
 
-import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,32 +34,6 @@ def names_of(text: str, known: Sequence[str], what: str) -> list[str]:
 
 
 Table = dict[str, Any]
-
-
-def assignments_of(texts: Iterable[str]) -> dict[str, Table]:
-    """Nested tables, method first, of texts like `etegrec.mu=3e-4`; a value that looks like a list is read as JSON."""
-    tables: dict[str, Table] = {}
-    for text in texts:
-        path, equals, value = text.partition("=")
-        names = [name.strip() for name in path.split(".")]
-        if not equals or len(names) < 2 or not all(names):
-            raise UsageError(f"--set must be METHOD.FIELD=VALUE, but got '{text}'; for example etegrec.mu=3e-4")
-        table: Table = tables
-        for name in names[:-1]:
-            table = table.setdefault(name, {})
-            if not isinstance(table, dict):
-                raise UsageError(f"--set {text}: '{name}' was given a plain value before; set one of the two")
-        table[names[-1]] = _value(value.strip(), text)
-    return tables
-
-
-def _value(value: str, text: str) -> Any:
-    if not value.startswith("["):
-        return value
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"--set {text}: a list must be JSON, but {error.msg}; for example [256,128]") from None
 
 
 def config_file(path: Path) -> dict[str, Table]:
@@ -122,12 +95,3 @@ def dotted_names(table: Mapping[str, Any], prefix: str = "") -> set[str]:
 def as_spelled(field: str) -> str:
     """The dotted field as users may write it: `lambda` for `lambda_`."""
     return ".".join(part.rstrip("_") for part in field.split("."))
-
-
-def overlaid(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Table:
-    """`base` with the nested `changes` laid over it."""
-    merged = dict(base)
-    for name, value in changes.items():
-        old = merged.get(name)
-        merged[name] = overlaid(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged

@@ -4,7 +4,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.nn.kernels.dropout import dropout
 from harness.nn.kernels.rms import unit_rms
+
+
+class Dropout(nn.Module):
+    """Dropout with cheap masks, off in evaluation."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` with dropped elements 0 and the others scaled up."""
+        return dropout(x, self.rate, self.training)
 
 
 class RMSNorm(nn.Module):

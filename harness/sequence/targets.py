@@ -1,4 +1,4 @@
-"""Training rows for networks that learn from every position of a sequence at once, and items to contrast with.
+"""What an item-scoring network learns from: rows of items with targets, and drawn items to contrast these with.
 
 Shape legend: R training rows, U users, M targets, N items, J draws.
 """
@@ -6,27 +6,33 @@ Shape legend: R training rows, U users, M targets, N items, J draws.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
+from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset, Sequences
 from harness.errors import DataError
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Rows of items whose last positions each predict the item that comes next."""
+    """Rows of items whose last positions each predict the item that comes next.
+
+    Other targets, such as masked items, are a class of their own with the same fields but `starts`, and the same
+    methods.
+    """
 
     sequences: Sequences
     starts: np.ndarray  # (R,) int64 place of a row's first item in `sequences.items`
     lengths: np.ndarray  # (R,) int64 items of a row, at most `max_history`
     targets: np.ndarray  # (R,) int64 how many of its last positions have a target
     users: np.ndarray  # (R,) int64
+    weights: np.ndarray  # (R,) int64 what a row counts for in the size of a batch
 
     @classmethod
-    def of_all_prefixes(cls, dataset: Dataset) -> TrainingRows:
-        """Rows that hold exactly the samples of `PrefixSamples`, each once.
+    def every_next_item(cls, dataset: Dataset) -> TrainingRows:
+        """Rows for a causal network that hold exactly the samples of `PrefixSamples`, each once; a batch counts these.
 
         A sequence's first items form one row in which every position has a target: each history of up to `max_history`
         items is a prefix of it, which a causal network sees as if it stood alone. A longer history is cut at its old
@@ -39,20 +45,34 @@ class TrainingRows:
         windows_U = np.maximum(lengths - 1 - longest, 0)
         window_users = np.repeat(np.arange(len(lengths)), windows_U)
         window_starts = _ranges(offsets[:-1] + 1, windows_U)
+        targets = np.concatenate([head_lengths, np.ones(len(window_starts), dtype=np.int64)])
         return cls(
             dataset.train,
             np.concatenate([offsets[heads], window_starts]),
             np.concatenate([head_lengths, np.full(len(window_starts), longest)]),
-            np.concatenate([head_lengths, np.ones(len(window_starts), dtype=np.int64)]),
+            targets,
             np.concatenate([heads, window_users]),
+            weights=targets,
         )
 
     @classmethod
-    def of_latest_items(cls, dataset: Dataset) -> TrainingRows:
-        """One row per user: the last `max_history` items that have a next one, each position with a target."""
+    def prefix_samples(cls, dataset: Dataset) -> TrainingRows:
+        """Rows for a network that is not causal: the samples of `PrefixSamples`, each with its target at its end."""
+        samples = PrefixSamples.of(dataset)
+        users = np.repeat(np.arange(dataset.num_users), dataset.train.lengths)[samples.ends]
+        ones = np.ones(len(samples), dtype=np.int64)
+        return cls(dataset.train, samples.starts, samples.lengths, ones, users, weights=ones)
+
+    @classmethod
+    def latest_window(cls, dataset: Dataset) -> TrainingRows:
+        """One row per user, which a batch counts: the last `max_history` items that have a next one, all with targets.
+
+        It is for a causal network.
+        """
         users = np.flatnonzero(dataset.train.lengths >= 2)
         lengths = np.minimum(dataset.train.lengths[users] - 1, dataset.max_history)
-        return cls(dataset.train, dataset.train.offsets[1:][users] - 1 - lengths, lengths, lengths, users)
+        starts = dataset.train.offsets[1:][users] - 1 - lengths
+        return cls(dataset.train, starts, lengths, lengths, users, weights=np.ones_like(users))
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -82,6 +102,16 @@ def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.arange(lengths.sum()) + np.repeat(starts - ends + lengths, lengths)
 
 
+class Draws(Protocol):
+    """Where the items that targets are contrasted with come from."""
+
+    is_shared: ClassVar[bool]  # whether one draw serves all targets of a piece, or each has a row of its own
+
+    def draw(self, users_M: np.ndarray, stream: np.random.Generator) -> tuple[np.ndarray, ...]:
+        """What the loss takes after the targets of these users."""
+        ...
+
+
 @dataclass(frozen=True)
 class UnseenItems:
     """Uniform draws of items that a user's sequence does not hold, without rejection.
@@ -89,6 +119,7 @@ class UnseenItems:
     The r-th unseen item (r from 0) is r + 1 plus the number of seen items that have at most r unseen items below them.
     """
 
+    is_shared: ClassVar[bool] = False
     num_items: int
     counts: np.ndarray  # (U,) int64 distinct items seen
     firsts: np.ndarray  # (U,) int64 where a user's entries begin in `keys`
@@ -104,22 +135,23 @@ class UnseenItems:
         if counts.max(initial=0) >= num_items:
             raise DataError(
                 f"negative sampling needs an item that the user has not seen, but a user has seen all {num_items}; "
-                "choose a loss over all items (sasrec.style=recbole)"
+                "choose a loss over all items (of SASRec: sasrec.style=recbole)"
             )
         firsts = np.cumsum(counts) - counts
         return cls(num_items, counts, firsts, seen - (np.arange(len(seen)) - firsts[rows]))
 
-    def draw(self, users_M: np.ndarray, stream: np.random.Generator) -> np.ndarray:
+    def draw(self, users_M: np.ndarray, stream: np.random.Generator) -> tuple[np.ndarray]:
         """(M,) int64 one item for each of the given users."""
         ranks_M = stream.integers(0, self.num_items - self.counts[users_M])
         passed_M = np.searchsorted(self.keys, users_M * self.num_items + ranks_M, side="right")
-        return ranks_M + 1 + passed_M - self.firsts[users_M]
+        return (ranks_M + 1 + passed_M - self.firsts[users_M],)
 
 
 @dataclass(frozen=True)
 class ItemDraws:
-    """Draws of items with replacement, the same ones for every target of a batch."""
+    """Draws of items with replacement, the same ones for every target of a piece of a batch."""
 
+    is_shared: ClassVar[bool] = True
     cumulative_N: np.ndarray  # (N,) float64, ascending to 1: probability of an item or one before it
     count: int  # J
 
@@ -132,7 +164,7 @@ class ItemDraws:
         cumulative_N = np.cumsum(weights_N)
         return cls(cumulative_N / cumulative_N[-1], count)
 
-    def draw(self, stream: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, users_M: np.ndarray, stream: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """(J,) int64 items, and (J,) float32 logarithms of how often each is expected among the J."""
         places_J = np.searchsorted(self.cumulative_N, stream.random(self.count), side="right")
         shares_J = np.diff(self.cumulative_N, prepend=0.0)[places_J]

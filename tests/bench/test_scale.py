@@ -1,5 +1,6 @@
 """Growth as it is measured. Oracles: arithmetic by hand, counts, and that each part does its whole work."""
 
+from dataclasses import replace
 from functools import partial
 
 import polars as pl
@@ -27,6 +28,7 @@ from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset
 from harness.errors import UsageError
 from harness.jobs.graph import Outcome
+from harness.sequence.sasrec import SASREC
 from results.figures.rendering import style
 
 
@@ -84,8 +86,8 @@ def test_made_up_data_have_the_sizes_that_are_asked_for(scene):
 @pytest.mark.parametrize("softmax", ["full", "chunked", "sampled"])
 def test_a_step_trains_the_rows_of_the_items_that_its_softmax_meets(scene, monkeypatch, softmax):
     built = []
-    build = scale.build_network
-    monkeypatch.setattr(scale, "build_network", lambda *parts: built.append(build(*parts)) or built[0])
+    watched = replace(SASREC, network=lambda *parts: built.append(SASREC.network(*parts)) or built[0])
+    monkeypatch.setattr(scale, "SASREC", watched)
     work = MEASURES[f"softmax-{softmax}"].build(5000, scene)
     before = built[0].item_table.weight.detach().clone()
     work()

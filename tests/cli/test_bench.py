@@ -29,8 +29,8 @@ from harness.cli import bench as command
 from harness.data.dataset import Sequences
 from harness.data.open import Source, open_dataset
 from harness.errors import StageError
-from harness.nn.sasrec import pack
-from harness.sequence.sasrec import build_network
+from harness.nn.encoder import pack
+from harness.sequence.sasrec import SASREC
 
 ROWS = {
     "ETEGRec recommender training": "samples/s",
@@ -107,7 +107,7 @@ def test_a_python_without_recbole_is_refused_with_the_way_to_install_it(harness,
 def test_recbole_computes_our_loss_and_trains_and_ranks_the_same_samples(ratings, tmp_path):
     setup = Setup(open_dataset(Source(str(ratings)), tmp_path / "cache"), 1, QUICK, recbole_python=PYTHON)
     workload = Workload(setup)
-    network = build_network(QUICK.sasrec, workload.dataset, workload.context).eval()
+    network = SASREC.new(QUICK.sasrec, workload.dataset, workload.context).network.eval()
     batch = sample_arrays(workload, 3, 100)
     assert batch["items_BS"].shape == (100, workload.dataset.max_history)
     with started_recbole(setup, workload) as recbole:
@@ -124,7 +124,7 @@ def test_recbole_makes_our_training_step(ratings, tmp_path):
     config = QUICK.sasrec.replace(dropout=0.0)  # so that nothing is random
     setup = Setup(open_dataset(Source(str(ratings)), tmp_path / "cache"), 1, QUICK, recbole_python=PYTHON)
     workload = Workload(setup)
-    network = build_network(config, workload.dataset, workload.context)
+    network = SASREC.new(config, workload.dataset, workload.context).network
     for parameter in network.parameters():  # larger than at the start, so that every part matters
         torch.nn.init.normal_(parameter, std=0.3)
     batch = sample_arrays(workload, 3, 100)
@@ -134,10 +134,10 @@ def test_recbole_makes_our_training_step(ratings, tmp_path):
         assert recbole("loss", batch) == pytest.approx(before, rel=1e-5)
         recbole("training", batch)
         rows = Sequences.from_rows([row[row > 0].tolist() for row in batch["items_BS"]])
-        packed = pack(rows, network.max_history, network.style, torch.device("cpu"))
+        packed = pack(rows, torch.device("cpu"))
         optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
-        states = network(packed)[packed.ends_B]
-        (network.next_item_loss(states, torch.from_numpy(batch["targets_B"])) / len(rows)).backward()
+        logits = network(packed, packed.ends_B) @ network.item_rows_VD.T
+        torch.nn.functional.cross_entropy(logits, torch.from_numpy(batch["targets_B"])).backward()
         optimizer.step()
         after = sample_loss(network, batch)
         assert after < before - 0.004

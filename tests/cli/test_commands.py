@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from etegrec.method import METHOD
-from harness.cli.estimate import expected_seconds
 from harness.config import Config
+from harness.experiment.estimate import expected_seconds
 from harness.stages import Stage
 
 COMMANDS = [

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from report_runs import write_report_runs
 
-from harness.cli.figure import pretraining_of
+from harness.experiment.stored import pretraining_of
 from results.store.find import RunFilter, find_runs
 
 pytest.importorskip("matplotlib")

@@ -3,15 +3,14 @@
 import pytest
 
 from harness.cli.values import (
-    assignments_of,
     config_file,
     line_of,
     names_of,
-    overlaid,
     seeds_of,
     telling_lines,
 )
 from harness.errors import FieldError, UsageError
+from harness.experiment.settings import assignments_of, overlaid
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ import pytest
 from report_runs import write_report_runs
 
 from harness.cli import values
-from harness.cli.reproduction import command_for, together
 from harness.config import to_toml
 from harness.data.open import Source, open_dataset
 from harness.data.prepare import load_dataset
 from harness.experiment.plan import Settings, make_plan
+from harness.experiment.reproduce import command_for, together
+from harness.experiment.settings import overlaid
 from harness.interfaces import Contract
 from harness.methods import method_named, methods
 from results.store.schema import RunRecord
@@ -49,8 +50,13 @@ class PlannedRun:
             created="2025-01-01T00:00:00+00:00",
         )
 
+        self.processes = cell.settings.processes
+
     def config_text(self):
         return self.config
+
+    def environment(self):
+        return {"processes": self.processes if method_named(self.record.method).is_distributed else 1}
 
 
 SETTINGS = {
@@ -58,7 +64,7 @@ SETTINGS = {
     "with fields of every kind changed": Settings(
         contract=Contract(top_k=20, num_beams=25),
         precision="bf16",
-        tables=values.overlaid(values.config_file(SMOKE), {"etegrec": {"mu": 0.5, "patience": 3}}),
+        tables=overlaid(values.config_file(SMOKE), {"etegrec": {"mu": 0.5, "patience": 3}}),
         text_encoder="minilm",
     ),
     "by the official recipe": Settings(recipe="official", contract=Contract(decoding="released")),

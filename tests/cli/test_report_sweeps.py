@@ -14,7 +14,9 @@ from harness.interfaces import Contract
 from harness.methods import method_named
 from results.report import Page
 from sweeps.spaces import spaces_from_tables
-from sweeps.study import StudySummary, Sweep, quiet
+from sweeps.storage import quiet
+from sweeps.study import Sweep
+from sweeps.summaries import StudySummary
 from sweeps.trials import COST, RECALL
 
 SPACE = {"distance_decay": [0.5, 0.8, 0.9]}

@@ -9,7 +9,7 @@ import pytest
 
 from harness.cli.sweep import spaces_of
 from harness.errors import UsageError
-from sweeps.study import load_studies
+from sweeps.summaries import load_studies
 
 USAGE = 2
 SASREC = ["--set", "sasrec.epochs=2", "--set", "sasrec.hidden_size=16", "--set", "sasrec.num_layers=1"]
@@ -145,7 +145,7 @@ def test_studies_that_are_not_there_are_one_line(harness, monkeypatch):
 
 def test_all_leaves_out_what_has_nothing_to_search_and_says_so(capsys):
     assert [space.method for space in spaces_of("all", None, None)] == [
-        "markov", "sasrec", "tiger", "tiger-sas", "letter", "etegrec"
+        "markov", "gru4rec", "sasrec", "tiger", "tiger-sas", "letter", "etegrec"
     ]  # fmt: skip
     assert capsys.readouterr().err == "Popularity has nothing to search and is left out\n"
     with pytest.raises(UsageError, match="nothing to search"):

@@ -8,7 +8,7 @@ from made_up_studies import made_up_study
 from rich.console import Console
 
 from harness.cli.sweep_tables import studies_table
-from sweeps.study import StudySummary
+from sweeps.summaries import StudySummary
 
 NAMES = ("etegrec-scientific2018-grid-lambda-7e209841", "short-study")
 HEADINGS = ["Trials", "Done", "Pruned", "Failed", "Epochs", "Time", "MiB", "Best"]

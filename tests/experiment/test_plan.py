@@ -36,7 +36,7 @@ def test_what_is_no_ablation_is_refused(text, message):
 
 
 def test_methods_stand_in_the_order_of_the_papers_table():
-    order = ["popularity", "markov", "sasrec", "tiger", "tiger-sas", "letter", "etegrec"]
+    order = ["popularity", "markov", "gru4rec", "sasrec", "tiger", "tiger-sas", "letter", "etegrec"]
     assert [name for name in methods() if name in order] == order
 
 

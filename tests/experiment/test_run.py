@@ -304,7 +304,7 @@ def started(dataset: Path, root: Path) -> Iterator[Command]:
 def test_a_killed_run_leaves_no_process_and_goes_on_where_it_stood(
     dataset: Path, finished: Path, tmp_path: Path
 ) -> None:
-    for kind in ("sasrec-vectors", "tokenizer"):
+    for kind in ("sasrec", "sasrec-vectors", "tokenizer"):
         shutil.copytree(finished / "cache" / kind, tmp_path / "cache" / kind)
     before = times(tmp_path)
 

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from baselines.gru4rec import GRU4REC, GRU4RecConfig
+from baselines.sasrec import original_form
 from etegrec.config import ETEGRecConfig
 from etegrec.method import LITE
 from etegrec.model import ETEGRec
@@ -29,13 +31,13 @@ from harness.interfaces import FitContext
 from harness.jobs.torchrun import World
 from harness.nn.code_seq2seq import CodeSeq2Seq
 from harness.nn.t5 import T5Config
-from harness.sequence import sasrec as sequential
-from harness.sequence.sasrec import SASRecConfig, SASRecRecommender, build_network, fit_sasrec, original_form
+from harness.sequence.sasrec import SASREC, SASRecConfig
 from harness.training.learner import Learner
 from harness.training.loop import TrainingPlan, train
 
 NUM_PROCESSES = 2
-SASREC = merged(SASRecConfig(), {**planted.SASREC, "dropout": 0.0, "epochs": 1, "batch_size": 100})
+TINY_SASREC = merged(SASRecConfig(), {**planted.SASREC, "dropout": 0.0, "epochs": 1, "batch_size": 100})
+TINY_GRU4REC = merged(GRU4RecConfig(), {**planted.GRU4REC, "dropout": 0.0, "epochs": 1, "batch_size": 100})
 # 300 samples make three batches and one of 3 samples; a full batch has chunks of 40, 40 and 19.
 ETEGREC = merged(LITE, planted.TINY["etegrec"]).replace(
     cycle=2, alignment_warmup_epochs=0, batch_size=99, chunk_size=40, mu=0.5, lambda_=0.5
@@ -85,8 +87,8 @@ def generator_fit(context: FitContext) -> None:
 
 def sasrec_fit(context: FitContext, style: str) -> None:
     """One epoch in one of SASRec's two forms."""
-    config = SASREC if style == "recbole" else original_form(SASREC).replace(batch_size=59)
-    fit_sasrec(config, planted.planted_dataset(), context)
+    config = TINY_SASREC if style == "recbole" else original_form(TINY_SASREC).replace(batch_size=59)
+    SASREC.fit(config, planted.planted_dataset(), {}, context)
 
 
 def etegrec_epoch(context: FitContext, epoch: int, **changes: Any) -> None:
@@ -100,6 +102,7 @@ def etegrec_epoch(context: FitContext, epoch: int, **changes: Any) -> None:
 GRADIENT_CASES: dict[str, Callable[[FitContext], None]] = {
     "generator": generator_fit,
     "sasrec-recbole": lambda context: sasrec_fit(context, "recbole"),
+    "gru4rec": lambda context: GRU4REC.fit(TINY_GRU4REC, planted.planted_dataset(), {}, context),
     "sasrec-original": lambda context: sasrec_fit(context, "original"),
     "etegrec-tokenizer": lambda context: etegrec_epoch(context, 0),
     "etegrec-recommender": lambda context: etegrec_epoch(context, 1),
@@ -123,14 +126,13 @@ def evaluations(group: Group, folder: Path) -> dict[str, list[np.ndarray]]:
     cases = planted.held_out(dataset)
     recommenders = {
         "generator": generator_recommender(dataset, context),
-        "sasrec": SASRecRecommender(build_network(SASREC, dataset, context), dataset.catalog, group),
+        "sasrec": replace(SASREC.new(TINY_SASREC, dataset, context), encode_users=16),
     }
-    with mock.patch.object(sequential, "ENCODE_USERS", 16):
-        found = {name: [*evaluate(one, cases, 5)] for name, one in recommenders.items()}
-        for name, one in recommenders.items():
-            found[name].append(one.recommend(cases.histories, 5).scores)
-        nobody = Sequences.from_rows([[1]])
-        found["one user"] = [one.recommend(nobody, 3).items for one in recommenders.values()]
+    found = {name: [*evaluate(one, cases, 5)] for name, one in recommenders.items()}
+    for name, one in recommenders.items():
+        found[name].append(one.recommend(cases.histories, 5).scores)
+    nobody = Sequences.from_rows([[1]])
+    found["one user"] = [one.recommend(nobody, 3).items for one in recommenders.values()]
     return found
 
 

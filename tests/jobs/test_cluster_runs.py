@@ -101,7 +101,7 @@ def grid(dataset: Path, local_run: Path, tmp_path: Path) -> Iterator[Grid]:
     """A grid of which the shared stages are done already."""
     if not Path("/proc/self/environ").exists():
         pytest.skip("the system does not show processes in /proc")
-    for kind in ("sasrec-vectors", "tokenizer"):
+    for kind in ("sasrec", "sasrec-vectors", "tokenizer"):
         shutil.copytree(local_run / "cache" / kind, tmp_path / "cache" / kind)
     grid = Grid(dataset, tmp_path)
     yield grid

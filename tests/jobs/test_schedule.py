@@ -17,9 +17,18 @@ from harness.jobs.graph import Event, Job, Observer, run_in
 from harness.methods import methods
 
 # Seconds of each stage of `harness run --ablation all` on demo with the preset lite, on one core.
-STAGES = {"text-vectors": 3, "sasrec-vectors": 9, "tokenizer": 2, "letter-tokenizer": 36}
+STAGES = {"text-vectors": 3, "sasrec": 9, "sasrec-vectors": 0.1, "tokenizer": 2, "letter-tokenizer": 36}
 FITS = {
-    **{"Popularity": 0.3, "Markov": 0.3, "SASRec": 12, "TIGER": 55, "TIGER-SAS": 55, "LETTER": 51, "ETEGRec": 85},
+    **{
+        "Popularity": 0.3,
+        "Markov": 0.3,
+        "GRU4Rec": 11,
+        "SASRec": 12,
+        "TIGER": 55,
+        "TIGER-SAS": 55,
+        "LETTER": 51,
+        "ETEGRec": 85,
+    },
     **{"ETEGRec w/o SIA": 87, "ETEGRec w/o PSA": 90, "ETEGRec w/o SIA&PSA": 80},
     **{"ETEGRec w/o AT": 93, "ETEGRec w/o AT, fine-tuned": 31, "ETEGRec w/o ETE": 55},
 }

@@ -13,11 +13,12 @@ from harness.nn.kernels import switch
 from harness.nn.kernels.attention import attention
 from harness.nn.kernels.blocks import attention_block, feed_forward_block
 from harness.nn.kernels.dropout import dropout
+from harness.nn.kernels.gap_loss import gap_loss
 from harness.nn.kernels.linear_relu import linear_relu
 from harness.nn.kernels.rms import unit_rms
 from harness.nn.kernels.switch import form_of_environment, plain_kernels, runs_plain
 from harness.nn.ragged import AttentionLayout, Ragged
-from harness.nn.sasrec import linear_cross_entropy
+from harness.sequence.losses import chunked_cross_entropy, linear_cross_entropy
 
 CPU = torch.device("cpu")
 LENGTHS = np.array([3, 7, 1, 7, 2, 5, 1, 12])
@@ -39,6 +40,10 @@ KERNELS: dict[str, tuple[Callable[..., Tensor], list[tuple[int, ...]]]] = {
     "dropout": (partial(dropout, training=True), [(40, 7)]),
     "unit rms": (lambda x, rate: unit_rms(x), [(40, 7)]),
     "linear and relu": (lambda *x, rate: linear_relu(*x), [(20, 7), (6, 7), (6,), (5, 6), (5,)]),
+    "gap loss": (
+        lambda e0, e1, v0, v1, rate: gap_loss(0.7, 0.2, (e0, e1), (v0, v1)),
+        [(9, 4), (9, 4), (9, 4), (9, 4)],
+    ),
     "self-attention": (
         lambda x, bias, rate: attention(x, None, bias, SELF, rate),
         [(TOKENS, 3 * INNER), (HEADS, 12, 12)],
@@ -56,6 +61,10 @@ KERNELS: dict[str, tuple[Callable[..., Tensor], list[tuple[int, ...]]]] = {
         [(32, MODEL), (MODEL,), (INNER, MODEL), (MODEL, INNER), (TOKENS, 2 * INNER)],
     ),
     "feed-forward block": (feed_forward_block, [(TOKENS, MODEL), (MODEL,), (9, MODEL), (MODEL, 9)]),
+    "chunked cross-entropy": (
+        lambda states, table, rate: chunked_cross_entropy(states, table, torch.arange(100) % 13, classes_at_once=5),
+        [(100, 7), (13, 7)],
+    ),
     "cross-entropy": (
         lambda states, table, rate: linear_cross_entropy(states, table, torch.arange(100) % 13),
         [(100, 7), (13, 7)],

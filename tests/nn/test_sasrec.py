@@ -1,35 +1,35 @@
 """The SASRec network. Oracles: torch's own TransformerEncoderLayer, a slow literal transcription of the original block,
-torch's cross_entropy and gradcheck, and the property that padding and company change nothing."""
+gradcheck, and the property that padding and company change nothing."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from harness.data.dataset import Sequences
+from harness.nn.encoder import pack
 from harness.nn.ragged import Ragged
-from harness.nn.sasrec import CausalAttention, SASRec, linear_cross_entropy, pack
+from harness.nn.sasrec import CausalAttention, SASRec, SASRecSizes
 
 CPU = torch.device("cpu")
 ROWS = [[3, 1, 4], [1], [5, 9, 2, 6, 5, 3, 5, 8, 9, 7], [2, 7], [9, 8, 7], [6, 5, 4, 3, 2, 1, 2, 3, 4]]
 MAX_HISTORY = 12
 
 
-def network(style="recbole", **changes):
+def network(style="recbole"):
     torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "inner_size": 12, "num_layers": 2, "num_heads": 2, "dropout": 0.0} | changes
-    built = SASRec(9, MAX_HISTORY, style=style, **sizes).double().eval()
+    sizes = SASRecSizes(style=style, hidden_size=8, inner_size=12, num_layers=2, num_heads=2, dropout=0.0)
+    built = SASRec(9, MAX_HISTORY, sizes).double().eval()
     for parameter in built.parameters():  # larger than at the start, so that every part matters
         nn.init.normal_(parameter, std=0.5)
     return built
 
 
 def last_states(net, rows):
-    packed = pack(Sequences.from_rows(rows), MAX_HISTORY, net.style, CPU)
-    return net(packed)[packed.ends_B]
+    packed = pack(Sequences.from_rows(rows), CPU)
+    return net(packed, packed.ends_B)
 
 
 def torch_encoder_states(net, row):
@@ -68,11 +68,11 @@ def test_recbole_form_equals_torchs_post_norm_encoder_with_copied_weights():
 
 def test_gradients_equal_those_of_torchs_post_norm_encoder():
     net = network()
-    packed = pack(Sequences.from_rows(ROWS), MAX_HISTORY, "recbole", CPU)
+    packed = pack(Sequences.from_rows(ROWS), CPU)
     weights = torch.randn(len(packed.items_T), 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     shared = [net.item_table.weight, net.position_table.weight]
     inner = [p for layer in net.layers for p in (*layer.attention.query.parameters(), layer.attention.key_value.weight)]
-    ours = torch.autograd.grad((net(packed) * weights).sum(), shared + inner)
+    ours = torch.autograd.grad((net(packed, torch.arange(len(packed.items_T))) * weights).sum(), shared + inner)
     expected = [torch.zeros_like(gradient) for gradient in ours]
     for row, weights_SD in zip(ROWS, weights.split([len(row) for row in ROWS]), strict=True):
         states_SD, peers = torch_encoder_states(net, row)
@@ -146,68 +146,22 @@ def test_neither_the_other_rows_nor_their_order_nor_padding_change_a_state(style
 @pytest.mark.parametrize("style", ["recbole", "original"])
 def test_a_state_does_not_see_later_items(style):
     net = network(style)
-    packed = [pack(Sequences.from_rows([[1, 2, 3, last]]), MAX_HISTORY, style, CPU) for last in (4, 5)]
-    one, other = (net(rows) for rows in packed)
+    packed = [pack(Sequences.from_rows([[1, 2, 3, last]]), CPU) for last in (4, 5)]
+    one, other = (net(rows, torch.arange(4)) for rows in packed)
     torch.testing.assert_close(one[:3], other[:3], rtol=0, atol=0)
     assert not torch.allclose(one[3], other[3])
 
 
-@pytest.mark.parametrize("chunk_elements", [1, 20, 10_000])
-def test_linear_cross_entropy_equals_torchs_with_its_gradients(monkeypatch, chunk_elements):
-    monkeypatch.setattr("harness.nn.sasrec.CPU_CHUNK_ELEMENTS", (chunk_elements, chunk_elements))
-    monkeypatch.setattr("harness.nn.sasrec.LEAST_CHUNK_TARGETS", 1)
-    generator = torch.Generator().manual_seed(0)
-    states = torch.randn(7, 4, generator=generator, dtype=torch.float64, requires_grad=True)
-    table = torch.randn(5, 4, generator=generator, dtype=torch.float64, requires_grad=True)
-    targets = torch.tensor([0, 4, 1, 1, 2, 3, 0])
-    ours = linear_cross_entropy(states, table, targets)
-    theirs = F.cross_entropy(states @ table.T, targets, reduction="sum")
-    torch.testing.assert_close(ours, theirs)
-    for got, expected in zip(
-        torch.autograd.grad(3 * ours, [states, table]), torch.autograd.grad(3 * theirs, [states, table]), strict=True
-    ):
-        torch.testing.assert_close(got, expected)
-
-
-def test_linear_cross_entropy_stays_finite_for_logits_far_apart():
-    loss = linear_cross_entropy(torch.tensor([[1000.0]]), torch.tensor([[1.0], [-1.0]]), torch.tensor([1]))
-    assert loss.item() == 2000.0  # by hand: log(e^1000 + e^-1000) + 1000
-
-
-def test_padding_row_is_zero_and_untrained_by_default_and_a_trained_class_with_legacy_pad():
-    states, targets = torch.ones(2, 8), torch.tensor([1, 9])
-    for legacy_pad in (False, True):
-        torch.manual_seed(0)
-        net = SASRec(9, MAX_HISTORY, hidden_size=8, legacy_pad=legacy_pad)
-        net.next_item_loss(states, targets).backward()
-        assert bool(net.item_table.weight[0].any()) is legacy_pad
-        assert bool(net.item_table.weight.grad[0].any()) is legacy_pad
-        classes = net.item_table.weight if legacy_pad else net.item_table.weight[1:]
-        expected = F.cross_entropy(states @ classes.T, targets - (0 if legacy_pad else 1), reduction="sum")
-        torch.testing.assert_close(net.next_item_loss(states, targets), expected)
+@pytest.mark.parametrize("legacy_pad", [False, True])
+def test_the_padding_row_is_zero_by_default_and_drawn_with_legacy_pad(legacy_pad):
+    torch.manual_seed(0)
+    net = SASRec(9, MAX_HISTORY, SASRecSizes(hidden_size=8), legacy_pad=legacy_pad)
+    assert bool(net.item_rows_VD[0].any()) is legacy_pad
 
 
 def test_weights_start_normal_with_standard_deviation_0_02_and_biases_zero():
     torch.manual_seed(0)
-    net = SASRec(2000, 50, hidden_size=64)
+    net = SASRec(2000, 50, SASRecSizes(hidden_size=64))
     assert net.item_vectors_ND.std().item() == pytest.approx(0.02, rel=0.02)
     assert net.layers[0].inner.weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert not any(parameter.any() for name, parameter in net.named_parameters() if name.endswith("bias"))
-
-
-def test_sampled_loss_is_the_binary_cross_entropy_of_target_and_negative():
-    net = network("original")
-    states = torch.randn(3, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    targets, negatives = torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6])
-    table = net.item_table.weight
-    logits = torch.cat([(states * table[targets]).sum(1), (states * table[negatives]).sum(1)])
-    expected = F.binary_cross_entropy_with_logits(logits, torch.tensor([1.0] * 3 + [0.0] * 3).double(), reduction="sum")
-    torch.testing.assert_close(net.sampled_loss(states, targets, negatives), expected)
-
-
-@pytest.mark.parametrize("style", ["recbole", "original"])
-def test_pack_lays_rows_end_to_end_and_counts_positions_from_the_left_or_to_the_right(style):
-    packed = pack(Sequences.from_rows([[7, 8], [3], [4, 5, 6]]), 5, style, CPU)
-    assert packed.items_T.tolist() == [7, 8, 3, 4, 5, 6]
-    assert packed.positions_T.tolist() == ([0, 1, 0, 0, 1, 2] if style == "recbole" else [3, 4, 4, 2, 3, 4])
-    assert packed.items_T[packed.ends_B].tolist() == [8, 3, 6]

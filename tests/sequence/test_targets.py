@@ -1,4 +1,4 @@
-"""Rows with a target at every position. Oracles: PrefixSamples, a filter in plain Python, and frequencies."""
+"""Rows with targets, and drawn items. Oracles: PrefixSamples, a filter in plain Python, and frequencies."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from harness.data.batches import PrefixSamples
 from harness.data.dataset import Catalog, Dataset, Sequences
 from harness.errors import DataError
-from harness.sequence.targets import TrainingRows, UnseenItems
+from harness.sequence.targets import ItemDraws, TrainingRows, UnseenItems
 
 NUM_ITEMS = 9
 
@@ -36,21 +36,35 @@ sequences = st.lists(st.lists(st.integers(1, NUM_ITEMS), min_size=1, max_size=12
 
 
 @given(sequences, st.integers(1, 6))
-def test_rows_of_all_prefixes_hold_exactly_the_prefix_samples(rows, max_history):
+def test_rows_of_every_next_item_hold_exactly_the_prefix_samples(rows, max_history):
     dataset = dataset_of(rows, max_history)
     samples = PrefixSamples.of(dataset)
     histories, targets = samples.batch(np.arange(len(samples)))
     expected = [(tuple(histories.row(i).tolist()), int(target)) for i, target in enumerate(targets)]
-    found = TrainingRows.of_all_prefixes(dataset)
+    found = TrainingRows.every_next_item(dataset)
     assert Counter(samples_of(found)) == Counter(expected)
-    assert found.targets.sum() == len(samples)
+    assert found.targets.sum() == found.weights.sum() == len(samples)
     for row, user in enumerate(found.users):
         place = found.starts[row]
         assert dataset.train.offsets[user] <= place < dataset.train.offsets[user + 1]
 
 
+@given(sequences, st.integers(1, 6))
+def test_prefix_samples_are_rows_of_one_target_at_their_end(rows, max_history):
+    dataset = dataset_of(rows, max_history)
+    expected = [
+        (user, tuple(row[max(0, end - max_history) : end]), row[end])
+        for user, row in enumerate(rows)
+        for end in range(1, len(row))
+    ]
+    found = TrainingRows.prefix_samples(dataset)
+    assert [(int(user), *sample) for user, sample in zip(found.users, samples_of(found), strict=True)] == expected
+    assert found.targets.tolist() == found.weights.tolist() == [1] * len(expected)
+    assert not found.next_items(np.arange(len(found)))[1].any()
+
+
 def test_a_sequence_that_fits_is_one_row_and_each_later_target_adds_one():
-    rows = TrainingRows.of_all_prefixes(dataset_of([[1, 2, 3, 4], [1, 2, 3, 4, 5, 6], [7]], 3))
+    rows = TrainingRows.every_next_item(dataset_of([[1, 2, 3, 4], [1, 2, 3, 4, 5, 6], [7]], 3))
     assert sorted(zip(rows.users.tolist(), rows.lengths.tolist(), rows.targets.tolist(), strict=True)) == [
         (0, 3, 3),
         (1, 3, 1),
@@ -59,22 +73,23 @@ def test_a_sequence_that_fits_is_one_row_and_each_later_target_adds_one():
     ]
 
 
-def test_rows_of_latest_items_end_before_the_last_item_and_predict_at_each_position():
-    rows = TrainingRows.of_latest_items(dataset_of([[1, 2, 3, 4, 5], [6], [7, 8]], 3))
+def test_rows_of_the_latest_window_end_before_the_last_item_predict_at_each_position_and_count_as_users():
+    rows = TrainingRows.latest_window(dataset_of([[1, 2, 3, 4, 5], [6], [7, 8]], 3))
     assert samples_of(rows) == [((2,), 3), ((2, 3), 4), ((2, 3, 4), 5), ((7,), 8)]
+    assert rows.weights.tolist() == [1, 1]
 
 
 @given(sequences, st.integers(0, 100))
 def test_an_unseen_item_is_one_that_the_user_does_not_have(rows, seed):
     rows = [[item for item in row if item != 9] or [1] for row in rows]
     users = np.random.default_rng(seed).integers(0, len(rows), 50)
-    drawn = UnseenItems.of(Sequences.from_rows(rows), NUM_ITEMS).draw(users, np.random.default_rng(seed))
+    (drawn,) = UnseenItems.of(Sequences.from_rows(rows), NUM_ITEMS).draw(users, np.random.default_rng(seed))
     assert all(1 <= item <= NUM_ITEMS and item not in rows[user] for user, item in zip(users, drawn, strict=True))
 
 
 def test_unseen_items_are_drawn_uniformly():
     unseen = UnseenItems.of(Sequences.from_rows([[1, 2], [5, 1, 9, 5, 2]]), NUM_ITEMS)
-    drawn = unseen.draw(np.ones(60_000, dtype=np.int64), np.random.default_rng(0))
+    (drawn,) = unseen.draw(np.ones(60_000, dtype=np.int64), np.random.default_rng(0))
     counts = Counter(drawn.tolist())
     assert set(counts) == {3, 4, 6, 7, 8}
     # Five standard deviations of a binomial with n = 60,000 and p = 1/5.
@@ -85,3 +100,14 @@ def test_a_user_with_every_item_is_refused_in_one_line():
     with pytest.raises(DataError, match="a user has seen all 9") as raised:
         UnseenItems.of(Sequences.from_rows([list(range(1, 10))]), NUM_ITEMS)
     assert "\n" not in str(raised.value)
+
+
+def test_popular_items_are_drawn_by_their_interactions_and_one_more_and_told_how_often():
+    dataset = dataset_of([[1, 2, 3, 2, 2], [4, 2, 9, 9]], 5)
+    counts = np.bincount(dataset.train.items, minlength=NUM_ITEMS + 1)[1:] + 1
+    items, log_expected = ItemDraws.of(dataset, "popularity", 100_000).draw(
+        np.zeros(3, dtype=np.int64), np.random.default_rng(0)
+    )
+    shares = counts / counts.sum()
+    assert np.bincount(items, minlength=NUM_ITEMS + 1)[1:] / 100_000 == pytest.approx(shares, abs=0.01)
+    assert np.exp(log_expected) == pytest.approx(100_000 * shares[items - 1], rel=1e-5)

@@ -17,7 +17,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from tiny_sweep import ratings_file
 
-from sweeps.study import StudySummary, load_studies, state_of
+from sweeps.summaries import StudySummary, load_studies, state_of
 from sweeps.trials import COORDINATOR, RETRY_HISTORY
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,9 +22,9 @@ from harness.experiment.compute import fit_context, histories
 from harness.jobs import local as workers
 from harness.jobs.graph import Job, Observer
 from harness.methods import method_named
-from sweeps import samplers, trials
+from sweeps import trials
 from sweeps.search import Watch, changed
-from sweeps.study import cost_of, load_studies, note_of, state_of, trials_frame
+from sweeps.summaries import cost_of, load_studies, note_of, state_of, trials_frame
 
 RATES = choices(learning_rate=(1e-2, 3e-3))
 
@@ -133,12 +133,9 @@ def test_values_that_break_a_rule_together_fail_their_trial_alone(tiny: Tiny) ->
     assert study.counts["complete"] == 3
 
 
-def test_a_hopeless_trial_is_pruned_and_an_equal_one_goes_on_from_its_checkpoint(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(samplers, "PRUNING_STARTUP_TRIALS", 1)
+def test_a_hopeless_trial_is_pruned_and_an_equal_one_goes_on_from_its_checkpoint(tiny: Tiny) -> None:
     space = choices(learning_rate=(1e-2, 1e-9))
-    first = tiny.search(2, space, sampler="grid", pruner="median", curve="learning_rate")
+    first = tiny.search(2, space, sampler="grid", pruner="median", curve="learning_rate", startup_trials=1)
     assert sorted(state_of(trial) for trial in first.trials) == ["complete", "pruned"]
     (pruned,) = [trial for trial in first.trials if state_of(trial) == "pruned"]
     assert pruned.params == {"learning_rate": 1e-9}
@@ -196,9 +193,8 @@ def test_a_killed_process_is_retried_from_its_checkpoint(tiny: Tiny, monkeypatch
 def test_a_process_that_is_killed_again_and_again_is_a_failed_trial(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trials, "MAX_RETRIES", 1)
     tiny.tables = {"sasrec": {**tiny.tables["sasrec"], "epochs": 400, "evaluate_every": 400}}
-    killer = Killer(2, monkeypatch)
+    killer = Killer(trials.MAX_RETRIES + 1, monkeypatch)
     watch = killer.watch()
 
     def observer_of(trial: int, cell: object) -> Observer:
@@ -206,8 +202,8 @@ def test_a_process_that_is_killed_again_and_again_is_a_failed_trial(
         return watch.observer_of(trial, cell)  # type: ignore[arg-type]
 
     study = tiny.search(1, choices(learning_rate=(1e-2,)), watch=watch._replace(observer_of=observer_of))
-    assert [state_of(trial) for trial in study.trials] == ["superseded", "failed"]
-    assert note_of(study.trials[1]) == "its process was killed, 2 times in a row"
+    assert [state_of(trial) for trial in study.trials] == ["superseded"] * trials.MAX_RETRIES + ["failed"]
+    assert note_of(study.trials[-1]) == "its process was killed, 4 times in a row"
     assert study.ended == 1
 
 

@@ -12,7 +12,7 @@ from harness.methods import method_named, methods
 from harness.sequence.sasrec import LITE
 from sweeps.samplers import sampler_named
 from sweeps.spaces import Choices, Range, Space, curve_of, grid_of, nested, spaces_from_tables
-from sweeps.study import quiet
+from sweeps.storage import quiet
 
 GRIDS = [method.name for method in methods().values() if method.grid]
 

@@ -10,18 +10,9 @@ from tiny_sweep import Tiny, choices
 from harness.errors import UsageError
 from sweeps import trials
 from sweeps.samplers import sampler_named
-from sweeps.study import (
-    Place,
-    StudyError,
-    driver_url,
-    importances,
-    join,
-    load_named,
-    load_studies,
-    quiet,
-    sweep_of,
-    url_without_password,
-)
+from sweeps.storage import StudyError, StudyStorage, driver_url, quiet, url_without_password
+from sweeps.study import join, sweep_of
+from sweeps.summaries import importances, load_named, load_studies
 
 SPACE = choices(learning_rate=(1e-2, 3e-3))
 
@@ -56,14 +47,13 @@ def test_joining_takes_the_same_sweep_and_refuses_another_by_what_differs(tiny: 
         join(tiny.planned(SPACE, seed=1)[0], "mine", 3, tiny.storage)
 
 
-def test_a_study_that_was_left_half_made_is_made_whole(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_that_was_left_half_made_is_made_whole(tiny: Tiny) -> None:
     """As its maker leaves it when it is killed: one point of the grid queued, nothing recorded."""
-    monkeypatch.setattr("sweeps.study.MAKING_SECONDS", 0.3)
     with quiet():
         half = optuna.create_study(storage=tiny.storage.open("mine"), study_name="mine", direction="maximize")
         half.enqueue_trial({"learning_rate": 3e-3})
     assert load_studies(tiny.root / "studies") == []
-    study = join(tiny.planned(SPACE, sampler="grid")[0], "mine", 2, tiny.storage)
+    study = join(tiny.planned(SPACE, sampler="grid")[0], "mine", 2, tiny.storage, making_seconds=0.3)
     points = [trial.system_attrs["fixed_params"]["learning_rate"] for trial in study.trials]
     assert sorted(points) == [3e-3, 1e-2]
 
@@ -138,7 +128,7 @@ def test_a_name_may_be_cut_short_where_it_stays_unique(tiny: Tiny) -> None:
 
 def test_a_database_holds_studies_too(tiny: Tiny) -> None:
     url = f"sqlite:///{tiny.root}/studies.db"
-    join(tiny.planned(SPACE)[0], "mine", 1, Place(tiny.root, url))
+    join(tiny.planned(SPACE)[0], "mine", 1, StudyStorage(tiny.root, url))
     assert [study.name for study in load_studies(url)] == ["mine"]
 
 

@@ -10,7 +10,7 @@ from made_up_studies import made_up_study
 from harness.errors import UsageError
 from results.errors import ResultsError
 from sweeps.figures import curve_frame, hyperparameters_figure, places_of, search_frame, sweep_figure
-from sweeps.study import StudySummary
+from sweeps.summaries import StudySummary
 
 pytest.importorskip("matplotlib")
 
@@ -45,7 +45,7 @@ def test_the_settings_that_ran_last_are_shown_with_all_their_seeds(tmp_path: Pat
     new = [curve("mu", {1e-4: 0.1, 3e-4: 0.2, 1e-3: 0.1}, seed=seed, ended=datetime(2025, 2, 1)) for seed in (0, 1)]
     search = made_up_study([({"mu": 1e-4}, "complete", 0.9)], {"mu": [1e-4, 3e-4]}, config=CONFIG)
     lambdas = curve("lambda_", {0.0: 0.1, 1e-4: 0.3})
-    figure = hyperparameters_figure([lambdas, old, *new, search], "demo")
+    figure = hyperparameters_figure([lambdas, old, *new, search], "demo", "etegrec")
     assert figure.frame["study"].unique(maintain_order=True).to_list() == [study.name for study in (*new, lambdas)]
     assert "validation items" in figure.caption
     assert "2 seeds" in figure.caption
@@ -56,7 +56,7 @@ def test_a_curve_needs_a_complete_trial_of_its_data_set() -> None:
     studies = [made_up_study([({"mu": 1e-4}, "pruned", 0.1)], {"mu": [1e-4]}, config=CONFIG, curve="mu")]
     for dataset in ("demo", "other"):
         with pytest.raises(UsageError, match=rf"harness sweep --dataset {dataset} --method etegrec --grid mu"):
-            hyperparameters_figure(studies, dataset)
+            hyperparameters_figure(studies, dataset, "etegrec")
 
 
 def test_the_best_so_far_counts_complete_trials_alone(tmp_path: Path) -> None:

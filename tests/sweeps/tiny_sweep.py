@@ -12,10 +12,12 @@ from harness.experiment.place import Place
 from harness.experiment.plan import Cell, Settings, make_plan
 from harness.jobs.graph import Observer
 from harness.methods import method_named
-from sweeps import study as studies
+from sweeps.samplers import PRUNING_STARTUP_TRIALS
 from sweeps.search import Watch, search
 from sweeps.spaces import Space, grid_of
-from sweeps.study import StudySummary, Sweep, load_named
+from sweeps.storage import StudyStorage
+from sweeps.study import Sweep
+from sweeps.summaries import StudySummary, load_named
 
 SILENT = Observer(lambda key: None, lambda key, epoch: None, lambda key, outcome: None)
 QUIET = Watch(lambda trial, cell: SILENT, lambda trial, best: None)
@@ -78,16 +80,23 @@ class Tiny:
         return Place(dataset=self.dataset, cache=self.root / "cache", runs=self.root / "runs", jobs=jobs)
 
     @property
-    def storage(self) -> studies.Place:
+    def storage(self) -> StudyStorage:
         """Where the search's studies lie."""
-        return studies.Place(self.root / "studies", grace_seconds=1)
+        return StudyStorage(self.root / "studies", grace_seconds=1)
 
     def search(
-        self, trials: int, space: Space | None = None, *, jobs: int = 1, watch: Watch = QUIET, **changes: Any
+        self,
+        trials: int,
+        space: Space | None = None,
+        *,
+        jobs: int = 1,
+        watch: Watch = QUIET,
+        startup_trials: int = PRUNING_STARTUP_TRIALS,
+        **changes: Any,
     ) -> StudySummary:
         """The study after a search."""
         sweep, cell = self.planned(space, **changes)
-        search(sweep, cell, sweep.name, trials, self.place(jobs), self.storage, watch)
+        search(sweep, cell, sweep.name, trials, self.place(jobs), self.storage, watch, startup_trials)
         return load_named(sweep.name, self.storage)
 
 

@@ -7,16 +7,18 @@ import shlex
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
+from harness.config import Config, merged
+from harness.data.catalog import NAMED
+from harness.data.unseen_users import SUFFIX
 from harness.errors import HarnessError
-
-if TYPE_CHECKING:
-    from harness.config import Config
-    from harness.interfaces import Ablation, Method
-    from results.store.schema import RunRecord
-    from results.store.selection import RowRuns
+from harness.experiment.plan import FULL, Settings, config_digest, configured
+from harness.experiment.settings import assignments_of, settings_of
+from harness.interfaces import Ablation, Method
+from harness.methods import methods
+from results.store.schema import RunRecord
+from results.store.selection import RowRuns
 
 Precision = Literal["fp32", "bf16"]
 
@@ -34,6 +36,7 @@ class Command:
     recipe: str
     changes: tuple[str, ...]
     precision: Precision
+    processes: int  # that torchrun starts
     threads: int
     device: str
     is_exact: bool  # the config's digest was computed from these arguments, and is the run's
@@ -42,6 +45,8 @@ class Command:
         """The command line."""
         seeds = ",".join(map(str, self.seeds)) + "," * (len(self.seeds) == 1)
         words = ["harness", "run", "--dataset", self.dataset]
+        if self.processes > 1:
+            words = ["torchrun", "--nproc-per-node", str(self.processes), "-m", *words]
         words += ["--protocol", self.protocol] if self.protocol != "leave-one-out" else []
         words += ["--methods", ",".join(self.methods)]
         words += ["--ablation", ",".join(self.ablations)] if self.ablations else []
@@ -67,6 +72,7 @@ def command_for(group: RowRuns, dataset: str) -> Command:
         recipe=record.recipe,
         changes=(*_contract_changes(record), *(changes or ())),
         precision="fp32",
+        processes=int(group.runs[0].environment().get("processes", 1)),
         threads=record.threads,
         device=record.device,
         is_exact=False,
@@ -95,17 +101,17 @@ def together(groups: Sequence[RowRuns], commands: Sequence[Command]) -> list[Com
 
 def makes(command: Command, record: RunRecord) -> bool:
     """Whether the command's config for the record's row has the record's digest."""
-    from harness.cli.settings import settings_of
-    from harness.cli.values import assignments_of
-    from harness.experiment.plan import config_digest, configured
-
     method, ablation, _ = _made_by(record)
     if method is None:
         return False
     original, _ = original_of(record.dataset)
     try:
         settings = settings_of(
-            assignments_of(command.changes), record.preset, record.recipe, command.precision, text=None
+            assignments_of(command.changes),
+            preset=record.preset,
+            recipe=record.recipe,
+            precision=command.precision,
+            processes=command.processes,
         )
         config = ablation.change(configured(method, original, settings))
     except HarnessError:
@@ -115,9 +121,6 @@ def makes(command: Command, record: RunRecord) -> bool:
 
 def _made_by(record: RunRecord) -> tuple[Method | None, Ablation, str]:
     """The method, the ablation and its name on the command line, empty for the full method; None: not known here."""
-    from harness.experiment.plan import FULL
-    from harness.methods import methods
-
     method = methods().get(record.method)
     if method is None or record.variant == FULL.variant:
         return method, FULL, ""
@@ -140,41 +143,18 @@ def _union(first: Command, second: Command) -> Command | None:
 
 def dataset_argument(name: str) -> str:
     """What names the data set again; a place to fill in for a path, since a page names no folder of its maker's."""
-    from harness.data.catalog import NAMED
-
     original, _ = original_of(name)
     return original if original in NAMED else f"PATH/TO/{original}"
 
 
 def original_of(name: str) -> tuple[str, str]:
     """The data set that one was made from, and the protocol; itself, where it was not made from another."""
-    from harness.data.unseen_users import SUFFIX
-
     original = name.removesuffix(f"-{SUFFIX}")
     return original, "leave-one-out" if original == name else SUFFIX
 
 
-def prepared_folder(fingerprint: str, cache_dir: Path) -> Path | None:
-    """Where the data set with this content lies prepared, the newest if it does so twice."""
-    from harness.data.open import prepared_folders
-    from harness.data.prepare import describe
-
-    found = [folder for folder in prepared_folders(cache_dir) if _fingerprint(folder, describe) == fingerprint]
-    return found[-1] if found else None
-
-
-def _fingerprint(folder: Path, describe: Any) -> str | None:
-    try:
-        return str(describe(folder)["fingerprint"])
-    except HarnessError:  # prepared by another version, or damaged: not what is looked for
-        return None
-
-
 def _changes(method: Method, ablation: Ablation, record: RunRecord, config_toml: str) -> tuple[str, ...] | None:
     """The fields of the stored config that preset, recipe and ablation do not give; None where it cannot be read."""
-    from harness.config import merged
-    from harness.experiment.plan import Settings, configured
-
     original, _ = original_of(record.dataset)
     try:
         basis = ablation.change(configured(method, original, Settings(record.preset, record.recipe)))
@@ -189,9 +169,7 @@ def _changes(method: Method, ablation: Ablation, record: RunRecord, config_toml:
 
 def _contract_changes(record: RunRecord) -> tuple[str, ...]:
     """The parts of the contract that `harness run` would not take by itself under the run's recipe."""
-    from harness.cli.settings import settings_of
-
-    basis = settings_of({}, record.preset, record.recipe, "fp32", text=None).contract.model_dump(mode="json")
+    basis = settings_of({}, preset=record.preset, recipe=record.recipe).contract.model_dump(mode="json")
     return tuple(
         f"contract.{name}={_spelled(value)}" for name, value in record.contract.items() if basis.get(name) != value
     )

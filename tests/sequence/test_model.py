@@ -1,4 +1,7 @@
-"""SASRec from config to recommendations. Oracles: one explicit sample per prefix, torch's losses, a planted cycle."""
+"""Item-scoring methods from config to recommendations, on SASRec. Oracles: one explicit sample per prefix, torch's
+losses, a planted cycle."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,28 +9,19 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
+from baselines.sasrec import original_form
 from harness.data.batches import PrefixSamples
 from harness.data.dataset import Catalog, Dataset, Sequences
 from harness.data.text import load_vectors
 from harness.errors import DataError, StageError
 from harness.evaluation.outcomes import evaluate, validation_score
 from harness.evaluation.ranking import all_ranks
-from harness.interfaces import FitContext
-from harness.nn.sasrec import pack
-from harness.sequence.sasrec import (
-    PAPER,
-    Batches,
-    SASRecConfig,
-    batch_losses,
-    build_network,
-    build_sasrec_vectors,
-    fit_sasrec,
-    load_sasrec,
-    original_form,
-    softmax_assumptions,
-    vectors_config,
-)
-from harness.sequence.targets import ItemDraws
+from harness.interfaces import FitContext, Need
+from harness.methods import stage_of
+from harness.nn.encoder import pack
+from harness.sequence.model import build_item_vectors
+from harness.sequence.sasrec import PAPER, SASREC, SASRecConfig, sasrec_vectors, vectors_config
+from harness.sequence.training import Batches, batch_losses, softmax_assumptions
 from harness.stages import read_json
 from results.statistics.metrics.ndcg import ndcg
 
@@ -57,6 +51,14 @@ def cyclic_dataset(users=200):
     return Dataset("cycle", "0", Catalog(tuple("abcdefghijkl")), train, targets)
 
 
+def fit(config, dataset, context):
+    return SASREC.fit(config, dataset, {}, context)
+
+
+def batches_of(config, dataset, **changes):
+    return Batches(SASREC.objective(config, dataset), config.batch_size, CPU, **changes)
+
+
 def loss_and_gradients(network, losses):
     network.zero_grad()
     total = 0.0
@@ -70,8 +72,8 @@ def prefix_sample_losses(network, dataset):
     """One row and one target per prefix, as in METHODS A.5, under torch's own softmax."""
     samples = PrefixSamples.of(dataset)
     histories, targets = samples.batch(np.arange(len(samples)))
-    packed = pack(histories, dataset.max_history, "recbole", CPU)
-    logits = network(packed)[packed.ends_B] @ network.item_table.weight.T
+    packed = pack(histories, CPU)
+    logits = network(packed, packed.ends_B) @ network.item_table.weight.T
     if not network.legacy_pad:
         logits = logits[:, 1:]
     classes = torch.from_numpy(targets) - (0 if network.legacy_pad else 1)
@@ -81,16 +83,16 @@ def prefix_sample_losses(network, dataset):
 @pytest.mark.parametrize("legacy_pad", [False, True])
 @pytest.mark.parametrize("piece_tokens", [16, 10_000])
 def test_all_positions_in_one_pass_give_the_loss_and_gradients_of_one_sample_per_prefix(
-    monkeypatch, tmp_path, legacy_pad, piece_tokens
+    tmp_path, legacy_pad, piece_tokens
 ):
-    monkeypatch.setattr("harness.sequence.sasrec.PIECE_TOKENS", piece_tokens)
     dataset = random_dataset()
     assert dataset.train.lengths.max() > dataset.max_history + 1
     config = TINY.replace(legacy_pad=legacy_pad, batch_size=10_000)
-    network = build_network(config, dataset, FitContext(0, tmp_path)).double()
-    (batch,) = Batches.of(dataset, config, CPU)(np.random.default_rng(0))
+    network = SASREC.new(config, dataset, FitContext(0, tmp_path)).network.double()
+    batches = batches_of(config, dataset, piece_tokens=piece_tokens)
+    (batch,) = batches(np.random.default_rng(0))
     assert (len(batch) > 1) is (piece_tokens == 16)
-    loss, gradients = loss_and_gradients(network, batch_losses(network, batch))
+    loss, gradients = loss_and_gradients(network, batch_losses(network, batches.objective.loss, batch))
     expected_loss, expected_gradients = loss_and_gradients(network, prefix_sample_losses(network, dataset))
     assert loss == pytest.approx(expected_loss)
     for name, gradient in gradients.items():
@@ -98,40 +100,44 @@ def test_all_positions_in_one_pass_give_the_loss_and_gradients_of_one_sample_per
 
 
 @pytest.mark.parametrize("legacy_pad", [False, True])
-def test_the_chunked_softmax_gives_the_losses_and_gradients_of_the_full_one(monkeypatch, tmp_path, legacy_pad):
-    monkeypatch.setattr("harness.nn.many_classes.CHUNK_ELEMENTS", 0)
-    monkeypatch.setattr("harness.nn.many_classes.LEAST_CHUNK", 5)
+def test_the_chunked_softmax_gives_the_losses_and_gradients_of_the_full_one(tmp_path, legacy_pad):
     dataset, found = random_dataset(), []
     for softmax in ("full", "chunked"):
         config = TINY.replace(legacy_pad=legacy_pad, softmax=softmax)
-        network = build_network(config, dataset, FitContext(0, tmp_path))
-        batch = next(Batches.of(dataset, config, CPU)(np.random.default_rng(0)))
-        found.append(loss_and_gradients(network, batch_losses(network, batch)))
+        network = SASREC.new(config, dataset, FitContext(0, tmp_path)).network
+        batches = batches_of(config, dataset)
+        batch = next(batches(np.random.default_rng(0)))
+        found.append(loss_and_gradients(network, batch_losses(network, batches.objective.loss, batch)))
     (loss, gradients), (chunked_loss, chunked_gradients) = found
     assert chunked_loss == pytest.approx(loss, rel=1e-5)
     for name, gradient in gradients.items():
         torch.testing.assert_close(chunked_gradients[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
 
 
+@pytest.mark.parametrize("legacy_pad", [False, True])
+def test_the_padding_row_is_trained_as_a_class_only_with_legacy_pad(tmp_path, legacy_pad):
+    dataset, config = random_dataset(), TINY.replace(legacy_pad=legacy_pad)
+    network, loss = SASREC.new(config, dataset, FitContext(0, tmp_path)).network, SASREC.objective(config, dataset).loss
+    states, targets = torch.ones(2, 16), torch.tensor([1, 9])
+    classes = network.item_rows_VD if legacy_pad else network.item_vectors_ND
+    expected = F.cross_entropy(states @ classes.T, targets - (0 if legacy_pad else 1), reduction="sum")
+    found = loss(states, network.item_rows_VD, targets)
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    assert bool(network.item_table.weight.grad[0].any()) is legacy_pad
+
+
 @pytest.mark.parametrize("negatives", ["uniform", "popularity"])
 def test_the_sampled_softmax_of_many_draws_is_near_the_full_one(tmp_path, negatives):
     dataset, losses = random_dataset(), []
     for config in (TINY, TINY.replace(softmax="sampled", num_negatives=100_000, negatives=negatives)):
-        network = build_network(config, dataset, FitContext(0, tmp_path))
+        network = SASREC.new(config, dataset, FitContext(0, tmp_path)).network
         torch.nn.init.normal_(network.item_table.weight, generator=torch.Generator().manual_seed(0))
-        batch = next(Batches.of(dataset, config, CPU)(np.random.default_rng(0)))
-        losses.append(loss_and_gradients(network, batch_losses(network, batch))[0])
+        batches = batches_of(config, dataset)
+        batch = next(batches(np.random.default_rng(0)))
+        losses.append(loss_and_gradients(network, batch_losses(network, batches.objective.loss, batch))[0])
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
     assert losses[1] != losses[0]
-
-
-def test_popular_items_are_drawn_by_their_interactions_and_one_more_and_told_how_often():
-    dataset = random_dataset()
-    counts = np.bincount(dataset.train.items, minlength=NUM_ITEMS + 1)[1:] + 1
-    items, log_expected = ItemDraws.of(dataset, "popularity", 100_000).draw(np.random.default_rng(0))
-    shares = counts / counts.sum()
-    assert np.bincount(items, minlength=NUM_ITEMS + 1)[1:] / 100_000 == pytest.approx(shares, abs=0.01)
-    assert np.exp(log_expected) == pytest.approx(100_000 * shares[items - 1], rel=1e-5)
 
 
 def test_only_a_sampled_softmax_is_declared_as_another_loss():
@@ -143,7 +149,7 @@ def test_only_a_sampled_softmax_is_declared_as_another_loss():
 def test_an_epoch_holds_every_sample_once_in_about_as_many_batches_as_prefix_samples_would_fill():
     dataset = random_dataset(users=300)
     samples = PrefixSamples.of(dataset)
-    epoch = list(Batches.of(dataset, TINY, CPU)(np.random.default_rng(0)))
+    epoch = list(batches_of(TINY, dataset)(np.random.default_rng(0)))
     targets = torch.cat([piece.targets_M for batch in epoch for piece in batch])
     assert sorted(targets.tolist()) == sorted(dataset.train.items[samples.ends].tolist())
     assert 0 <= -(-len(samples) // TINY.batch_size) - len(epoch) <= 1
@@ -153,12 +159,12 @@ def test_an_epoch_holds_every_sample_once_in_about_as_many_batches_as_prefix_sam
 
 def test_original_batches_hold_users_and_contrast_each_target_with_an_unseen_item():
     dataset = random_dataset(max_history=50)
-    epoch = list(Batches.of(dataset, original_form(TINY).replace(batch_size=6), CPU)(np.random.default_rng(0)))
+    epoch = list(batches_of(original_form(TINY).replace(batch_size=6), dataset)(np.random.default_rng(0)))
     assert (dataset.train.lengths >= 2).sum() == 17  # the others have no target
     assert [sum(len(piece.rows.ends_B) for piece in batch) for batch in epoch] == [6, 6, 5]
     pieces = [piece for batch in epoch for piece in batch]
     assert sum(len(piece.targets_M) for piece in pieces) == len(PrefixSamples.of(dataset))
-    assert all(not (piece.negatives_M == piece.targets_M).any() for piece in pieces)
+    assert all(not (piece.drawn[0] == piece.targets_M).any() for piece in pieces)
 
 
 @pytest.mark.parametrize(
@@ -173,14 +179,14 @@ def test_original_batches_hold_users_and_contrast_each_target_with_an_unseen_ite
 )
 def test_a_planted_cycle_is_learned(tmp_path, config):
     dataset = cyclic_dataset()
-    recommender = fit_sasrec(config.replace(epochs=30, evaluate_every=10), dataset, FitContext(0, tmp_path))
+    recommender = fit(config.replace(epochs=30, evaluate_every=10), dataset, FitContext(0, tmp_path))
     ranks = evaluate(recommender, dataset.validation(), 1).ranks
     assert (ranks == 1).mean() > 0.7  # the last item alone would tell every second, popularity every twelfth
 
 
 def test_recommendations_are_distinct_real_items_best_first_and_do_not_hang_on_the_batch(tmp_path):
     dataset = random_dataset(max_history=50)
-    recommender = fit_sasrec(TINY, dataset, FitContext(0, tmp_path))
+    recommender = fit(TINY, dataset, FitContext(0, tmp_path))
     items, scores = recommender.recommend(dataset.train, NUM_ITEMS)
     assert np.array_equal(np.sort(items, axis=1), np.tile(np.arange(1, NUM_ITEMS + 1), (dataset.num_users, 1)))
     assert (np.diff(scores, axis=1) <= 0).all()
@@ -192,16 +198,14 @@ def test_recommendations_are_distinct_real_items_best_first_and_do_not_hang_on_t
     assert np.array_equal(longer.items, cut.items)
 
 
-def test_chunked_scores_equal_one_product_of_states_and_table(monkeypatch, tmp_path):
-    monkeypatch.setattr("harness.sequence.sasrec.ENCODE_USERS", 7)
-    monkeypatch.setattr("harness.sequence.sasrec.SCORE_ELEMENTS", 3 * NUM_ITEMS)
-    monkeypatch.setattr("harness.sequence.sasrec.LEAST_SCORED_USERS", 1)
+def test_chunked_scores_equal_one_product_of_states_and_table(tmp_path):
     dataset = random_dataset()
-    recommender = fit_sasrec(TINY, dataset, FitContext(0, tmp_path))
+    fitted = fit(TINY, dataset, FitContext(0, tmp_path))
+    recommender = replace(fitted, encode_users=7, score_elements=3 * NUM_ITEMS, least_scored_users=1)
     network = recommender.network
     with torch.no_grad():
-        packed = pack(dataset.train.last(5), 5, "recbole", CPU)
-        expected = network(packed)[packed.ends_B] @ network.item_table.weight[1:].T
+        packed = pack(dataset.train.last(5), CPU)
+        expected = network(packed, packed.ends_B) @ network.item_table.weight[1:].T
     seen = []
     for users, scores in recommender.scores(dataset.train):
         torch.testing.assert_close(scores, expected[users])
@@ -211,7 +215,7 @@ def test_chunked_scores_equal_one_product_of_states_and_table(monkeypatch, tmp_p
 
 def test_the_selecting_score_is_the_evaluations_ndcg_at_10(tmp_path):
     dataset = random_dataset()
-    recommender = fit_sasrec(TINY, dataset, FitContext(0, tmp_path))
+    recommender = fit(TINY, dataset, FitContext(0, tmp_path))
     scores = [row["score"] for row in read_json(tmp_path / "history-sasrec.json")]
     assert max(scores) == pytest.approx(validation_score(recommender, dataset))
     ranks = all_ranks(recommender.scores, dataset.validation())
@@ -221,8 +225,8 @@ def test_the_selecting_score_is_the_evaluations_ndcg_at_10(tmp_path):
 @pytest.mark.parametrize("patience", [0, 2])
 def test_training_stops_after_more_than_patience_scores_without_improvement(monkeypatch, tmp_path, patience):
     falling = iter(np.linspace(1.0, 0.0, 50))
-    monkeypatch.setattr("harness.sequence.sasrec.ndcg", lambda ranks, k: np.array([next(falling)]))
-    fit_sasrec(TINY.replace(epochs=50, patience=patience), random_dataset(), FitContext(0, tmp_path))
+    monkeypatch.setattr("harness.sequence.model.ndcg", lambda ranks, k: np.array([next(falling)]))
+    fit(TINY.replace(epochs=50, patience=patience), random_dataset(), FitContext(0, tmp_path))
     assert len(read_json(tmp_path / "history-sasrec.json")) == 1 + patience + 1
 
 
@@ -231,7 +235,7 @@ def test_validation_targets_move_no_parameter_when_nothing_is_selected(tmp_path)
     other = Dataset(dataset.name, "1", dataset.catalog, dataset.train, dataset.valid_targets[::-1] % NUM_ITEMS + 1, 5)
     config = TINY.replace(patience=None)
     fitted = [
-        fit_sasrec(config, data, FitContext(0, tmp_path / name)).network.state_dict()
+        fit(config, data, FitContext(0, tmp_path / name)).network.state_dict()
         for name, data in (("one", dataset), ("other", other))
     ]
     assert all(torch.equal(fitted[0][name], fitted[1][name]) for name in fitted[0])
@@ -240,7 +244,7 @@ def test_validation_targets_move_no_parameter_when_nothing_is_selected(tmp_path)
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tmp_path):
     config = TINY.replace(dropout=0.5)
     tables = [
-        fit_sasrec(config, random_dataset(), FitContext(seed, tmp_path / str(run))).network.item_table.weight
+        fit(config, random_dataset(), FitContext(seed, tmp_path / str(run))).network.item_table.weight
         for run, seed in enumerate((3, 3, 4))
     ]
     assert torch.equal(tables[0], tables[1])
@@ -251,9 +255,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tmp_path):
 def test_a_saved_recommender_recommends_the_same_after_loading(tmp_path, config):
     dataset = random_dataset()
     context = FitContext(0, tmp_path / "fit")
-    recommender = fit_sasrec(config, dataset, context)
+    recommender = fit(config, dataset, context)
     recommender.save(tmp_path / "saved")
-    loaded = load_sasrec(tmp_path / "saved", config, dataset, context)
+    loaded = SASREC.load(tmp_path / "saved", config, dataset, context)
     for before, after in zip(recommender.recommend(dataset.train, 5), loaded.recommend(dataset.train, 5), strict=True):
         assert np.array_equal(before, after)
     assert loaded.health() == recommender.health()
@@ -263,23 +267,32 @@ def test_a_saved_recommender_recommends_the_same_after_loading(tmp_path, config)
 def test_a_recommender_of_other_items_is_refused_in_one_line(tmp_path):
     dataset = random_dataset()
     context = FitContext(0, tmp_path / "fit")
-    fit_sasrec(TINY, dataset, context).save(tmp_path / "saved")
+    fit(TINY, dataset, context).save(tmp_path / "saved")
     swapped = Catalog((*dataset.catalog.keys[1::-1], *dataset.catalog.keys[2:]))
     other = Dataset("other", "1", swapped, dataset.train, dataset.valid_targets, 5)
     with pytest.raises(StageError, match="fit the method again") as raised:
-        load_sasrec(tmp_path / "saved", TINY, other, context)
+        SASREC.load(tmp_path / "saved", TINY, other, context)
     assert "\n" not in str(raised.value)
 
 
-def test_exported_vectors_are_the_item_rows_and_refuse_another_order_of_items(tmp_path):
+def test_exported_vectors_are_the_item_rows_of_the_fit_and_refuse_another_order_of_items(tmp_path):
     dataset = random_dataset()
-    build_sasrec_vectors(TINY, dataset, {}, FitContext(0, tmp_path / "stage"))
+    recommender = fit(TINY, dataset, FitContext(0, tmp_path / "fit"))
+    recommender.save(tmp_path / "saved")
+    build_item_vectors(TINY, dataset, {"model": tmp_path / "saved"}, FitContext(5, tmp_path / "stage"), model=SASREC)
     vectors = load_vectors(tmp_path / "stage", dataset.catalog.keys)
-    network = fit_sasrec(TINY, dataset, FitContext(0, tmp_path / "again")).network
     assert vectors.shape == (NUM_ITEMS, 16)
-    assert np.array_equal(vectors, network.item_table.weight.detach().numpy()[1:])
+    assert np.array_equal(vectors, recommender.network.item_table.weight.detach().numpy()[1:])
     with pytest.raises(DataError):
         load_vectors(tmp_path / "stage", dataset.catalog.keys[::-1])
+
+
+def test_a_row_and_the_vectors_of_the_same_config_stand_on_one_fit():
+    row, vectors = (
+        stage_of(need, dataset="0", seed=3, conditions={"contract": {"num_beams": beams}, "precision": "fp32"})
+        for need, beams in ((Need("sasrec", TINY), 20), (sasrec_vectors(TINY), 50))
+    )
+    assert vectors.inputs["model"].key == row.key
 
 
 def test_paper_sizes_are_those_of_the_fact_sheet():

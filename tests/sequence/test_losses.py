@@ -1,14 +1,19 @@
-"""Softmax losses for large catalogs. Oracles: torch's cross_entropy and gradcheck, arithmetic by hand, and the limit of
-many draws."""
+"""Losses over items. Oracles: torch's losses and gradcheck, arithmetic by hand, slow loops, the limit of many draws."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from harness.nn import many_classes
-from harness.nn.many_classes import chunked_cross_entropy, sampled_cross_entropy
+from harness.sequence.losses import (
+    binary_cross_entropy,
+    chunked_cross_entropy,
+    generalised_binary_cross_entropy,
+    linear_cross_entropy,
+    sampled_cross_entropy,
+)
 
 
 def problem(targets=7, classes=23, width=4, dtype=torch.float64):
@@ -18,24 +23,33 @@ def problem(targets=7, classes=23, width=4, dtype=torch.float64):
     return states, table, torch.randint(classes, (targets,), generator=stream)
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 23, 1000])
-def test_chunked_cross_entropy_has_torchs_loss_and_gradients_whatever_the_chunk(monkeypatch, chunk):
-    monkeypatch.setattr(many_classes, "CHUNK_ELEMENTS", 0)
-    monkeypatch.setattr(many_classes, "LEAST_CHUNK", chunk)
-    states, table, targets = problem(dtype=torch.float32)
+@pytest.mark.parametrize("size", [1, 4, 23, None])
+@pytest.mark.parametrize(
+    ("loss", "argument", "dtype"),
+    [
+        (linear_cross_entropy, "targets_at_once", torch.float64),
+        (chunked_cross_entropy, "classes_at_once", torch.float32),
+    ],
+)
+def test_a_cross_entropy_in_chunks_has_torchs_loss_and_gradients_whatever_the_chunk(loss, argument, dtype, size):
+    states, table, targets = problem(dtype=dtype)
     expected = F.cross_entropy(states @ table.T, targets, reduction="sum")
     expected_grads = torch.autograd.grad(3 * expected, (states, table))
-    found = chunked_cross_entropy(states, table, targets)
+    found = loss(states, table, targets, **{argument: size})
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     for grad, expected_grad in zip(torch.autograd.grad(3 * found, (states, table)), expected_grads, strict=True):
         torch.testing.assert_close(grad, expected_grad, rtol=1e-5, atol=1e-5)
 
 
-def test_chunked_cross_entropy_passes_gradcheck(monkeypatch):
-    monkeypatch.setattr(many_classes, "CHUNK_ELEMENTS", 0)
-    monkeypatch.setattr(many_classes, "LEAST_CHUNK", 5)
+def test_chunked_cross_entropy_passes_gradcheck():
     states, table, targets = problem()
-    assert torch.autograd.gradcheck(lambda s, t: chunked_cross_entropy(s, t, targets), (states, table))
+    loss = partial(chunked_cross_entropy, classes_at_once=5)
+    assert torch.autograd.gradcheck(lambda s, t: loss(s, t, targets), (states, table))
+
+
+def test_linear_cross_entropy_stays_finite_for_logits_far_apart():
+    loss = linear_cross_entropy(torch.tensor([[1000.0]]), torch.tensor([[1.0], [-1.0]]), torch.tensor([1]))
+    assert loss.item() == 2000.0  # by hand: log(e^1000 + e^-1000) + 1000
 
 
 def test_chunked_cross_entropy_stays_finite_for_logits_far_apart():
@@ -47,8 +61,7 @@ def test_chunked_cross_entropy_stays_finite_for_logits_far_apart():
     assert table.grad.tolist() == [[-1.0], [0.0], [1.0]]
 
 
-def test_the_chunked_loss_holds_no_table_of_logits(monkeypatch):
-    monkeypatch.setattr(many_classes, "CHUNK_ELEMENTS", 2**12)
+def test_the_chunked_loss_holds_no_table_of_logits():
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
@@ -60,7 +73,7 @@ def test_the_chunked_loss_holds_no_table_of_logits(monkeypatch):
 
     states, table, targets = problem(targets=16, classes=10_000, dtype=torch.float32)
     with Watch():
-        chunked_cross_entropy(states, table, targets).backward()
+        chunked_cross_entropy(states, table, targets, classes_at_once=256).backward()
     assert largest == table.numel()  # its gradient; all the logits would be 4 times as many
 
 
@@ -90,3 +103,36 @@ def test_sampled_cross_entropy_tends_to_the_whole_softmax_and_without_the_correc
     assert sampled_cross_entropy(states, table, targets, drawn, log_expected).item() == pytest.approx(whole, rel=5e-3)
     uncorrected = torch.full_like(log_expected, math.log(len(drawn) / len(table)))
     assert sampled_cross_entropy(states, table, targets, drawn, uncorrected).item() > 1.05 * whole
+
+
+def test_binary_cross_entropy_is_torchs_of_target_and_negative():
+    states, table, targets = problem(targets=3)
+    negatives = torch.tensor([4, 5, 6])
+    logits = torch.cat([(states * table[targets]).sum(1), (states * table[negatives]).sum(1)])
+    expected = F.binary_cross_entropy_with_logits(logits, torch.tensor([1.0] * 3 + [0.0] * 3).double(), reduction="sum")
+    torch.testing.assert_close(binary_cross_entropy(states, table, targets, negatives), expected)
+
+
+@pytest.mark.parametrize("calibration", [0.0, 0.75, 1.0])
+def test_gbce_is_the_formula_of_the_specification_worked_out_target_by_target(calibration):
+    states, table, targets = problem()
+    num_items, count = 22, 5
+    negatives = torch.randint(1, 23, (7, count), generator=torch.Generator().manual_seed(1))
+    share = count / (num_items - 1)
+    beta = share * (calibration * (1 - 1 / share) + 1 / share)  # METHODS B.9: alpha (t (1 - 1/alpha) + 1/alpha)
+    expected = 0.0
+    for state, target, row in zip(states.tolist(), targets.tolist(), negatives.tolist(), strict=True):
+        score = [sum(s * t for s, t in zip(state, table[item].tolist(), strict=True)) for item in (target, *row)]
+        chance = [1 / (1 + math.exp(-each)) for each in score]
+        expected -= (beta * math.log(chance[0]) + sum(math.log(1 - each) for each in chance[1:])) / (count + 1)
+    found = generalised_binary_cross_entropy(
+        states, table, targets, negatives, num_items=num_items, calibration=calibration
+    )
+    assert found.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_gbce_without_calibration_and_with_one_negative_is_half_the_binary_cross_entropy():
+    states, table, targets = problem(targets=3)
+    negatives = torch.tensor([[4], [5], [6]])
+    found = generalised_binary_cross_entropy(states, table, targets, negatives, num_items=22, calibration=0.0)
+    torch.testing.assert_close(2 * found, binary_cross_entropy(states, table, targets, negatives[:, 0]))

@@ -1,0 +1,93 @@
+"""GRU4Rec as a baseline of the paper's Table 3, in RecBole's form (METHODS B.5).
+
+Shape legend: B rows, S positions, T items of all rows, M asked places, D width of items, H width of the state.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from harness.data.dataset import PADDING, Dataset
+from harness.interfaces import Method
+from harness.nn.encoder import Encoder, PackedRows
+from harness.nn.layers import Dropout
+from harness.sequence.model import SequenceModel
+from harness.sequence.training import GRID, SequenceTraining, effort, softmax_assumptions
+
+
+class GRU4RecConfig(SequenceTraining):
+    """GRU4Rec's sizes and schedule; the defaults are RecBole's form at the paper's item dimension (METHODS B.5)."""
+
+    embedding_size: int = Field(128, ge=1, description="width of items and of what their rows are multiplied with")
+    hidden_size: int = Field(128, ge=1, description="width of the GRU's state")
+    num_layers: int = Field(1, ge=1)
+    dropout: float = Field(0.3, ge=0, lt=1, description="on the embeddings of a history's items")
+
+
+class GRU4Rec(Encoder):
+    """A GRU without biases over a history's items, and a linear map of its state to the items' width.
+
+    The map has a bias. Row 0 of the table is padding: zero and never trained, or with `legacy_pad` drawn like an item's
+    row and trained as a class of the softmax. A row of items is followed by zeros here, and no state that is read comes
+    after one.
+    """
+
+    def __init__(self, config: GRU4RecConfig, dataset: Dataset):
+        super().__init__()
+        self.max_history = dataset.max_history
+        self.item_table = nn.Embedding(dataset.num_items + 1, config.embedding_size)
+        self.dropout = Dropout(config.dropout)
+        self.gru = nn.GRU(config.embedding_size, config.hidden_size, config.num_layers, bias=False, batch_first=True)
+        self.output = nn.Linear(config.hidden_size, config.embedding_size)
+        self.reset_parameters(config.legacy_pad)
+
+    @torch.no_grad()
+    def reset_parameters(self, legacy_pad: bool = False) -> None:
+        """Glorot-normal items; Glorot-uniform matrices of the first GRU layer; all else as torch draws it (RecBole)."""
+        nn.init.xavier_normal_(self.item_table.weight)
+        for matrix in self.gru.all_weights[0]:
+            nn.init.xavier_uniform_(matrix)
+        if not legacy_pad:
+            self.item_table.weight[PADDING].zero_()
+
+    def forward(self, rows: PackedRows, places_M: Tensor) -> Tensor:
+        """(M, D)."""
+        items_TD = self.dropout(self.item_table(rows.items_T))
+        hidden_BSH, _ = self.gru(rows.padded(items_TD))
+        hidden_MH = hidden_BSH.flatten(0, 1).index_select(0, rows.slots_T[places_M])
+        return self.output(hidden_MH)
+
+
+GRU4REC = SequenceModel("gru4rec", GRU4Rec)
+
+
+def assumptions(config: GRU4RecConfig) -> list[str]:
+    """What the paper leaves open, as one line each."""
+    return [
+        f"GRU4Rec: the paper gives only the item dimension (128); {config.num_layers} layer, state of width "
+        f"{config.hidden_size}, dropout {config.dropout}, learning rate {config.learning_rate} are assumed",
+        *softmax_assumptions(config, "GRU4Rec"),
+    ]
+
+
+METHOD = Method(
+    name=GRU4REC.name,
+    title="GRU4Rec",
+    place=110,
+    follows_contract=False,
+    config=GRU4RecConfig,
+    fit=GRU4REC.fit,
+    is_distributed=True,
+    load=GRU4REC.load,
+    presets={
+        "paper": GRU4RecConfig(),
+        "lite": GRU4RecConfig(
+            embedding_size=64, hidden_size=64, learning_rate=2e-3, batch_size=512, epochs=60, patience=5
+        ),
+    },
+    grid=GRID,
+    assumptions=assumptions,
+    effort=effort,
+)

@@ -1,0 +1,89 @@
+"""What an item-scoring network takes and gives: histories laid end to end, a state for each asked place, item rows.
+
+Shape legend: B rows, S positions of a row, T items of all rows, M asked places, N items, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.data.dataset import Sequences
+from harness.nn.ragged import Ragged
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """Rows of different lengths, laid end to end in one flat axis without padding."""
+
+    items_T: Tensor  # int64
+    layout: Ragged  # how they lie, and which attend side by side
+
+    @cached_property
+    def ends_B(self) -> Tensor:
+        """(B,) int64 place of each row's last item on the flat axis."""
+        return self._tensor(np.cumsum(self.layout.lengths) - 1)
+
+    @cached_property
+    def from_start_T(self) -> Tensor:
+        """(T,) int64 how many items of its row stand before each item."""
+        lengths_B = self.layout.lengths
+        starts_B = np.cumsum(lengths_B) - lengths_B
+        return self._tensor(np.arange(len(self.items_T)) - np.repeat(starts_B, lengths_B))
+
+    @cached_property
+    def from_end_T(self) -> Tensor:
+        """(T,) int64 how many items of its row stand after each item."""
+        lengths_B = self.layout.lengths
+        return self._tensor(np.repeat(np.cumsum(lengths_B) - 1, lengths_B) - np.arange(len(self.items_T)))
+
+    @cached_property
+    def slots_T(self) -> Tensor:
+        """(T,) int64 place of each item on the flattened axes of `padded`."""
+        is_item_BS = np.arange(self.layout.longest) < self.layout.lengths[:, None]
+        return self._tensor(np.flatnonzero(is_item_BS))
+
+    def padded(self, x_TD: Tensor) -> Tensor:
+        """(B, S, D) the rows side by side, each followed by zeros up to the longest."""
+        rows, longest = len(self.layout.lengths), self.layout.longest
+        flat = x_TD.new_zeros(rows * longest, x_TD.shape[1]).index_copy(0, self.slots_T, x_TD)
+        return flat.view(rows, longest, -1)
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self.layout.device)
+
+
+def pack(rows: Sequences, device: torch.device) -> PackedRows:
+    """The rows as an encoder takes them; each must hold an item."""
+    assert rows.lengths.min() >= 1, "rows must not be empty"
+    items_T = rows.items[rows.offsets[0] : rows.offsets[-1]].astype(np.int64)
+    return PackedRows(torch.from_numpy(items_T).to(device), Ragged.of(rows.lengths, device))
+
+
+class Encoder(nn.Module):
+    """A network that scores an item by the product of its row of a table with the state of a history.
+
+    It never sees padding, so that neither the other rows nor their lengths change a state. A causal encoder may be
+    asked for a state at every place; one that reads a row as a whole is asked at the ends of rows (`targets`).
+    """
+
+    max_history: int  # items of the longest row that it takes
+    item_table: nn.Embedding  # N + 1 rows, row 0 for padding
+
+    def forward(self, rows: PackedRows, places_M: Tensor) -> Tensor:
+        """(M, D) states at the given places of the flat axis, each of which predicts the item after it."""
+        raise NotImplementedError
+
+    @property
+    def item_rows_VD(self) -> Tensor:
+        """(N + 1, D) what states are multiplied with, row i for item i: the table itself, where it is tied."""
+        return self.item_table.weight
+
+    @property
+    def item_vectors_ND(self) -> Tensor:
+        """(N, D) the rows of the items: a view, through which gradients flow."""
+        return self.item_rows_VD[1:]
