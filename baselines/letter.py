@@ -12,7 +12,7 @@ from baselines.letter_tokenizer import LetterTokenizerConfig, fit_letter_tokeniz
 from harness.artifacts import CODES_FILE, PAPER_ENCODER, TEXT_VECTORS, text_assumptions
 from harness.config import Config
 from harness.data.dataset import Dataset
-from harness.data.text import TextConfig, load_vectors
+from harness.data.text.vectors import TextConfig, load_vectors
 from harness.generative.generator import (
     LITE_T5,
     LITE_TRAINING,

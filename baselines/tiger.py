@@ -7,7 +7,7 @@ from pydantic import Field
 from harness.artifacts import LITE_TOKENIZER, PAPER_ENCODER, TEXT_VECTORS, TOKENIZER, text_assumptions
 from harness.config import Config
 from harness.data.dataset import Dataset
-from harness.data.text import TextConfig
+from harness.data.text.vectors import TextConfig
 from harness.generative.generator import (
     LITE_T5,
     LITE_TRAINING,

@@ -23,8 +23,8 @@ from etegrec.artifacts import ADAPTERS_FILE, TOKENIZER_FILE
 from etegrec.config import ETEGRecConfig
 from etegrec.model import adapter
 from harness.artifacts import CODES_FILE
-from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset, Sequences
+from harness.data.samples import PrefixSamples
 from harness.errors import DataError, UsageError
 from harness.generative.generator import GENERATOR_FILE
 from harness.generative.tokenizer.codes import CodeTable
@@ -61,7 +61,7 @@ def choose_cases(
     where too few items need none. `DataError` where the data have too few such items altogether.
     """
     stream = numpy_stream(seed, "alignment", "cases")
-    validation, prefixes = dataset.validation(), PrefixSamples.of(dataset)
+    validation, prefixes = dataset.validation, PrefixSamples.of(dataset)
     prefix_targets = dataset.train.items[prefixes.ends]
     in_validation_N = np.bincount(validation.targets, minlength=dataset.num_items + 1)
     in_all_N = in_validation_N + np.bincount(prefix_targets, minlength=dataset.num_items + 1)

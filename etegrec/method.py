@@ -11,7 +11,7 @@ from etegrec.model import ETEGRec
 from etegrec.training import ETEGRecTraining
 from harness.artifacts import LITE_TOKENIZER
 from harness.data.dataset import Dataset
-from harness.data.text import load_vectors
+from harness.data.text.vectors import load_vectors
 from harness.generative.generator import LITE_T5, LITE_TRAINING, CodeRecommender, fit_on_codes, load_recommender
 from harness.generative.tokenizer.fit import load_tokenizer
 from harness.interfaces import Artifacts, Curve, FitContext, Method

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from etegrec.model import ETEGRec
 from etegrec.objectives import combined
 from etegrec.phases import PHASES
-from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset, Sequences
+from harness.data.samples import PrefixSamples
 from harness.evaluation.outcomes import validation_score
 from harness.generative.generator import (
     Batch,

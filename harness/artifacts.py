@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from harness.data.dataset import Dataset
-from harness.data.text import TextConfig, encode_items, load_vectors, save_vectors
+from harness.data.text.vectors import TextConfig, encode_items, load_vectors, save_vectors
 from harness.generative.tokenizer.codes import CodeTable, deduplicate
 from harness.generative.tokenizer.fit import TokenizerConfig, fit_tokenizer, save_tokenizer
 from harness.generative.tokenizer.rqvae import RQVAEConfig

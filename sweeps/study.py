@@ -16,7 +16,7 @@ from optuna.exceptions import DuplicatedStudyError
 
 from harness.config import Config, digest
 from harness.data.dataset import Dataset
-from harness.data.formats import Columns
+from harness.data.formats.format import Columns
 from harness.data.open import Source
 from harness.errors import UsageError
 from harness.experiment.plan import Cell

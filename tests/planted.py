@@ -106,12 +106,12 @@ def planted_dataset() -> Dataset:
     texts = tuple(f"{COLOURS[i % 3]} {THINGS[i // 3]}" for i in range(NUM_ITEMS - 1))
     catalog = Catalog(tuple(f"item-{i}" for i in range(1, NUM_ITEMS + 1)), (*texts, None))
     train = Sequences.from_rows(items[:, :-2].tolist())
-    return Dataset("planted", "fedcba9876543210", catalog, train, items[:, -2].astype(np.int32))
+    return Dataset("planted", "fedcba9876543210", catalog, train, EvalCases(train, items[:, -2].astype(np.int32)))
 
 
 def held_out(dataset: Dataset) -> EvalCases:
     """The last step of the walks."""
-    return EvalCases(dataset.train.appended(dataset.valid_targets), walks()[:, -1].astype(np.int32))
+    return EvalCases(dataset.train.appended(dataset.validation.targets), walks()[:, -1].astype(np.int32))
 
 
 def fit_stage(name: str, config: Config, *, dataset: Dataset, seed: int = 0) -> Stage:

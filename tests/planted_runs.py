@@ -7,8 +7,9 @@ from pathlib import Path
 import planted
 import polars as pl
 
-from harness.data.formats import RawInteractions
-from harness.data.prepare import PrepareConfig, prepare
+from harness.data.filters import PrepareConfig
+from harness.data.formats.format import RawInteractions
+from harness.data.prepare import prepare
 from harness.jobs.graph import Observer
 from results.store.runs import DONE
 

@@ -23,9 +23,10 @@ from torch import Tensor
 from harness.bench.growth import Growth, growth
 from harness.bench.interactions import write_interactions
 from harness.bench.workload import SEED, Sizes, training_step
-from harness.data.dataset import Catalog, Dataset, Sequences
-from harness.data.formats import read_interactions
-from harness.data.prepare import PrepareConfig, prepare
+from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
+from harness.data.filters import PrepareConfig
+from harness.data.formats.read import read_interactions
+from harness.data.prepare import prepare
 from harness.errors import UsageError, nearest
 from harness.generative.decoding.beam import recommend_by_codes
 from harness.generative.decoding.trie import Trie
@@ -208,7 +209,7 @@ def made_up(num_items: int, users: int, length: int, max_history: int = 50) -> D
     items = numpy_stream(SEED, "scale", "items").integers(1, num_items + 1, users * length).astype(np.int32)
     train = Sequences(items, np.arange(users + 1, dtype=np.int64) * length)
     keys = tuple(map(str, range(num_items)))
-    return Dataset("made-up", "0", Catalog(keys), train, items[:users], max_history)
+    return Dataset("made-up", "0", Catalog(keys), train, EvalCases(train.last(max_history), items[:users]), max_history)
 
 
 def made_up_codes(num_items: int, scene: Scene) -> CodeTable:

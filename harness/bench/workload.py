@@ -19,9 +19,9 @@ from torch import Tensor
 from etegrec.config import ETEGRecConfig
 from etegrec.model import ETEGRec
 from etegrec.training import ETEGRecTraining
-from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset, Sequences
 from harness.data.prepare import load_dataset
+from harness.data.samples import PrefixSamples
 from harness.generative.generator import Batch, new_generator
 from harness.generative.tokenizer.codes import CodeTable, deduplicate
 from harness.generative.tokenizer.fit import TokenizerConfig, kmeans, start_codebooks
@@ -121,10 +121,10 @@ class Workload:
 
     def users(self, part: int) -> Sequences:
         """The histories of a round's random users; no user is in two rounds."""
-        rounds, total = self.setup.repeats, self.dataset.num_users
+        rounds, total = self.setup.repeats, len(self.dataset.validation)
         count = -(-total // rounds) if self.setup.all_users else min(self.sizes.users, total // rounds)
         order = numpy_stream(SEED, "bench", "users").permutation(total)
-        return self.dataset.validation().histories.take(order[part * count : (part + 1) * count])
+        return self.dataset.validation.histories.take(order[part * count : (part + 1) * count])
 
     def tokenizer(self) -> RQVAE:
         """An RQ-VAE with the start of a real one: k-means over the encoded items, cut short."""

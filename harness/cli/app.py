@@ -28,7 +28,10 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda token: "split" if token == "protocol" else token,  # as --split was called before
+    },
 )
 app.command("run", epilog=run.EXAMPLES)(run.run)
 app.add_typer(sweep.app, name="sweep", help=sweep.sweep.__doc__, epilog=sweep.EXAMPLES)

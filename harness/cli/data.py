@@ -24,25 +24,6 @@ app = typer.Typer(
 
 NamedOrPath = Annotated[str, typer.Argument(metavar="NAME_OR_PATH", help="A named data set, a file, or a folder.")]
 
-LABELS = {
-    "users": "Users",
-    "items": "Items",
-    "interactions": "Interactions",
-    "sparsity_percent": "Sparsity",
-    "mean_length": "Mean length",
-    "min_length": "Shortest",
-    "q25_length": "25 % quantile",
-    "median_length": "Median length",
-    "q75_length": "75 % quantile",
-    "q95_length": "95 % quantile",
-    "max_length": "Longest",
-    "repeat_share": "Repeats of an item",
-    "items_without_text_share": "Items without text",
-    "cold_items": "Cold items (never in training)",
-    "train_samples": "Training samples",
-    "new_users": "New users (unseen in training)",
-}
-
 
 @app.command("list", epilog="Example: [bold]harness data list --json[/]")
 def list_(json: Json = False, cache_dir: CacheDir = options.CACHE) -> None:
@@ -50,7 +31,8 @@ def list_(json: Json = False, cache_dir: CacheDir = options.CACHE) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from harness.data.open import NAMED, prepared_folders
+    from harness.data.catalog import NAMED
+    from harness.data.open import prepared_folders
     from harness.data.prepare import describe
 
     prepared = [{**describe(folder), "folder": str(folder)} for folder in prepared_folders(cache_dir)]
@@ -75,7 +57,7 @@ def fetch(
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
     """Download a named data set (what is there is not downloaded again), check and prepare it."""
-    from harness.data.open import NAMED
+    from harness.data.catalog import NAMED
 
     if name not in NAMED:
         raise UsageError(f"unknown data set '{name}'; {nearest(name, NAMED)}; a path needs no fetching")
@@ -111,12 +93,13 @@ def describe(
 def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> None:
     """Prepares the data set and prints what it is."""
     from harness.cli.progress import working
-    from harness.data import prepare as preparation
     from harness.data.open import open_dataset
+    from harness.data.prepare import describe
+    from harness.data.statistics import LABELS, shown
 
     with working(f"reading {source.name}"):
         folder = open_dataset(source, cache_dir, again=again)
-    found = preparation.describe(folder)
+    found = describe(folder)
     if as_json:
         print_json({**found, "folder": str(folder)})
         return
@@ -128,17 +111,9 @@ def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> 
     grid = _grid("", "", heading=False)
     for key, label in LABELS.items():
         if key in found:
-            grid.add_row(Text(label, "dim"), Text(_shown(key, found[key])))
+            grid.add_row(Text(label, "dim"), Text(shown(key, found[key])))
     console.print(grid)
     print(f"prepared in {folder}", file=sys.stderr)
-
-
-def _shown(key: str, value: float) -> str:
-    if key.endswith("_share"):
-        return f"{100 * value:.2f} %"
-    if key.endswith("_percent"):
-        return f"{value:.3f} %"
-    return f"{value:.2f}" if key == "mean_length" else f"{value:,.0f}"
 
 
 def _grid(*headings: str, heading: bool = True) -> Any:

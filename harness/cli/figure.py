@@ -141,11 +141,11 @@ def _studies(place: Any, prefix: str | None) -> tuple[StudySummary, ...]:
 
 def _only_dataset(runs_dir: Path, studies: tuple[StudySummary, ...]) -> str:
     """The data set that all runs and studies are of; `UsageError` when there are several, or none."""
-    from results.figures.unseen import PROTOCOL
+    from results.figures.unseen import SPLIT
     from results.store.find import find_runs
 
     found = [run.record.dataset for run in find_runs(runs_dir)] + [study.sweep.dataset for study in studies]
-    names = sorted({name.removesuffix(f"-{PROTOCOL}") for name in found})
+    names = sorted({name.removesuffix(f"-{SPLIT}") for name in found})
     if len(names) == 1:
         return names[0]
     if not names:

@@ -64,9 +64,12 @@ def takes_groups(command: Callable[..., Result]) -> Callable[..., Result]:
 class Reading:
     """How a data set is read, filtered and split."""
 
-    protocol: Annotated[
-        Literal["leave-one-out", "unseen-users"],
-        typer.Option(help="unseen-users: nothing is learnt of the 5 % of users with the fewest interactions."),
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="leave-one-out, or unseen-users: nothing is learnt of the 5 % of users with the fewest interactions.",
+        ),
     ] = "leave-one-out"
     format: Annotated[
         str | None,
@@ -107,13 +110,13 @@ class Reading:
 
     def source(self, name: str) -> Source:
         """The data set of this name or path, read so."""
-        from harness.data.formats import Columns
+        from harness.data.formats.format import Columns
         from harness.data.open import Source
 
         changes = {"core": self.core, "repeats": self.repeats, "short_users": self.short_users}
         given = {field: value for field, value in changes.items() if value is not None}
         columns = Columns(self.user_col, self.item_col, self.time_col)
-        return Source(name, self.format, self.metadata, columns, given, self.protocol)
+        return Source(name, self.format, self.metadata, columns, given, self.split)
 
 
 @dataclass(frozen=True)

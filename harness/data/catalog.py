@@ -20,8 +20,10 @@ from urllib.request import Request, urlopen
 from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
 from harness.data.demo import DEMO_CONFIG, demo
-from harness.data.formats import RawInteractions, SourceFiles, read_files
-from harness.data.prepare import Counts, PrepareConfig
+from harness.data.filters import PrepareConfig
+from harness.data.formats.format import RawInteractions
+from harness.data.formats.read import SourceFiles, read_files
+from harness.data.statistics import Counts
 from harness.errors import DataError, StageError
 
 REPOSITORY = "McAuley-Lab/Amazon-Reviews-2023"
@@ -66,7 +68,7 @@ NAMED: Mapping[str, NamedDataset] = {
 }
 
 
-def fetch(file: str, cache: Path, *, revision: str = REVISION) -> Path:
+def fetch(file: str, cache: Path, *, revision: str = REVISION, pause_s: float = PAUSE_S) -> Path:
     """The local path of a file of the hub's repository; what is complete in `cache` is not downloaded again.
 
     The hub's address is HF_ENDPOINT, where set. `StageError` when the hub cannot be reached or keeps cutting the
@@ -81,7 +83,7 @@ def fetch(file: str, cache: Path, *, revision: str = REVISION) -> Path:
     size, checksum = _promised(url)
     unfinished = target.with_name(f"{target.name}.part")
     unfinished.parent.mkdir(parents=True, exist_ok=True)
-    _download(url, unfinished, size)
+    _download(url, unfinished, size, pause_s)
     _verify(url, unfinished, size, checksum)
     os.replace(unfinished, target)
     return target
@@ -102,7 +104,7 @@ def _promised(url: str) -> tuple[int, str]:
     return metadata.size, str(metadata.etag)
 
 
-def _download(url: str, unfinished: Path, size: int) -> None:
+def _download(url: str, unfinished: Path, size: int, pause_s: float) -> None:
     """Append to the file until it has the stated size, whatever number of connections that takes."""
     failures = 0
     while (have := unfinished.stat().st_size if unfinished.exists() else 0) < size:
@@ -118,7 +120,7 @@ def _download(url: str, unfinished: Path, size: int) -> None:
                 f"{url}: the download stopped at {now:,} of {size:,} bytes ({reason}); run again to go on from there"
             )
         if now < size:
-            time.sleep(PAUSE_S)
+            time.sleep(pause_s)
 
 
 def _append(url: str, unfinished: Path, have: int) -> None:
@@ -147,6 +149,4 @@ def _checksum(path: Path, *, git: bool) -> str:
     """SHA-256 (the hub's etag of a large file), or the SHA-1 of a git blob (its etag of a small one)."""
     state = hashlib.sha1(f"blob {path.stat().st_size}\0".encode()) if git else hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            state.update(chunk)
-    return state.hexdigest()
+        return hashlib.file_digest(file, lambda: state).hexdigest()

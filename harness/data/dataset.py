@@ -1,6 +1,6 @@
 """The prepared data set: what every method learns from, and the cases on which it is judged.
 
-Shape legend: U users, N items, T interactions, B rows, S positions. Item ids are 1..N, 0 is padding.
+Shape legend: U users, C cases, N items, T interactions, B rows, S positions. Item ids are 1..N, 0 is padding.
 """
 
 from __future__ import annotations
@@ -53,6 +53,12 @@ class Sequences:
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
         return Sequences(self.items[np.repeat(self.offsets[1:] - lengths, lengths) + within], offsets)
 
+    def without_last(self, count: int) -> Sequences:
+        """Each row without its last `count` items (none of a shorter row)."""
+        kept = np.maximum(self.lengths - count, 0)
+        within = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], self.lengths)
+        return Sequences(self.items[within < np.repeat(kept, self.lengths)], np.concatenate([[0], np.cumsum(kept)]))
+
     def appended(self, items: np.ndarray) -> Sequences:
         """Each row with one more item at its end; `items` is (B,)."""
         return Sequences(np.insert(self.items, self.offsets[1:], items), self.offsets + np.arange(len(self) + 1))
@@ -78,11 +84,11 @@ class Catalog:
 
 @dataclass(frozen=True)
 class EvalCases:
-    """One held-out item per user: rank `targets[u]` given `histories` row u."""
+    """Held-out items, any number of a user: rank `targets[c]` given `histories` row c."""
 
-    histories: Sequences
-    targets: np.ndarray  # (U,) int32
-    new_users: np.ndarray | None = None  # (U,) bool: users of whom nothing was learnt; None: there are none
+    histories: Sequences  # C rows, each its last `max_history` items; a row may be empty
+    targets: np.ndarray  # (C,) int32
+    new_users: np.ndarray | None = None  # (C,) bool: nothing was learnt of the case's user; None: so it is of no case
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -90,7 +96,7 @@ class EvalCases:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a method may see: training sequences and validation targets, never the test items.
+    """What a method may see: training sequences and validation cases, never the test items.
 
     The test items live in a file of their own (`harness.data.prepare.load_test`), which only the final
     evaluation opens, so no fit and no selection can read them by accident.
@@ -99,11 +105,12 @@ class Dataset:
     name: str
     fingerprint: str
     catalog: Catalog
-    train: Sequences  # U rows: x1..x(n-2), not cut
-    valid_targets: np.ndarray  # (U,) int32: x(n-1)
+    train: Sequences  # U rows, not cut
+    validation: EvalCases
     max_history: int = 50
     synthetic: bool = False
-    original: str | None = None  # the name of the data set that this one leaves users out of; None: it leaves out none
+    original: str | None = None  # the name of the same data under leave-one-out; None: this is it
+    split: str = "leave-one-out"
 
     @property
     def num_items(self) -> int:
@@ -112,9 +119,5 @@ class Dataset:
 
     @property
     def num_users(self) -> int:
-        """U."""
+        """U: users that are learnt from."""
         return len(self.train)
-
-    def validation(self) -> EvalCases:
-        """Histories x1..x(n-2), their last `max_history` items, and targets x(n-1)."""
-        return EvalCases(self.train.last(self.max_history), self.valid_targets)

@@ -24,11 +24,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from harness.data.formats import RawInteractions
-from harness.data.item_text import item_text
-from harness.data.prepare import PrepareConfig
+from harness.data.filters import PrepareConfig
+from harness.data.formats.format import RawInteractions
+from harness.data.text.metadata import item_text
 
-DEMO_CONFIG = PrepareConfig(core=5, repeats="drop")  # the protocol of the Amazon sets
+DEMO_CONFIG = PrepareConfig(core=5, repeats="drop")  # as the Amazon sets
 
 NUM_USERS = 1_000
 SERIES_PER_LEAF = 3

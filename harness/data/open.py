@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from harness.config import digest, merged
-from harness.data.catalog import NAMED
-from harness.data.formats import Columns, SourceFiles, locate, read_files
-from harness.data.prepare import LAYOUT, META, PrepareConfig, prepare
-from harness.data.unseen_users import UnseenUsersConfig, derived_folder, prepare_unseen_users
+from harness.data.catalog import NAMED, NamedDataset
+from harness.data.dataset import Dataset
+from harness.data.filters import PrepareConfig
+from harness.data.formats.format import Columns
+from harness.data.formats.read import SourceFiles, locate, read_files
+from harness.data.prepare import LAYOUT, META, prepare, read_meta, split_again
+from harness.data.splits.registry import split_named
+from harness.data.splits.split import LEAVE_ONE_OUT, Split
 from harness.errors import DataError, UsageError, nearest
 from harness.stages import locked
 
 PREPARED = "prepared"  # the cache's folder of prepared data sets
-
-Protocol = Literal["leave-one-out", "unseen-users"]  # unseen-users: the same, but nothing is learnt of some users
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Source:
     metadata: Path | None = None
     columns: Columns = field(default_factory=Columns)
     changes: Mapping[str, Any] = field(default_factory=dict)  # fields of `PrepareConfig` that differ from the default
-    protocol: Protocol = "leave-one-out"
+    split: str = LEAVE_ONE_OUT
 
     @property
     def is_named(self) -> bool:
@@ -49,7 +52,8 @@ class Source:
     @property
     def config(self) -> PrepareConfig:
         """How it is prepared; `UsageError` for a value that breaks a rule."""
-        config = merged(PrepareConfig(), dict(self.changes))
+        least = split_named(self.split).min_interactions
+        config = merged(PrepareConfig(min_interactions=least), dict(self.changes))
         assert isinstance(config, PrepareConfig)
         return config
 
@@ -75,40 +79,50 @@ def open_dataset(source: Source, cache: Path, *, again: bool = False) -> Path:
     `DataError` and `UsageError` in one line for what cannot be read or prepared.
     """
     source.check()
-    original = _open_original(source, cache, again=again)
-    if source.protocol == "leave-one-out":
-        return original
-    config = UnseenUsersConfig()
-    folder = derived_folder(original, config, cache / PREPARED)
-    with _preparing(folder, folder.name):
-        if again or not (folder / META).exists():
-            prepare_unseen_users(original, config, folder)
-    return folder
-
-
-def _open_original(source: Source, cache: Path, *, again: bool) -> Path:
-    """The folder of the prepared data set with all its users."""
+    split = split_named(source.split)
     if source.is_prepared:
-        return Path(source.name)
-    if source.is_named:
+        original = Path(source.name)
+        meta = read_meta(original)
+        if split.name == LEAVE_ONE_OUT:
+            return original
+        name = f"{split.dataset_name(meta['name'])}-{split.fingerprint(meta['fingerprint'])[:12]}"
+        make: Callable[[Path], Dataset] = partial(split_again, original, split)
+    elif source.is_named:
         named = NAMED[source.name]
-        folder = cache / PREPARED / named.name
-        with _preparing(folder, named.name):
-            if again or not (folder / META).exists():
-                prepare(named.read(cache), named.config, folder, named.name, expected=named.expected)
-        return folder
-    files = locate(source.name, format=source.format, metadata=source.metadata, columns=source.columns)
-    name = dataset_name(Path(source.name))
-    folder = cache / PREPARED / f"{name}-{_key(source, files)}"
-    with _preparing(folder, name):
-        if again or not (folder / META).exists():
-            prepare(read_files(files, columns=source.columns), source.config, folder, name)
+        name = split.dataset_name(named.name)
+        make = partial(_prepare_named, named, split, cache)
+    else:
+        files = locate(source.name, format=source.format, metadata=source.metadata, columns=source.columns)
+        plain = dataset_name(Path(source.name))
+        name = f"{split.dataset_name(plain)}-{_key(source, files)}"
+        make = partial(_prepare_files, files, source, split, plain)
+    folder = cache / PREPARED / name
+    # Of two processes the second waits and then finds the first one's work.
+    with locked(folder.with_name(f"{name}.lock"), f"the preparation of '{name}'", wait_seconds=-1):
+        if again or not _is_current(folder, split):
+            make(folder)
     return folder
 
 
-def _preparing(folder: Path, name: str) -> locked:
-    """A lock, so that of two processes the second waits and then finds the first one's work."""
-    return locked(folder.with_name(f"{folder.name}.lock"), f"the preparation of '{name}'", wait_seconds=-1)
+def _prepare_named(named: NamedDataset, split: Split, cache: Path, folder: Path) -> Dataset:
+    return prepare(named.read(cache), named.config, folder, named.name, split=split, expected=named.expected)
+
+
+def _prepare_files(files: SourceFiles, source: Source, split: Split, name: str, folder: Path) -> Dataset:
+    return prepare(read_files(files, columns=source.columns), source.config, folder, name, split=split)
+
+
+def _is_current(folder: Path, split: Split) -> bool:
+    """Whether the folder holds a data set of this layout, under this split."""
+    return _is_readable(folder) and read_meta(folder)["split"] == split.record()
+
+
+def _is_readable(folder: Path) -> bool:
+    try:
+        read_meta(folder)
+    except DataError:  # prepared by another version, or damaged
+        return False
+    return True
 
 
 def dataset_name(path: Path) -> str:
@@ -118,8 +132,8 @@ def dataset_name(path: Path) -> str:
 
 
 def prepared_folders(cache: Path) -> list[Path]:
-    """All prepared data sets in the cache, the oldest first."""
-    folders = [path.parent for path in (cache / PREPARED).glob(f"*/{META}")]
+    """All prepared data sets in the cache, the oldest first; those of another version are left out."""
+    folders = [path.parent for path in (cache / PREPARED).glob(f"*/{META}") if _is_readable(path.parent)]
     return sorted(folders, key=lambda folder: folder.stat().st_mtime_ns)
 
 

@@ -50,5 +50,5 @@ def validation_score(recommender: Recommender, dataset: Dataset) -> float:
 def validation_scores(recommender: Recommender, dataset: Dataset) -> dict[str, float]:
     """NDCG@10 and Recall@10 on the validation targets, averaged over all users that have one."""
     k = min(SELECTION_K, dataset.num_items)
-    ranks_U = evaluate(recommender, dataset.validation(), k).ranks
+    ranks_U = evaluate(recommender, dataset.validation, k).ranks
     return {"NDCG@10": float(ndcg(ranks_U, k).mean()), "Recall@10": float(recall(ranks_U, k).mean())}

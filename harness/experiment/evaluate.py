@@ -72,6 +72,7 @@ def record_of(
         dataset=dataset.name,
         dataset_fingerprint=dataset.fingerprint,
         synthetic=dataset.synthetic,
+        split=dataset.split,
         method=cell.method,
         title=method.title,
         variant=cell.ablation.variant,

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from harness.config import Config, merged
 from harness.data.catalog import NAMED
-from harness.data.unseen_users import SUFFIX
+from harness.data.splits.registry import unsplit_name
 from harness.errors import HarnessError
 from harness.experiment.plan import FULL, Settings, config_digest, configured
 from harness.experiment.settings import assignments_of, settings_of
@@ -28,7 +28,7 @@ class Command:
     """Arguments of `harness run`; `changes` are the fields that differ from preset and recipe."""
 
     dataset: str
-    protocol: str
+    split: str
     methods: tuple[str, ...]
     ablations: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -47,7 +47,7 @@ class Command:
         words = ["harness", "run", "--dataset", self.dataset]
         if self.processes > 1:
             words = ["torchrun", "--nproc-per-node", str(self.processes), "-m", *words]
-        words += ["--protocol", self.protocol] if self.protocol != "leave-one-out" else []
+        words += ["--split", self.split] if self.split != "leave-one-out" else []
         words += ["--methods", ",".join(self.methods)]
         words += ["--ablation", ",".join(self.ablations)] if self.ablations else []
         words += ["--seeds", seeds, "--preset", self.preset, "--recipe", self.recipe]
@@ -64,7 +64,7 @@ def command_for(group: RowRuns, dataset: str) -> Command:
     changes = None if method is None else _changes(method, ablation, record, group.runs[0].config_text())
     command = Command(
         dataset=dataset,
-        protocol=original_of(record.dataset)[1],
+        split=original_of(record.dataset)[1],
         methods=(record.method,),
         ablations=(name,) if name else (),
         seeds=group.seeds,
@@ -148,9 +148,8 @@ def dataset_argument(name: str) -> str:
 
 
 def original_of(name: str) -> tuple[str, str]:
-    """The data set that one was made from, and the protocol; itself, where it was not made from another."""
-    original = name.removesuffix(f"-{SUFFIX}")
-    return original, "leave-one-out" if original == name else SUFFIX
+    """A data set's name without the split's, and the split."""
+    return unsplit_name(name)
 
 
 def _changes(method: Method, ablation: Ablation, record: RunRecord, config_toml: str) -> tuple[str, ...] | None:

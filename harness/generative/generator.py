@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from harness.artifacts import CODES_FILE
 from harness.config import Config
-from harness.data.batches import PrefixSamples, shuffled_batches
 from harness.data.dataset import Dataset, Sequences
+from harness.data.samples import PrefixSamples, shuffled_batches
 from harness.distributed import Group
 from harness.evaluation.outcomes import validation_score
 from harness.generative.decoding.beam import recommend_by_codes

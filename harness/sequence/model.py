@@ -16,7 +16,7 @@ import torch
 
 from harness.config import digest
 from harness.data.dataset import Catalog, Dataset, Sequences
-from harness.data.text import save_vectors
+from harness.data.text.vectors import save_vectors
 from harness.distributed import ALONE, Group
 from harness.errors import StageError
 from harness.evaluation.outcomes import SELECTION_K
@@ -127,7 +127,7 @@ class SequenceModel:
         network, objective = recommender.network, self.objective(config, dataset)
 
         def score() -> float:
-            return float(ndcg(all_ranks(recommender.scores, dataset.validation(), context.group), SELECTION_K).mean())
+            return float(ndcg(all_ranks(recommender.scores, dataset.validation, context.group), SELECTION_K).mean())
 
         phase = Phase("train", (self.name,), partial(batch_losses, network, objective.loss), network.train)
         selects = config.patience is not None

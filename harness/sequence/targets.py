@@ -10,8 +10,8 @@ from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
-from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset, Sequences
+from harness.data.samples import PrefixSamples
 from harness.errors import DataError
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
 
 METRIC = ("Recall", 10)
-PROTOCOL = "unseen-users"  # ends the name of the data set that the protocol makes of another
+SPLIT = "unseen-users"  # ends the name of a data set that is split so
 KINDS = ("seen", "new")
 
 SCHEMA = {
@@ -34,16 +34,16 @@ SCHEMA = {
 
 
 def unseen_figure(runs_dir: Path, dataset: str, filters: Filters | None = None) -> Figure:
-    """Recall@10 of seen and of new users, for every unchanged method that was run by the protocol.
+    """Recall@10 of seen and of new users, for every unchanged method that was run under the split.
 
     Raises `ResultsError` where there are no such runs, and as `select_runs` does.
     """
     names = {run.record.dataset for run in find_runs(runs_dir, RunFilter(dataset=dataset))} or {dataset}
-    original = min(names).removesuffix(f"-{PROTOCOL}")
-    name = dataset if min(names) != original else f"{original}-{PROTOCOL}"
+    original = min(names).removesuffix(f"-{SPLIT}")
+    name = dataset if min(names) != original else f"{original}-{SPLIT}"
     if not find_runs(runs_dir, RunFilter(dataset=name, variant="full")):
         raise ResultsError(
-            f"no runs of {name}; make them with: harness run --dataset {original} --protocol {PROTOCOL} "
+            f"no runs of {name}; make them with: harness run --dataset {original} --split {SPLIT} "
             "--methods tiger,letter,etegrec"
         )
     rows = select_runs(runs_dir, name, filters, variant="full")
@@ -110,4 +110,4 @@ def _make(asked: FigureRequest) -> list[Figure]:
     return [unseen_figure(asked.runs, asked.dataset, asked.filters)]
 
 
-MAKER = FigureMaker("unseen", "runs by the protocol of unseen users", _make)
+MAKER = FigureMaker("unseen", "runs under the split of unseen users", _make)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baselines.markov import METHOD, MarkovConfig, fit_markov, load_markov, transitions
-from harness.data.dataset import Catalog, Dataset, Sequences
+from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.evaluation.ranking import ranked
 from harness.interfaces import FitContext
 
@@ -20,7 +20,8 @@ NUM_ITEMS = 6
 
 def dataset_of(rows, target=1):
     catalog = Catalog(tuple(str(item) for item in range(1, NUM_ITEMS + 1)))
-    return Dataset("made-up", "0", catalog, Sequences.from_rows(rows), np.full(len(rows), target, dtype=np.int32))
+    train = Sequences.from_rows(rows)
+    return Dataset("made-up", "0", catalog, train, EvalCases(train, np.full(len(rows), target, dtype=np.int32)))
 
 
 def test_transitions_are_counted_within_users_and_fade_with_distance():

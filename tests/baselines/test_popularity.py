@@ -5,13 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from baselines.popularity import METHOD, PopularityConfig, fit_popularity, load_popularity
-from harness.data.dataset import Catalog, Dataset, Sequences
+from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.interfaces import FitContext
 
 CONTEXT = FitContext(0, Path("unused"))
 # Item counts 1..5: 1, 3, 0, 3, 1. The validation targets, all of item 3, must not count.
 ROWS = [[2, 4, 1], [4, 2], [2, 4, 5]]
-DATASET = Dataset("hand", "0", Catalog(tuple("abcde")), Sequences.from_rows(ROWS), np.array([3, 3, 3], dtype=np.int32))
+TRAIN = Sequences.from_rows(ROWS)
+CASES = EvalCases(TRAIN, np.array([3, 3, 3], dtype=np.int32))
+DATASET = Dataset("hand", "0", Catalog(tuple("abcde")), TRAIN, CASES)
 
 
 def test_items_are_ranked_by_training_count_then_id():

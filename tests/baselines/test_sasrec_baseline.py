@@ -3,13 +3,14 @@
 import numpy as np
 
 from baselines.sasrec import METHOD
-from harness.data.dataset import Catalog, Dataset, Sequences
+from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.interfaces import FitContext
 
 
 def test_the_method_fits_saves_and_loads_by_its_own_interface(tmp_path):
     rows = Sequences.from_rows([[1, 2, 3], [3, 2, 1, 4], [4, 1]])
-    dataset = Dataset("made-up", "0", Catalog(tuple("abcd")), rows, np.array([4, 2, 3], dtype=np.int32))
+    cases = EvalCases(rows, np.array([4, 2, 3], dtype=np.int32))
+    dataset = Dataset("made-up", "0", Catalog(tuple("abcd")), rows, cases)
     config = METHOD.presets["lite"].replace(epochs=1, hidden_size=8)
     context = FitContext(0, tmp_path / "fit")
     fitted = METHOD.fit(config, dataset, {}, context)

@@ -24,8 +24,8 @@ from harness.bench.scale import (
 )
 from harness.bench.scale_figure import scale_frame
 from harness.bench.workload import QUICK
-from harness.data.batches import PrefixSamples
 from harness.data.dataset import Dataset
+from harness.data.samples import PrefixSamples
 from harness.errors import UsageError
 from harness.jobs.graph import Outcome
 from harness.sequence.sasrec import SASREC

@@ -190,13 +190,13 @@ def test_the_official_recipe_decodes_as_released_unless_told_otherwise(harness, 
 def test_a_run_with_unseen_users_has_a_data_set_of_its_own(harness, ratings):
     run = ("run", "--dataset", str(ratings), "--methods", "popularity")
     assert harness(*run).code == 0
-    ended = harness(*run, "--protocol", "unseen-users")
+    ended = harness(*run, "--split", "unseen-users")
     assert ended.code == 0
     assert "Overall performance on tiny-unseen-users" in ended.out
     described = ("data", "describe", str(ratings))
-    found = json.loads(harness(*described, "--protocol", "unseen-users", "--json").out)
+    found = json.loads(harness(*described, "--split", "unseen-users", "--json").out)
     assert (found["name"], found["users"], found["new_users"]) == ("tiny-unseen-users", 40, 2)
-    assert "New users" in harness(*described, "--protocol", "unseen-users").out
+    assert "New users" in harness(*described, "--protocol=unseen-users").out  # as the option was called before
     assert "New users" not in harness(*described).out
 
 

@@ -38,7 +38,7 @@ def test_all_draws_what_it_can_and_says_why_not_the_rest(harness):
     assert set(told["not_made"]) == {"unseen", "alignment", "hyperparameters", "sweep"}
     assert told["not_made"]["unseen"] == (
         "no runs of scientific2018-unseen-users; make them with: harness run --dataset scientific2018 "
-        "--protocol unseen-users --methods tiger,letter,etegrec"
+        "--split unseen-users --methods tiger,letter,etegrec"
     )
     assert "harness sweep --dataset scientific2018 --method etegrec --grid mu" in told["not_made"]["hyperparameters"]
     assert all("\n" not in reason for reason in told["not_made"].values())

@@ -112,8 +112,8 @@ def _row(dataset, cell):
     )
 
 
-def test_unseen_users_are_asked_for_by_their_protocol(harness, ratings):
-    dataset = load_dataset(open_dataset(Source(str(ratings), protocol="unseen-users"), Path("cache")))
+def test_unseen_users_are_asked_for_by_their_split(harness, ratings):
+    dataset = load_dataset(open_dataset(Source(str(ratings), split="unseen-users"), Path("cache")))
     plan = make_plan(dataset, method_names=["sasrec"], ablation_names=[], seeds=[0], settings=Settings(preset="paper"))
     command = command_for(RowRuns((PlannedRun(plan.cells[0], dataset),)), str(ratings))
     assert command.is_exact

@@ -4,16 +4,20 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from harness.data import catalog
-from harness.data.catalog import NAMED, REVISION, fetch
-from harness.data.prepare import Counts, PrepareConfig, prepare
+from harness.data.catalog import NAMED, REVISION
+from harness.data.filters import PrepareConfig
+from harness.data.prepare import prepare
+from harness.data.statistics import Counts
 from harness.errors import DataError, StageError
 
+fetch = partial(catalog.fetch, pause_s=0.0)
 FILE = "benchmark/5core/rating_only/Musical_Instruments.csv"
 
 
@@ -79,7 +83,6 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr(catalog, "PAUSE_S", 0.0)
     yield hub
     server.shutdown()
     server.server_close()

@@ -9,8 +9,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from harness.data.formats import Columns, locate, read_interactions
-from harness.data.item_text import item_text
+from harness.data.formats.format import Columns
+from harness.data.formats.read import locate, read_interactions
+from harness.data.text.metadata import item_text
 from harness.errors import DataError, UsageError
 
 RealData = Callable[[str], Path]
@@ -59,7 +60,7 @@ def test_the_content_decides_and_not_the_ending(tmp_path: Path) -> None:
 def test_an_s3rec_line_is_a_user_and_their_items_in_order(tmp_path: Path) -> None:
     (tmp_path / "Toy.txt").write_text("1 7 8\n2 8\n")
     (tmp_path / "Toy_item2attributes.json").write_text('{"7": [3, 4], "9": [1]}')
-    assert rows(tmp_path) == [("1", "7", 0), ("1", "8", 1), ("2", "8", 0)]
+    assert rows(tmp_path) == [("1", "7"), ("1", "8"), ("2", "8")]  # their order is all that is known of the times
     assert read_interactions(tmp_path).texts == {"7": "attribute_3 attribute_4"}
 
 
@@ -82,8 +83,8 @@ def test_the_authors_triple_gives_back_whole_sequences(tmp_path: Path, users: bo
     raw = read_interactions(tmp_path)
     p, q = ("p", "q") if users else ("0", "1")
     assert rows(tmp_path) == [
-        *((p, item, place) for place, item in enumerate("abcd")),
-        *((q, item, place) for place, item in enumerate("bca")),
+        *((p, item) for item in "abcd"),
+        *((q, item) for item in "bca"),
     ]
     assert raw.item_order == ("d", "c", "b", "a")
 
@@ -113,10 +114,10 @@ def test_dates_are_ordered_as_dates_and_parquet_equals_csv(tmp_path: Path) -> No
     assert from_csv[0][2] - from_csv[1][2] == 32 * 86_400 * 10**6
 
 
-def test_without_a_time_column_the_order_of_the_file_is_the_time(tmp_path: Path) -> None:
+def test_without_a_time_column_there_are_no_times_and_the_order_of_the_file_stays(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("who,what\nu,b\nu,a\n")
-    assert rows(path, columns=Columns("who", "what")) == [("u", "b", 0), ("u", "a", 1)]
+    assert rows(path, columns=Columns("who", "what")) == [("u", "b"), ("u", "a")]
 
 
 def test_an_items_text_is_cleaned_and_joined_in_the_fields_order() -> None:
@@ -213,4 +214,27 @@ def test_a_parquet_file_with_nulls_or_without_its_column_is_told(tmp_path: Path)
     with pytest.raises(DataError, match="row 2: the user must not be null"):
         read_interactions(path, columns=Columns("who", "what"))
     with pytest.raises(DataError, match="no column 'when'; the columns are: who, what"):
+        read_interactions(path, columns=Columns("who", "what", "when"))
+
+
+@pytest.mark.parametrize("time", ["nan", "inf", "1e999", "-Infinity", ""])
+def test_a_time_of_a_text_table_that_is_no_finite_number_is_told_by_line_and_column(tmp_path: Path, time: str) -> None:
+    (tmp_path / "log.csv").write_text(f"who,what,when\nu,i,1.5\nu,j,{time}\n")
+    (tmp_path / "a.inter").write_text(f"user_id:token\titem_id:token\ttimestamp:float\nu\ti\t1.5\nu\tj\t{time}\n")
+    (tmp_path / "a.csv").write_text(f"{AMAZON}u,j,1.0,{time}\n")
+    for name, line, column in (("log.csv", 3, "when"), ("a.inter", 3, "timestamp"), ("a.csv", 3, "timestamp")):
+        columns = Columns("who", "what", "when") if column == "when" else None
+        with pytest.raises(
+            DataError, match=rf"{name}:{line}: the time.* must be .*, but got '{time}' in column '{column}'"
+        ):
+            read_interactions(tmp_path / name, columns=columns)
+
+
+@pytest.mark.parametrize(("time", "told"), [(float("nan"), "holds nan"), (float("inf"), "holds inf"), (None, "null")])
+def test_a_time_of_a_parquet_file_that_is_no_finite_number_is_told_by_row_and_column(
+    tmp_path: Path, time: float | None, told: str
+) -> None:
+    path = tmp_path / "log.parquet"
+    pl.DataFrame({"who": ["u", "u"], "what": ["i", "j"], "when": [1.0, time]}).write_parquet(path)
+    with pytest.raises(DataError, match=rf"row 2: the time must .*'when'.*{told}|row 2: .*{told}.*'when'"):
         read_interactions(path, columns=Columns("who", "what", "when"))

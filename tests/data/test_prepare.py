@@ -11,18 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.formats import RawInteractions, read_interactions
+from harness.data.filters import PrepareConfig, first_appearance_codes, ordered, prepared
+from harness.data.formats.format import RawInteractions
+from harness.data.formats.read import read_interactions
 from harness.data.prepare import (
-    Counts,
-    PrepareConfig,
     describe,
-    first_appearance_codes,
     load_dataset,
     load_test,
-    ordered,
     prepare,
-    prepared,
 )
+from harness.data.statistics import Counts
 from harness.errors import DataError
 
 Row = tuple[str, str, int]
@@ -103,8 +101,8 @@ def test_the_split_leaves_out_the_last_item_for_the_test_and_the_one_before_for_
     numbers = {key: number for number, key in enumerate(ids, start=1)}
     for place, items in enumerate([numbers[item] for item in sequence] for sequence in sequences.values()):
         assert dataset.train.row(place).tolist() == items[:-2]
-        assert dataset.validation().histories.row(place).tolist() == items[:-2][-4:]
-        assert dataset.valid_targets[place] == items[-2]
+        assert dataset.validation.histories.row(place).tolist() == items[:-2][-4:]
+        assert dataset.validation.targets[place] == items[-2]
         assert test.histories.row(place).tolist() == items[:-1][-4:]
         assert test.targets[place] == items[-1]
 
@@ -246,7 +244,8 @@ def cut(path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "harm", "message"),
     [
-        ("sequences.parquet", cut, r"sequences\.parquet: damaged"),
+        ("train.parquet", cut, r"train\.parquet: damaged"),
+        ("validation.parquet", cut, r"validation\.parquet: damaged"),
         ("items.parquet", Path.unlink, r"items\.parquet: missing"),
         ("meta.json", cut, r"meta\.json: damaged"),
         ("meta.json", Path.unlink, "not a prepared data set"),

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from harness.data import text
-from harness.data.text import (
+from harness.data.text import vectors as text
+from harness.data.text.vectors import (
     TextConfig,
     encode_items,
     load_vectors,

@@ -1,4 +1,4 @@
-"""The protocol of unseen users. Oracles: arithmetic by hand, the original data set, and a list once written down."""
+"""The split of unseen users. Oracles: arithmetic by hand, the original data set, and a list once written down."""
 
 import shutil
 from dataclasses import replace
@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.formats import Columns, RawInteractions
+from harness.data.filters import PrepareConfig
+from harness.data.formats.format import Columns, RawInteractions
 from harness.data.open import Source, open_dataset
-from harness.data.prepare import PrepareConfig, describe, load_dataset, load_test, prepare
-from harness.data.unseen_users import UnseenUsersConfig, derived_folder, new_user_rows, prepare_unseen_users
+from harness.data.prepare import describe, load_dataset, load_test, prepare, split_again
+from harness.data.splits import unseen_users
+from harness.data.splits.unseen_users import UnseenUsersConfig, new_user_rows
 from harness.errors import DataError
 
 # Items of each user in order; with a share of 2/5, users c (3 items) and e (4) are new. Item z is theirs alone.
 HISTORIES = {"a": "pqrstu", "b": "qrstu", "c": "zpq", "d": "rstup", "e": "zqrs"}
-SHARE = UnseenUsersConfig(new_user_share=0.4)
+SHARE = replace(unseen_users.SPLIT, config=UnseenUsersConfig(new_user_share=0.4))
 
 
 def prepared(folder: Path, histories: dict[str, str]) -> Path:
@@ -36,9 +38,8 @@ def original(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def derived(original: Path, tmp_path: Path) -> Path:
-    folder = derived_folder(original, SHARE, tmp_path)
-    prepare_unseen_users(original, SHARE, folder)
-    return folder
+    split_again(original, SHARE, tmp_path / "derived")
+    return tmp_path / "derived"
 
 
 def rows_of(sequences: object, keys: tuple[str, ...]) -> list[str]:
@@ -49,8 +50,8 @@ def test_nothing_of_the_users_with_fewest_interactions_is_learnt(derived: Path) 
     dataset = load_dataset(derived)
     keys = dataset.catalog.keys
     assert rows_of(dataset.train, keys) == ["pqrs", "qrs", "rst"]  # of a, b, d
-    assert [keys[item - 1] for item in dataset.valid_targets] == ["t", "t", "u"]
-    assert rows_of(dataset.validation().histories, keys) == ["pqrs", "qrs", "rst"]
+    assert [keys[item - 1] for item in dataset.validation.targets] == ["t", "t", "u"]
+    assert rows_of(dataset.validation.histories, keys) == ["pqrs", "qrs", "rst"]
 
 
 def test_all_users_are_tested_in_the_originals_order_with_complete_histories(original: Path, derived: Path) -> None:
@@ -76,8 +77,7 @@ def test_the_items_stay_and_the_name_says_what_was_done(original: Path, derived:
 
 
 def test_the_list_of_new_users_is_stored(derived: Path) -> None:
-    expected = {"row": [2, 4], "user": ["c", "e"], "interactions": [3, 4]}
-    assert pl.read_parquet(derived / "new_users.parquet").to_dict(as_series=False) == expected
+    assert pl.read_parquet(derived / "test.parquet").filter("new_user")["user"].to_list() == ["c", "e"]
 
 
 def test_the_description_counts_all_users_and_what_is_learnt_of_the_known_ones(original: Path, derived: Path) -> None:
@@ -90,17 +90,18 @@ def test_the_description_counts_all_users_and_what_is_learnt_of_the_known_ones(o
 
 
 def test_no_file_with_a_new_users_sequence_is_opened_for_learning(derived: Path) -> None:
-    for file in ("test.parquet", "all_sequences.parquet", "new_users.parquet"):
-        (derived / file).unlink()
-        assert len(load_dataset(derived).train) == 3
+    (derived / "test.parquet").unlink()
+    assert len(load_dataset(derived).train) == 3
+    for file in ("train.parquet", "validation.parquet"):
+        assert pl.read_parquet(derived / file)["user"].to_list() == ["a", "b", "d"]
     with pytest.raises(DataError, match="missing"):
         load_test(derived, load_dataset(derived))
 
 
-def test_the_test_file_is_copied_unread_and_damage_is_found_first(original: Path, tmp_path: Path) -> None:
+def test_damage_of_the_originals_test_file_is_found_before_anything_is_written(original: Path, tmp_path: Path) -> None:
     (original / "test.parquet").write_bytes(b"cut short")
     with pytest.raises(DataError, match=r"test\.parquet: damaged"):
-        prepare_unseen_users(original, SHARE, tmp_path / "derived")
+        split_again(original, SHARE, tmp_path / "derived")
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
 
@@ -149,7 +150,7 @@ def test_a_derived_set_lies_in_the_cache_beside_its_original_and_is_made_once(tm
     path = tmp_path / "log.csv"
     path.write_text("user,item,time\n" + "".join(f"u{u},i{(u + t) % 9},{t}\n" for u in range(40) for t in range(5)))
     whole = Source(str(path), columns=Columns("user", "item", "time"))
-    source = replace(whole, protocol="unseen-users")
+    source = replace(whole, split="unseen-users")
     folder = open_dataset(source, tmp_path / "cache")
     assert folder.parent == tmp_path / "cache" / "prepared"
     assert folder.name.startswith("log-unseen-users-")
@@ -159,12 +160,14 @@ def test_a_derived_set_lies_in_the_cache_beside_its_original_and_is_made_once(tm
     assert describe(folder)["new_users"] == 2
     original = open_dataset(whole, tmp_path / "cache")
     assert load_dataset(original).num_users == 40
-    # A prepared folder anywhere is a data set too, and its derived set lies in the cache, under the same name.
+    # A prepared folder anywhere is a data set too, and what is made from it is the same.
     elsewhere = shutil.copytree(original, tmp_path / "elsewhere")
-    assert open_dataset(Source(str(elsewhere), protocol="unseen-users"), tmp_path / "cache") == folder
+    again = open_dataset(Source(str(elsewhere), split="unseen-users"), tmp_path / "cache")
+    assert again.parent == folder.parent
+    assert load_dataset(again).fingerprint == load_dataset(folder).fingerprint
 
 
 def test_users_cannot_be_left_out_twice(derived: Path, tmp_path: Path) -> None:
     assert open_dataset(Source(str(derived)), tmp_path) == derived
-    with pytest.raises(DataError, match="some users are unseen in it already"):
-        open_dataset(Source(str(derived), protocol="unseen-users"), tmp_path)
+    with pytest.raises(DataError, match="split by unseen-users already"):
+        open_dataset(Source(str(derived), split="unseen-users"), tmp_path)

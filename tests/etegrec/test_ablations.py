@@ -15,7 +15,7 @@ from etegrec.config import ETEGRecConfig
 from etegrec.method import METHOD, fit
 from harness.artifacts import CODES_FILE
 from harness.config import Config, one_line, with_field
-from harness.data.text import save_vectors
+from harness.data.text.vectors import save_vectors
 from harness.errors import UsageError
 from harness.generative.generator import CodeRecommender
 from harness.generative.tokenizer.codes import CodeTable

@@ -12,8 +12,8 @@ from torch.nn.functional import cosine_similarity
 from etegrec.alignment import FittedETEGRec, alignment_frame, choose_cases, cosines, tsne
 from etegrec.training import ETEGRecTraining
 from harness.config import to_toml
-from harness.data.batches import PrefixSamples
 from harness.data.dataset import Sequences
+from harness.data.samples import PrefixSamples
 from harness.errors import DataError, UsageError
 from harness.training.checkpoints import save_tensors
 from harness.training.loop import train
@@ -61,8 +61,8 @@ def test_cases_are_histories_that_their_items_follow() -> None:
     seen = {
         False: {(*histories.row(row).tolist(), int(target)) for row, target in enumerate(targets)},
         True: {
-            (*dataset.validation().histories.row(row).tolist(), int(target))
-            for row, target in enumerate(dataset.valid_targets)
+            (*dataset.validation.histories.row(row).tolist(), int(target))
+            for row, target in enumerate(dataset.validation.targets)
         },
     }
     for row, (target, is_valid) in enumerate(zip(cases.targets, cases.from_validation, strict=True)):
@@ -71,7 +71,7 @@ def test_cases_are_histories_that_their_items_follow() -> None:
 
 def test_validation_cases_are_taken_before_training_prefixes() -> None:
     dataset = tiny_dataset()
-    counts = np.bincount(dataset.valid_targets, minlength=21)
+    counts = np.bincount(dataset.validation.targets, minlength=21)
     cases = choose_cases(dataset, num_items=5, per_item=3)
     for item in cases.items:
         assert cases.from_validation[cases.targets == item].sum() == min(3, counts[item])

@@ -14,7 +14,7 @@ from etegrec.config import ETEGRecConfig
 from etegrec.model import ETEGRec
 from etegrec.objectives import first_occurrences, l_sia
 from etegrec.training import ETEGRecTraining
-from harness.data.batches import PrefixSamples
+from harness.data.samples import PrefixSamples
 from harness.evaluation.outcomes import validation_score
 from harness.generative.generator import Batch
 from harness.interfaces import FitContext, Progress

@@ -12,7 +12,7 @@ from torch import Tensor
 from etegrec.config import ETEGRecConfig, FineTuning
 from etegrec.model import ETEGRec
 from etegrec.training import ETEGRecTraining
-from harness.data.dataset import Catalog, Dataset, Sequences
+from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.generative.generator import Batch, GeneratorTraining
 from harness.generative.tokenizer.fit import TokenizerConfig, kmeans, start_codebooks
 from harness.generative.tokenizer.rqvae import RQVAE, RQVAEConfig
@@ -53,7 +53,8 @@ def tiny_dataset() -> Dataset:
     walks = (walks - 1) % NUM_ITEMS + 1
     keys = tuple(f"item-{item}" for item in range(1, NUM_ITEMS + 1))
     train_rows = Sequences.from_rows(walks[:, :5].tolist())
-    return Dataset("tiny", "0123456789abcdef", Catalog(keys), train_rows, walks[:, 5].astype(np.int32), max_history=4)
+    cases = EvalCases(train_rows.last(4), walks[:, 5].astype(np.int32))
+    return Dataset("tiny", "0123456789abcdef", Catalog(keys), train_rows, cases, max_history=4)
 
 
 def tiny_training(folder: Path, config: ETEGRecConfig = TINY, context: FitContext | None = None) -> ETEGRecTraining:

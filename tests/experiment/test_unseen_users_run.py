@@ -1,4 +1,4 @@
-"""Every method under the protocol of unseen users. Oracles: the tables on disk, and properties."""
+"""Every method under the split of unseen users. Oracles: the tables on disk, and properties."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +8,10 @@ import polars as pl
 import pytest
 
 from harness.data.dataset import Dataset
-from harness.data.formats import RawInteractions
-from harness.data.prepare import PrepareConfig, load_dataset, load_test, prepare
-from harness.data.unseen_users import UnseenUsersConfig, prepare_unseen_users
+from harness.data.filters import PrepareConfig
+from harness.data.formats.format import RawInteractions
+from harness.data.prepare import load_dataset, load_test, prepare
+from harness.data.splits import unseen_users
 from harness.experiment.place import Place
 from harness.experiment.plan import Settings, make_plan
 from harness.experiment.run import CellResult, run_plan
@@ -33,8 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = {f"i{item}": text for item, text in enumerate(planted.planted_dataset().catalog.texts or (), start=1)}
     root = tmp_path_factory.mktemp("data")
     raw = RawInteractions(pl.DataFrame(rows, schema=schema, orient="row"), {**texts, "rare": "rare bench"})
-    prepare(raw, PrepareConfig(), root / "whole", "planted")
-    prepare_unseen_users(root / "whole", UnseenUsersConfig(), root / "derived")
+    prepare(raw, PrepareConfig(), root / "derived", "planted", split=unseen_users.SPLIT)
     return root / "derived"
 
 
@@ -76,7 +76,7 @@ def test_the_runs_lie_under_the_derived_name(results: list[CellResult]) -> None:
 
 
 def test_published_values_are_those_of_the_original_data_set(folder: Path) -> None:
-    """The paper's mu of a data set holds under either protocol."""
+    """The paper's mu of a data set holds under either split."""
     dataset = load_dataset(folder)
     changed = replace(dataset, name="game-unseen-users", original="game")
     plain = replace(dataset, name="game", original=None)

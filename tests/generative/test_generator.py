@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.batches import PrefixSamples, shuffled_batches
-from harness.data.dataset import Catalog, Dataset, Sequences
+from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
+from harness.data.samples import PrefixSamples, shuffled_batches
 from harness.generative.generator import Batch, prefix_batches, token_loss, token_losses
 from harness.nn.code_seq2seq import CodeSeq2Seq
 from harness.nn.t5 import T5Config
@@ -20,8 +20,9 @@ rows_of_items = st.lists(st.lists(st.integers(1, 9), max_size=7), min_size=1, ma
 
 def dataset_of(rows: list[list[int]], max_history: int = 50) -> Dataset:
     catalog = Catalog(tuple(map(str, range(1, 10))))
-    targets = np.ones(len(rows), dtype=np.int32)
-    return Dataset("rows", "0" * 16, catalog, Sequences.from_rows(rows), targets, max_history=max_history)
+    train = Sequences.from_rows(rows)
+    cases = EvalCases(train.last(max_history), np.ones(len(rows), dtype=np.int32))
+    return Dataset("rows", "0" * 16, catalog, train, cases, max_history=max_history)
 
 
 def slow_samples(rows: list[list[int]], max_history: int) -> list[tuple[tuple[int, ...], int]]:

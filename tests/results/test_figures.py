@@ -94,7 +94,7 @@ def test_seen_and_new_users_are_told_apart(tmp_path: Path) -> None:
         assert frame["value"].to_list() == [pytest.approx(2 / 3), pytest.approx(1 / 2)]
 
 
-def test_unseen_users_need_runs_by_the_protocol(tmp_path: Path) -> None:
+def test_unseen_users_need_runs_under_the_split(tmp_path: Path) -> None:
     write_made_up_run(tmp_path, [1, 0])
     with pytest.raises(ResultsError, match=r"no runs of demo-unseen-users; make them with: harness run --dataset demo"):
         unseen_figure(tmp_path, "demo")

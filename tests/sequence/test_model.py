@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 
 from baselines.sasrec import original_form
-from harness.data.batches import PrefixSamples
-from harness.data.dataset import Catalog, Dataset, Sequences
-from harness.data.text import load_vectors
+from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
+from harness.data.samples import PrefixSamples
+from harness.data.text.vectors import load_vectors
 from harness.errors import DataError, StageError
 from harness.evaluation.outcomes import evaluate, validation_score
 from harness.evaluation.ranking import all_ranks
@@ -35,7 +35,8 @@ def random_dataset(max_history=5, users=20, seed=0, num_items=NUM_ITEMS):
     rows = [stream.integers(1, num_items + 1, length).tolist() for length in stream.integers(1, 14, users)]
     targets = stream.integers(1, num_items + 1, users).astype(np.int32)
     keys = tuple(f"item-{item}" for item in range(1, num_items + 1))
-    return Dataset("made-up", "0", Catalog(keys), Sequences.from_rows(rows), targets, max_history)
+    train = Sequences.from_rows(rows)
+    return Dataset("made-up", "0", Catalog(keys), train, EvalCases(train.last(max_history), targets), max_history)
 
 
 def cyclic_dataset(users=200):
@@ -48,7 +49,7 @@ def cyclic_dataset(users=200):
     ]
     train = Sequences.from_rows([row[:-1] for row in rows])
     targets = np.array([row[-1] for row in rows], dtype=np.int32)
-    return Dataset("cycle", "0", Catalog(tuple("abcdefghijkl")), train, targets)
+    return Dataset("cycle", "0", Catalog(tuple("abcdefghijkl")), train, EvalCases(train, targets))
 
 
 def fit(config, dataset, context):
@@ -180,7 +181,7 @@ def test_original_batches_hold_users_and_contrast_each_target_with_an_unseen_ite
 def test_a_planted_cycle_is_learned(tmp_path, config):
     dataset = cyclic_dataset()
     recommender = fit(config.replace(epochs=30, evaluate_every=10), dataset, FitContext(0, tmp_path))
-    ranks = evaluate(recommender, dataset.validation(), 1).ranks
+    ranks = evaluate(recommender, dataset.validation, 1).ranks
     assert (ranks == 1).mean() > 0.7  # the last item alone would tell every second, popularity every twelfth
 
 
@@ -218,7 +219,7 @@ def test_the_selecting_score_is_the_evaluations_ndcg_at_10(tmp_path):
     recommender = fit(TINY, dataset, FitContext(0, tmp_path))
     scores = [row["score"] for row in read_json(tmp_path / "history-sasrec.json")]
     assert max(scores) == pytest.approx(validation_score(recommender, dataset))
-    ranks = all_ranks(recommender.scores, dataset.validation())
+    ranks = all_ranks(recommender.scores, dataset.validation)
     assert max(scores) == pytest.approx(ndcg(ranks, 10).mean())
 
 
@@ -232,7 +233,8 @@ def test_training_stops_after_more_than_patience_scores_without_improvement(monk
 
 def test_validation_targets_move_no_parameter_when_nothing_is_selected(tmp_path):
     dataset = random_dataset()
-    other = Dataset(dataset.name, "1", dataset.catalog, dataset.train, dataset.valid_targets[::-1] % NUM_ITEMS + 1, 5)
+    cases = EvalCases(dataset.validation.histories, dataset.validation.targets[::-1] % NUM_ITEMS + 1)
+    other = Dataset(dataset.name, "1", dataset.catalog, dataset.train, cases, 5)
     config = TINY.replace(patience=None)
     fitted = [
         fit(config, data, FitContext(0, tmp_path / name)).network.state_dict()
@@ -269,7 +271,7 @@ def test_a_recommender_of_other_items_is_refused_in_one_line(tmp_path):
     context = FitContext(0, tmp_path / "fit")
     fit(TINY, dataset, context).save(tmp_path / "saved")
     swapped = Catalog((*dataset.catalog.keys[1::-1], *dataset.catalog.keys[2:]))
-    other = Dataset("other", "1", swapped, dataset.train, dataset.valid_targets, 5)
+    other = Dataset("other", "1", swapped, dataset.train, dataset.validation, 5)
     with pytest.raises(StageError, match="fit the method again") as raised:
         SASREC.load(tmp_path / "saved", TINY, other, context)
     assert "\n" not in str(raised.value)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.batches import PrefixSamples
-from harness.data.dataset import Catalog, Dataset, Sequences
+from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
+from harness.data.samples import PrefixSamples
 from harness.errors import DataError
 from harness.sequence.targets import ItemDraws, TrainingRows, UnseenItems
 
@@ -17,8 +17,9 @@ NUM_ITEMS = 9
 
 def dataset_of(rows, max_history):
     catalog = Catalog(tuple(str(item) for item in range(1, NUM_ITEMS + 1)))
-    targets = np.ones(len(rows), dtype=np.int32)
-    return Dataset("made-up", "0", catalog, Sequences.from_rows(rows), targets, max_history)
+    train = Sequences.from_rows(rows)
+    cases = EvalCases(train.last(max_history), np.ones(len(rows), dtype=np.int32))
+    return Dataset("made-up", "0", catalog, train, cases, max_history)
 
 
 def samples_of(rows):

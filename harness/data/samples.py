@@ -1,4 +1,4 @@
-"""Batches cut from flat arrays by vectorised indexing: no Python per sample.
+"""Training samples, and batches of them, cut from flat arrays by vectorised indexing: no Python per sample.
 
 Shape legend: B samples of a batch, S positions, G samples of a length group.
 """

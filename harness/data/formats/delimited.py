@@ -1,0 +1,148 @@
+"""Shared reading of delimited text tables: one vectorised pass, and a slow one to find the row that broke a rule."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from harness.data.files import excerpt, readable
+from harness.errors import DataError
+
+
+@dataclass(frozen=True)
+class Table:
+    """How a delimited text file is to be read."""
+
+    path: Path
+    separator: str
+    names: tuple[str, ...]  # of all columns
+    header: bool
+    user: str
+    item: str
+    time: str | None  # None: a user's rows are in order
+    time_type: type[pl.DataType] = pl.Int64  # String: numbers or dates, as the column has them
+    quote: str | None = '"'
+
+
+def read_table(table: Table) -> pl.DataFrame:
+    """Users, items and times (none without a column of times); `DataError` for the first row that breaks a rule."""
+    types: dict[str, type[pl.DataType]] = dict.fromkeys(table.names, pl.String)
+    if table.time:
+        types[table.time] = table.time_type
+    try:
+        frame = (
+            pl.scan_csv(
+                table.path,
+                separator=table.separator,
+                has_header=False,
+                skip_rows=int(table.header),
+                schema=types,
+                quote_char=table.quote,
+            )
+            .select(
+                pl.col(table.user).cast(pl.Categorical).alias("user"),
+                pl.col(table.item).cast(pl.Categorical).alias("item"),
+                *([pl.col(table.time).alias("time")] if table.time else []),
+                # Polars checks the number of fields only when it reads all columns.
+                pl.any_horizontal(pl.col(name).is_null() for name in table.names).alias("incomplete"),
+            )
+            .collect()
+        )
+    except (pl.exceptions.PolarsError, OSError) as error:
+        _raise_first_bad_row(table)
+        raise DataError(f"{table.path}: {str(error).splitlines()[0]}") from None
+    if frame["incomplete"].any():  # by too few fields, or by empty ones, which only some columns may have
+        _raise_first_bad_row(table)
+    frame = frame.drop("incomplete")
+    if table.time and frame["time"].dtype == pl.String:
+        frame = frame.with_columns(_parsed_times(table, frame["time"]))
+    if table.time and frame["time"].dtype == pl.Float64 and not frame["time"].is_finite().all():
+        _raise_first_bad_row(table)
+    return frame
+
+
+def _parsed_times(table: Table, texts: pl.Series) -> pl.Series:
+    """Whole numbers, else decimal numbers, else ISO 8601 dates (as microseconds since 1970)."""
+    for kind in (pl.Int64, pl.Float64):
+        times = texts.cast(kind, strict=False)
+        if times.null_count() == 0:
+            return times
+    for parse in (lambda: texts.str.to_datetime(strict=False, time_unit="us"), lambda: texts.str.to_date(strict=False)):
+        try:
+            times = parse()
+        except pl.exceptions.ComputeError:  # polars could not guess the pattern from the first rows
+            continue
+        if times.null_count() == 0:
+            return times.cast(pl.Datetime("us")).to_physical().alias("time")
+    _raise_first_bad_row(table)
+    raise DataError(
+        f"{table.path}: column '{table.time}' must hold numbers or dates of one pattern, but the patterns differ"
+    )
+
+
+def _raise_first_bad_row(table: Table) -> None:
+    """Raise for the first row that breaks a rule; the slow pass, taken only after the fast one failed."""
+    time_place = table.names.index(table.time) if table.time else None
+    places = {"user": table.names.index(table.user), "item": table.names.index(table.item)}
+    with readable(table.path) as stream:
+        rows = csv.reader(
+            stream, delimiter=table.separator, quoting=csv.QUOTE_MINIMAL if table.quote else csv.QUOTE_NONE
+        )
+        for row in rows:
+            at = f"{table.path}:{rows.line_num}"
+            if (table.header and rows.line_num == 1) or not row:
+                continue
+            if len(row) != len(table.names):
+                raise DataError(
+                    f"{at}: each row must have {len(table.names)} fields ({table.separator.join(table.names)}), "
+                    f"but has {len(row)}: {excerpt(table.separator.join(row))}; mend or remove the row"
+                )
+            for role, place in places.items():
+                if not row[place]:
+                    raise DataError(f"{at}: the {role} must not be empty; mend or remove the row")
+            if time_place is not None and not _is_time(row[time_place], table.time_type):
+                raise DataError(
+                    f"{at}: {_TIME_RULES[table.time_type]}, but got {excerpt(row[time_place])} in column "
+                    f"'{table.time}'; mend or remove the row"
+                )
+
+
+_TIME_RULES = {
+    pl.Int64: "the timestamp must be a whole number (milliseconds)",
+    pl.Float64: "the timestamp must be a finite number",
+    pl.String: "the time must be a number or an ISO 8601 date",
+}
+
+
+def _is_time(text: str, kind: type[pl.DataType]) -> bool:
+    if kind == pl.Int64:
+        return re.fullmatch(r"[+-]?[0-9]{1,18}", text) is not None
+    if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
+        return math.isfinite(float(text))
+    return kind == pl.String and re.fullmatch(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?", text) is not None
+
+
+def first_line(path: Path) -> str:
+    """The file's first line; `DataError` where there is none."""
+    with readable(path) as stream:
+        line = stream.readline().rstrip("\n")
+    if not line:
+        raise DataError(f"{path}: the file is empty, or its first line is")
+    return line
+
+
+def checked_names(path: Path, names: Sequence[str], needed: Sequence[str]) -> tuple[str, ...]:
+    """The columns' names; `DataError` where one stands twice or a needed one is missing."""
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DataError(f"{path}:1: each column must be named once, but '{repeated[0]}' is named twice")
+    missing = [name for name in needed if name not in names]
+    if missing:
+        raise DataError(f"{path}:1: no column '{missing[0]}'; the columns are: {', '.join(names)}")
+    return tuple(names)

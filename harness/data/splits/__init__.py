@@ -1,0 +1,1 @@
+"""Splits, one a module; `harness.data.splits.registry` knows them by name."""
