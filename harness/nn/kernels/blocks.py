@@ -103,8 +103,8 @@ class _AttentionBlock(torch.autograd.Function):
 
 def feed_forward_block(x_ND: Tensor, scale_D: Tensor, wi_JD: Tensor, wo_DJ: Tensor, *, rate: float = 0.0) -> Tensor:
     """(N, D): x + dropout(wo dropout(relu(wi norm(x)))), the norm being RMS norm with `scale_D`."""
-    shapes = torch.Size([len(x_ND), len(wi_JD)]), x_ND.shape
-    kept = Masks(*(mask_if_any(shape, rate, x_ND.device) for shape in shapes), _scale(rate))
+    inner, out = (mask_if_any(torch.Size([len(x_ND), width]), rate, x_ND.device) for width in wi_JD.shape)
+    kept = Masks(inner, out, _scale(rate))
     form = plain_feed_forward_block if runs_plain() else _FeedForwardBlock.apply
     return form(x_ND, scale_D, wi_JD, wo_DJ, kept)
 
