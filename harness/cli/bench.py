@@ -12,6 +12,8 @@ from harness.cli import measurements, options, scale
 from harness.cli.options import CacheDir, Json, Reading, print_json
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from harness.bench.measure import Row, Spread
     from harness.bench.workload import Setup
 
@@ -160,7 +162,7 @@ def _print(name: str, setup: Setup, rows: list[Row]) -> None:
     columns = ["median", "min to max", "ratio", *(["aim", "reached"] if setup.has_aims else [])]
     grid = measurements.table(f"Speed on {name}, {setup.threads} threads", columns)
     for row in rows:
-        judged = [_aim(row), measurements.mark(row.reached)] if setup.has_aims else []
+        judged: list[str | Text] = [_aim(row), measurements.mark(row.reached)] if setup.has_aims else []
         grid.add_row(f"{row.what}, {row.unit}", _number(row.ours.median), _range(row.ours), "", *judged)
         for place, rival in enumerate(row.rivals):
             aim = [_ratio(row.aim_ratio, "≥ ") if place == 0 else ""] if setup.has_aims else []
