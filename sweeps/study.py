@@ -90,9 +90,9 @@ class Sweep(Config):
 
     def data_source(self) -> Source:
         """The data set as the study's command named it."""
-        metadata = self.source["metadata"]
-        columns = Columns(**self.source["columns"])
-        return Source(**{**self.source, "metadata": metadata and Path(metadata), "columns": columns})
+        source = {"split" if name == "protocol" else name: value for name, value in self.source.items()}  # its old name
+        metadata, columns = source["metadata"], Columns(**source["columns"])
+        return Source(**{**source, "metadata": metadata and Path(metadata), "columns": columns})
 
     @property
     def deciding(self) -> dict[str, Any]:

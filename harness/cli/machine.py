@@ -77,6 +77,13 @@ class Execution:
     submitit_cluster: Annotated[
         Literal["slurm", "local"], typer.Option(help="local: try it without a cluster.", rich_help_panel=MACHINE)
     ] = "slurm"
+    busy: Annotated[
+        Literal["wait", "leave"],
+        typer.Option(
+            help="Runs that another process works on: wait for them when all else is done, or leave them.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = "wait"
 
     def checked(self, machine: Machine, num_processes: int) -> tuple[Machine, RunJobs]:
         """The machine that the jobs see, and what runs them, for one of so many processes that torchrun started.

@@ -22,6 +22,7 @@ from harness.jobs.local import run_jobs
 from results.terminal.panels import duration
 
 WIDE = 110  # columns of a terminal that has room for bars
+LINE_SECONDS = 30.0  # between two lines of a job where there are no bars
 
 
 SILENT = Observer(started=lambda key: None, message=lambda key, epoch: None, ended=lambda key, outcome: None)
@@ -48,10 +49,10 @@ def told() -> Iterator[Callable[[str], None]]:
         yield lambda what: status.update(escape(what))
 
 
-def observed_results(plan: Plan, place: Place, execute: RunJobs = run_jobs) -> list[CellResult]:
+def observed_results(plan: Plan, place: Place, execute: RunJobs = run_jobs, *, waits: bool = True) -> list[CellResult]:
     """What `run_plan` returns, shown as it goes on."""
     with observed(plan, num_jobs(plan, place)) as observer:
-        return run_plan(plan, place, observer, execute=execute)
+        return run_plan(plan, place, observer, execute=execute, waits=waits)
 
 
 @contextmanager
@@ -60,12 +61,13 @@ def observed(plan: Plan, total: int) -> Iterator[Observer]:
     console = Console(stderr=True, highlight=False)
     jobs = Jobs(job_labels(plan), total, frozenset(cell.fit.key for cell in plan.cells))
     if not console.is_terminal:
-        yield Observer(jobs.started, jobs.message, lambda key, outcome: print_line(console, jobs.ended(key, outcome)))
+        lines = Lines(jobs, console)
+        yield Observer(jobs.started, lines.message, lines.ended, lines.waiting)
         return
     bars = bars_on(console)
     watcher = Bars(jobs, bars)
     with bars:
-        yield Observer(watcher.started, watcher.message, watcher.ended)
+        yield Observer(watcher.started, watcher.message, watcher.ended, Lines(jobs, console).waiting)
 
 
 @dataclass
@@ -95,12 +97,50 @@ class Jobs:
             return f"{where}: {outcome.status}: {outcome.error}"
         took = duration(time.monotonic() - self.begun[key])
         score = self.score(key)
-        return f"{where}: done in {took}" + (f", validation NDCG@10 {score}" if score else "")
+        return f"{where}: done in {took}" + (f", best validation NDCG@10 {score}" if score else "")
 
     def score(self, key: str) -> str:
         """A recommender's best validation score in its present stage, as it is shown."""
         epoch = self.last.get(key)
         return "" if key not in self.recommenders or epoch is None or epoch.best is None else f"{epoch.best:.4f}"
+
+
+class Lines:
+    """A line when a job ends, and of a long one every half a minute: for logs, where bars cannot be drawn."""
+
+    def __init__(self, jobs: Jobs, console: Console, every_seconds: float = LINE_SECONDS):
+        self.jobs = jobs
+        self.console = console
+        self.every_seconds = every_seconds
+        self.told: dict[str, float] = {}  # when a job last had a line
+        self.stages: dict[str, tuple[str, float, int]] = {}  # a job's stage, and the time and epoch at which it began
+
+    def message(self, key: str, epoch: Epoch) -> None:
+        """Notes an epoch; prints it where the job's last line is old."""
+        self.jobs.message(key, epoch)
+        now = time.monotonic()
+        if key not in self.stages or self.stages[key][0] != epoch.stage:
+            self.stages[key] = epoch.stage, now, epoch.epoch
+        _, since, first = self.stages[key]
+        if now - self.told.get(key, self.jobs.begun[key]) < self.every_seconds:
+            return
+        self.told[key] = now
+        left = duration((now - since) * (epoch.epochs - epoch.epoch) / max(1, epoch.epoch - first))
+        score = self.jobs.score(key)
+        print_line(
+            self.console,
+            f"{self.jobs.labels[key]}: {epoch.stage}, epoch {epoch.epoch} of {epoch.epochs}, loss {epoch.loss:.4f}"
+            + (f", best validation NDCG@10 {score}" if score else "")
+            + (f", at most {left} left in this stage" if epoch.epoch > first else ""),
+        )
+
+    def ended(self, key: str, outcome: Outcome) -> None:
+        """Prints how a job ended."""
+        print_line(self.console, self.jobs.ended(key, outcome))
+
+    def waiting(self, label: str) -> None:
+        """Says what the command waits for."""
+        print_line(self.console, f"{label}: another process works on it; waiting for it (--busy leave ends instead)")
 
 
 class Bars:

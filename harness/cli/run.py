@@ -75,7 +75,7 @@ def run(
     if dry_run:
         estimate.show(plan, place, as_json=json)
         return 0
-    results = progress.observed_results(plan, place, run_jobs)
+    results = progress.observed_results(plan, place, run_jobs, waits=execution.busy == "wait")
     return summary.show(data, results, place, as_json=json)
 
 

@@ -64,7 +64,7 @@ def command_for(group: RowRuns, dataset: str) -> Command:
     changes = None if method is None else _changes(method, ablation, record, group.runs[0].config_text())
     command = Command(
         dataset=dataset,
-        split=original_of(record.dataset)[1],
+        split=unsplit_name(record.dataset)[1],
         methods=(record.method,),
         ablations=(name,) if name else (),
         seeds=group.seeds,
@@ -104,7 +104,7 @@ def makes(command: Command, record: RunRecord) -> bool:
     method, ablation, _ = _made_by(record)
     if method is None:
         return False
-    original, _ = original_of(record.dataset)
+    original, _ = unsplit_name(record.dataset)
     try:
         settings = settings_of(
             assignments_of(command.changes),
@@ -143,18 +143,13 @@ def _union(first: Command, second: Command) -> Command | None:
 
 def dataset_argument(name: str) -> str:
     """What names the data set again; a place to fill in for a path, since a page names no folder of its maker's."""
-    original, _ = original_of(name)
+    original, _ = unsplit_name(name)
     return original if original in NAMED else f"PATH/TO/{original}"
-
-
-def original_of(name: str) -> tuple[str, str]:
-    """A data set's name without the split's, and the split."""
-    return unsplit_name(name)
 
 
 def _changes(method: Method, ablation: Ablation, record: RunRecord, config_toml: str) -> tuple[str, ...] | None:
     """The fields of the stored config that preset, recipe and ablation do not give; None where it cannot be read."""
-    original, _ = original_of(record.dataset)
+    original, _ = unsplit_name(record.dataset)
     try:
         basis = ablation.change(configured(method, original, Settings(record.preset, record.recipe)))
         stored = merged(basis, tomllib.loads(config_toml)[record.method])

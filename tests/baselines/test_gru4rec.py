@@ -15,7 +15,7 @@ import torch
 
 from baselines.gru4rec import GRU4REC, METHOD, GRU4RecConfig
 from harness.config import merged
-from harness.data.dataset import Catalog, Dataset, Sequences
+from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.interfaces import FitContext
 from harness.nn.encoder import pack
 
@@ -29,7 +29,8 @@ RECBOLE_NAMES = {"item_table": "item_embedding", "gru": "gru_layers", "output": 
 
 def made_up_dataset(rows=ROWS):
     sequences = Sequences.from_rows(rows)
-    return Dataset("made-up", "0", Catalog(tuple("abcdefghi")), sequences, np.ones(len(rows), dtype=np.int32), 12)
+    cases = EvalCases(sequences.last(12), np.ones(len(rows), dtype=np.int32))
+    return Dataset("made-up", "0", Catalog(tuple("abcdefghi")), sequences, cases, 12)
 
 
 def network(config=SIZES):

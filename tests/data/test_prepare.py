@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.config import Config
+from harness.data.dataset import Sequences
 from harness.data.filters import PrepareConfig, first_appearance_codes, ordered, prepared
 from harness.data.formats.format import RawInteractions
 from harness.data.formats.read import read_interactions
@@ -20,6 +22,7 @@ from harness.data.prepare import (
     load_test,
     prepare,
 )
+from harness.data.splits.split import Cases, Parts, Split
 from harness.data.statistics import Counts
 from harness.errors import DataError
 
@@ -274,3 +277,41 @@ def test_a_real_set_is_prepared_whole(
     dataset = prepare(read_interactions(real_data(name)), PrepareConfig(), tmp_path / name, name, expected=counts)
     assert len(dataset.train.items) == counts.interactions - 2 * counts.users
     assert (describe(tmp_path / name)["repeat_share"] > 0) is repeats
+
+
+def only(user: int, has_validation: bool = True) -> Split:
+    """A split under which one user has two cases of each kind, or of the test alone, and all users are learnt from."""
+
+    def cut(sequences: Sequences, times: np.ndarray | None, config: Config) -> Parts:
+        rows = np.array([user, user])
+        cases = Cases(rows, sequences.take(rows).without_last(2), sequences.row(user)[-2:])
+        nothing = Cases(rows[:0], sequences.take(rows[:0]), cases.targets[:0])
+        return Parts(np.arange(len(sequences)), sequences.without_last(2), cases if has_validation else nothing, cases)
+
+    return Split("only", cut)
+
+
+def test_a_user_may_have_several_cases_and_another_none(tmp_path: Path) -> None:
+    dataset = prepare(raw_of(TOY), PrepareConfig(), tmp_path / "toy", "toy", split=only(0))
+    # u: a b | c a and v: b a d; items a b c d.
+    for cases in (dataset.validation, load_test(tmp_path / "toy", dataset)):
+        assert [cases.histories.row(row).tolist() for row in range(2)] == [[1, 2], [1, 2]]
+        assert cases.targets.tolist() == [3, 1]
+    assert [dataset.train.row(row).tolist() for row in range(2)] == [[1, 2], [2]]
+
+
+def test_a_split_without_any_validation_case_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="split 'only' leaves 'toy' no validation case; take another split"):
+        prepare(raw_of(TOY), PrepareConfig(), tmp_path / "toy", "toy", split=only(0, has_validation=False))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_without_items_comes_back_from_the_folder_as_such(tmp_path: Path) -> None:
+    def cut(sequences: Sequences, times: np.ndarray | None, config: Config) -> Parts:
+        users = np.arange(len(sequences))
+        cases = Cases(users, sequences.without_last(3), sequences.items[sequences.offsets[1:] - 1])
+        return Parts(users, sequences.without_last(1), cases, cases)
+
+    dataset = prepare(raw_of(TOY), PrepareConfig(), tmp_path / "toy", "toy", split=Split("early", cut))
+    assert dataset.validation.histories.lengths.tolist() == [1, 0]
+    assert dataset.validation.histories.items.tolist() == [1]

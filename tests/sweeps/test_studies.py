@@ -17,6 +17,14 @@ from sweeps.summaries import importances, load_named, load_studies
 SPACE = choices(learning_rate=(1e-2, 3e-3))
 
 
+def test_a_study_of_before_names_its_split_as_protocol(tiny: Tiny) -> None:
+    """Oracle: the fields of `Source`, as an older version stored them."""
+    columns = {"user": "u", "item": "i", "time": None}
+    stored = {"name": "log.csv", "format": "csv", "metadata": None, "columns": columns, "changes": {"core": 5}}
+    found = tiny.planned(SPACE, source={**stored, "protocol": "unseen-users"})[0].data_source()
+    assert (found.name, found.split, found.columns.user, found.changes) == ("log.csv", "unseen-users", "u", {"core": 5})
+
+
 def test_a_name_is_made_of_what_decides_numbers_and_of_nothing_else(tiny: Tiny) -> None:
     sweep = tiny.planned(SPACE)[0]
     assert sweep.name.startswith("sasrec-ring-")
