@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from harness.bench.peer import Peer, started_peer
-from harness.bench.rates import evaluation_rate, pretraining_rate, recommender_rate, sasrec_rate, tokenizer_rate
+from harness.bench.rates import etegrec_rate, evaluation_rate, pretraining_rate, sasrec_rate
 from harness.bench.recbole_peer import RecBole, history_arrays, sample_arrays, started_recbole
 from harness.bench.workload import Rate, Setup, Workload
 from harness.jobs.local import use_threads
@@ -120,10 +120,10 @@ def _etegrec_rows(workload: Workload, peer: Peer | None, report: Report) -> Iter
         _transformers(peer, "T5, random batches", "random training", OURS_PER_ROUND),
         _transformers(peer, "T5, batches by length", "bucketed training", OURS_PER_ROUND),
     ]
-    ours, rivals = _in_turns(recommender_rate(training, workload), contests, repeats)
+    ours, rivals = _in_turns(etegrec_rate(training, "recommender", workload), contests, repeats)
     yield Row("ETEGRec recommender training", "samples/s", ours, rivals, aim=200, aim_ratio=2)
     report("tokenizer epoch step")
-    ours = _measured(tokenizer_rate(training, workload), OURS_PER_ROUND * repeats)
+    ours = _measured(etegrec_rate(training, "tokenizer", workload), OURS_PER_ROUND * repeats)
     yield Row("tokenizer epoch step", "samples/s", ours, aim=500)
     report("beam-20 evaluation")
     contests = [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import cycle
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,28 +25,14 @@ from harness.training.learner import Learner
 from harness.training.loop import Losses
 
 
-def recommender_rate(training: ETEGRecTraining, workload: Workload) -> Rate:
-    """Samples per second of recommender epochs with both alignments (METHODS C.3)."""
-    training.thaw("recommender")
-    learner = training.recommender_learner()
+def etegrec_rate(training: ETEGRecTraining, phase: Literal["recommender", "tokenizer"], workload: Workload) -> Rate:
+    """Samples per second of a phase's epochs with both alignments (METHODS C.3)."""
+    training.thaw(phase)
+    learner = training.recommender_learner() if phase == "recommender" else training.tokenizer_learner()
 
     def rate(step: int) -> float:
         batch = workload.batch(step)
-        return timed(
-            lambda: training_step(learner, training.losses("recommender", batch, aligned=True)), len(batch.targets)
-        )
-
-    return rate
-
-
-def tokenizer_rate(training: ETEGRecTraining, workload: Workload) -> Rate:
-    """Samples per second of tokenizer epochs with both alignments (METHODS C.3)."""
-    training.thaw("tokenizer")
-    learner = training.tokenizer_learner()
-
-    def rate(step: int) -> float:
-        batch = workload.batch(step)
-        losses = training.losses("tokenizer", batch, aligned=True)
+        losses = training.losses(phase, batch, aligned=True)
         return timed(lambda: training_step(learner, losses), len(batch.targets))
 
     return rate

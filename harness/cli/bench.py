@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli import options, scale
+from harness.cli import measurements, options, scale
 from harness.cli.options import CacheDir, Json, Reading, print_json
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from harness.bench.measure import Row, Spread
     from harness.bench.workload import Setup
 
@@ -39,10 +41,7 @@ RecBolePython = Annotated[
 def bench(
     context: typer.Context,
     dataset: Annotated[str, typer.Option(help="A named data set, a file, or a folder.", metavar="NAME|PATH")] = "demo",
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="Threads of ours and of the peer (default: cores).", rich_help_panel=options.MACHINE),
-    ] = None,
+    threads: measurements.Threads = None,
     peer_batch: Annotated[
         int | None,
         typer.Option(
@@ -72,12 +71,7 @@ def bench(
     from harness.data.prepare import load_dataset
 
     source = Reading().source(dataset)
-    with_peer = util.find_spec("transformers") is not None
-    if not with_peer:
-        print(
-            "note: the peer T5 is left out, for transformers is not installed; pip install 'etegrec-harness[bench]'",
-            file=sys.stderr,
-        )
+    with_peer = _has_transformers()
     python = checked_python(recbole_python)
     with progress.working(f"reading {dataset}"):
         folder = open_dataset(source, cache_dir)
@@ -98,6 +92,17 @@ def bench(
         print_json(_content(name, setup, rows))
     else:
         _print(name, setup, rows)
+
+
+def _has_transformers() -> bool:
+    """Whether the peer T5 can run; a note says so if not."""
+    found = util.find_spec("transformers") is not None
+    if not found:
+        print(
+            "note: the peer T5 is left out, for transformers is not installed; pip install 'etegrec-harness[bench]'",
+            file=sys.stderr,
+        )
+    return found
 
 
 def notes(setup: Setup) -> list[str]:
@@ -154,17 +159,10 @@ def _spread_content(spread: Spread) -> dict[str, float]:
 
 
 def _print(name: str, setup: Setup, rows: list[Row]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table(title=f"Speed on {name}, {setup.threads} threads", title_justify="left")
-    grid.add_column("what")
-    for column in ("median", "min to max", "ratio", *(["aim", "reached"] if setup.has_aims else [])):
-        grid.add_column(column, justify="right")
-    marks = {True: Text("yes", "green"), False: Text("no", "bold red"), None: Text("")}
+    columns = ["median", "min to max", "ratio", *(["aim", "reached"] if setup.has_aims else [])]
+    grid = measurements.table(f"Speed on {name}, {setup.threads} threads", columns)
     for row in rows:
-        judged: list[str | Text] = [_aim(row), marks[row.reached]] if setup.has_aims else []
+        judged: list[str | Text] = [_aim(row), measurements.mark(row.reached)] if setup.has_aims else []
         grid.add_row(f"{row.what}, {row.unit}", _number(row.ours.median), _range(row.ours), "", *judged)
         for place, rival in enumerate(row.rivals):
             aim = [_ratio(row.aim_ratio, "≥ ") if place == 0 else ""] if setup.has_aims else []
@@ -173,10 +171,7 @@ def _print(name: str, setup: Setup, rows: list[Row]) -> None:
                 name = rival.name
                 cells = (_number(rival.spread.median), _range(rival.spread), _ratio(row.ratio(rival)))
             grid.add_row(f"  {name}", *cells, *aim, style="dim")
-    console = Console(highlight=False)
-    console.print(grid)
-    for note in notes(setup):
-        console.print(Text(note, "dim"))
+    measurements.show([grid], notes(setup))
 
 
 def _number(value: float) -> str:

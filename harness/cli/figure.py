@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli import options
+from harness.cli import options, values
 from harness.cli.options import METHOD, CacheDir, Json, RunsDir, Studies, print_json, takes_groups
 from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, filters_of
 from harness.errors import HarnessError, UsageError
@@ -74,12 +74,9 @@ def figure(
 ) -> None:
     """Draw a figure from stored runs and studies, as PNG, SVG and PDF beside the csv of its data."""
     from results.figures.registry import figure_makers
-    from results.figures.rendering import FORMATS, style
+    from results.figures.rendering import style
 
-    formats = [part.strip() for part in format.split(",")]
-    unknown = [part for part in formats if part not in FORMATS]
-    if unknown:
-        raise UsageError(f"--format must be of {', '.join(FORMATS)}, with commas between, but got '{unknown[0]}'")
+    formats = values.formats_of(format)
     style(name)  # says at once where matplotlib is missing
     known = {**{each: _from_runs(maker) for each, maker in figure_makers().items()}, **MAKERS}
     if name not in (*known, "all"):

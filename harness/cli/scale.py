@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli import options
+from harness.cli import measurements, options, values
 from harness.cli.options import Json, print_json
 
 if TYPE_CHECKING:
@@ -38,10 +38,7 @@ def scale(
         int | None, typer.Option("--max", min=9, metavar="N", help="Largest size (default: 30 million and 1 million).")
     ] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed repeats of each size.")] = 3,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="Threads (default: cores).", rich_help_panel=options.MACHINE),
-    ] = None,
+    threads: measurements.Threads = None,
     quick: Annotated[
         bool, typer.Option("--quick", help=f"Small networks and three sizes up to {QUICK_MAX:,}: shows that it runs.")
     ] = False,
@@ -68,14 +65,11 @@ def scale(
     from harness.bench.workload import QUICK, Sizes
     from harness.cli import progress
     from harness.cli.machine import cores
-    from harness.errors import StageError, UsageError
-    from results.figures.rendering import FORMATS, style
+    from harness.errors import StageError
+    from results.figures.rendering import style
 
     names = chosen([name.strip() for name in only.split(",")] if only else [])
-    formats = [part.strip() for part in format.split(",")]
-    unknown = [part for part in formats if part not in FORMATS]
-    if unknown:
-        raise UsageError(f"--format must be of {', '.join(FORMATS)}, with commas between, but got '{unknown[0]}'")
+    formats = values.formats_of(format)
     if out is not None:
         style("scale")  # tells that matplotlib is missing before the measurements, not after them
     if folder is not None:
@@ -126,16 +120,10 @@ def _notes(quick: bool) -> list[str]:
 
 
 def _print(scene: Scene, points: list[Point], found: list[Fit], quick: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from harness.bench.scale import MEASURES
 
-    costs = Table(title=f"Cost against size, {scene.threads} threads", title_justify="left")
-    costs.add_column("what")
-    for column in ("size", "time", "min to max", "memory, MiB"):
-        costs.add_column(column, justify="right")
+    columns = "size", "time", "min to max", "memory, MiB"
+    costs = measurements.table(f"Cost against size, {scene.threads} threads", columns)
     for before, point in zip([None, *points], points, strict=False):
         is_first = before is None or before.measure != point.measure
         measure = MEASURES[point.measure]
@@ -146,21 +134,19 @@ def _print(scene: Scene, points: list[Point], found: list[Fit], quick: bool) -> 
             _range(point.least, point.most),
             f"{point.memory_mb:,.0f}",
         )
-    growths = Table(title="Fitted exponents", title_justify="left")
-    growths.add_column("what")
-    for column in ("time", "last", "memory", "limit", "within"):
-        growths.add_column(column, justify="right")
-    marks = {True: Text("yes", "green"), False: Text("no", "bold red"), None: Text("")}
+    growths = measurements.table("Fitted exponents", ("time", "last", "memory", "limit", "within"))
     for fit in found:
         measure = MEASURES[fit.measure]
         last = "" if fit.time is None else f"{fit.time.last:.2f}"
-        cells = (_exponent(fit.time), last, _exponent(fit.memory), f"{measure.limit:.0f}", marks[fit.is_within])
+        cells = (
+            _exponent(fit.time),
+            last,
+            _exponent(fit.memory),
+            f"{measure.limit:.0f}",
+            measurements.mark(fit.is_within),
+        )
         growths.add_row(f"{measure.title}, {measure.axis}", *cells)
-    console = Console(highlight=False)
-    console.print(costs)
-    console.print(growths)
-    for note in _notes(quick):
-        console.print(Text(note, "dim"))
+    measurements.show([costs, growths], _notes(quick))
 
 
 def _time(seconds: float) -> str:

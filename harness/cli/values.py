@@ -33,6 +33,17 @@ def names_of(text: str, known: Sequence[str], what: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def formats_of(text: str) -> list[str]:
+    """Formats of a figure, with commas between; `UsageError` for an unknown one."""
+    from results.figures.rendering import FORMATS
+
+    formats = [part.strip() for part in text.split(",")]
+    unknown = [part for part in formats if part not in FORMATS]
+    if unknown:
+        raise UsageError(f"--format must be of {', '.join(FORMATS)}, with commas between, but got '{unknown[0]}'")
+    return formats
+
+
 Table = dict[str, Any]
 
 

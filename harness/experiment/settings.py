@@ -10,6 +10,7 @@ from harness.config import merged
 from harness.errors import UsageError
 from harness.experiment.plan import Settings
 from harness.interfaces import Contract
+from harness.nn.kernels.switch import form_of_environment
 
 Table = dict[str, Any]
 
@@ -24,6 +25,7 @@ def settings_of(
     processes: int = 1,
 ) -> Settings:
     """What decides numbers; the table `contract` becomes the contract, the others stay with their methods."""
+    form_of_environment()  # a wrong value is told before anything is computed
     # The official recipe decodes as each authors' code does, unless told otherwise (METHODS C.6).
     basis = Contract(decoding="released") if recipe == "official" else Contract()
     contract = merged(basis, tables.get("contract", {}), prefix="contract.")

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from harness.config import Config
 from harness.data.dataset import PADDING
 from harness.nn.encoder import Encoder, PackedRows
-from harness.nn.layers import Dropout, quantised
-from harness.nn.ragged import Attended, Ragged, Reading, attend, attend_backward
+from harness.nn.kernels.attention import attention
+from harness.nn.layers import Dropout
+from harness.nn.ragged import AttentionLayout, Ragged
 
 Style = Literal["recbole", "original"]
 
@@ -56,26 +56,6 @@ def only_earlier(length: int, device: torch.device) -> Tensor:
         return torch.full((1, length, length), -math.inf, device=device).triu_(1)
 
 
-class _Attention(torch.autograd.Function):
-    """Causal attention within rows, (T, D) from queries (T, D) and keys and values (T, 2 * D), with dropout."""
-
-    @staticmethod
-    def forward(ctx: Any, queries_TD: Tensor, keys_values: Tensor, reading: Reading, rate: float) -> Tensor:
-        mask_1SS = only_earlier(reading.keys.longest, queries_TD.device)
-        mixed_TD, attended = attend(queries_TD, keys_values, mask_1SS, reading, rate)
-        ctx.save_for_backward(*attended)
-        ctx.reading, ctx.scale = reading, 1 / (1 - quantised(rate))
-        return mixed_TD.mul_(ctx.scale)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_TD: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
-        d_queries, d_keys_values, _ = attend_backward(
-            grad_TD * ctx.scale, Attended(*ctx.saved_tensors), None, ctx.reading
-        )
-        return d_queries, d_keys_values, None, None
-
-
 class CausalAttention(nn.Module):
     """Scaled multi-head attention of each position to itself and what stands before it in its row."""
 
@@ -89,8 +69,10 @@ class CausalAttention(nn.Module):
         """(T, D) mixed values of all heads."""
         scale = (len(self.query.bias) // self.num_heads) ** -0.5
         projected_TD = F.linear(queries_TD, self.query.weight * scale, self.query.bias * scale)
-        reading = Reading(layout, layout, self.num_heads)
-        return _Attention.apply(projected_TD, self.key_value(keys_TD), reading, self.rate if self.training else 0.0)
+        to_earlier_1SS = only_earlier(layout.longest, queries_TD.device)
+        rate = self.rate if self.training else 0.0
+        own = AttentionLayout(layout, layout, self.num_heads)
+        return attention(projected_TD, self.key_value(keys_TD), to_earlier_1SS, own, rate)
 
 
 class RecBoleLayer(nn.Module):

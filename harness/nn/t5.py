@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from harness.config import Config
-from harness.nn.blocks import attention_block, feed_forward_block
-from harness.nn.layers import RMSNorm, dropout
-from harness.nn.ragged import Ragged, Reading
+from harness.nn.kernels.blocks import attention_block, feed_forward_block
+from harness.nn.kernels.dropout import dropout
+from harness.nn.layers import RMSNorm
+from harness.nn.ragged import AttentionLayout, Ragged
+from harness.nn.relative_positions import RelativeBias
 
 # Rows of the decoder that attend side by side, each to itself: thousands of products of 4 by 4 are slower than fewer of
 # 32 by 32, most of whose scores are masked.
@@ -79,48 +80,16 @@ class Past(NamedTuple):
         return KeysValues(self.keys_TRHE.permute(1, 2, 0, 3), self.values_TRHE.permute(1, 2, 0, 3))
 
 
-def relative_buckets(delta: Tensor, *, bidirectional: bool, num_buckets: int, max_distance: int) -> Tensor:
-    """The bucket of each distance `delta` = key position - query position, int64 of the same shape.
-
-    Near distances have a bucket each, farther ones share buckets of logarithmic width, all from `max_distance` on
-    share the last. Bidirectional stacks use half of the buckets for each sign; causal ones see only the past.
-    """
-    if bidirectional:
-        num_buckets //= 2
-        first, distance = (delta > 0) * num_buckets, delta.abs()
-    else:
-        first, distance = torch.zeros_like(delta), (-delta).clamp(min=0)
-    exact = num_buckets // 2
-    growth = torch.log(distance.clamp(min=1).float() / exact) / math.log(max_distance / exact)
-    far = (exact + (growth * (num_buckets - exact)).long()).clamp(max=num_buckets - 1)
-    return first + torch.where(distance < exact, distance, far)
-
-
-@lru_cache(maxsize=256)
-def buckets_between(
-    first_query: int, num_keys: int, bidirectional: bool, num_buckets: int, max_distance: int, device: torch.device
-) -> Tensor:
-    """(Q, T): the buckets of queries at positions first_query..T-1 to keys at 0..T-1, kept for the next batch."""
-    with torch.inference_mode(False):  # a tensor made in inference mode could not be used in training
-        positions = torch.arange(num_keys, device=device)
-        return relative_buckets(
-            positions[None, :] - positions[first_query:, None],
-            bidirectional=bidirectional,
-            num_buckets=num_buckets,
-            max_distance=max_distance,
-        )
-
-
 @lru_cache(maxsize=64)
 def rows_together(count: int, length: int, device: torch.device) -> Ragged:
-    """`count` rows of one length, `ROWS_TOGETHER` of them as one, the last ones as one more in a group of its own.
+    """`count` rows of one length, `ROWS_TOGETHER` of them as one, the last ones as one more in a band of its own.
 
     Beside longer ones it would be padded, and a place of padding may look at nothing.
     """
     whole, rest = divmod(count, ROWS_TOGETHER)
     lengths = np.array([ROWS_TOGETHER * length] * whole + [rest * length] * (rest > 0))
-    groups = [rows for rows in np.split(np.arange(len(lengths)), [whole]) if len(rows)]
-    return Ragged(lengths, groups, device)
+    bands = [rows for rows in np.split(np.arange(len(lengths)), [whole]) if len(rows)]
+    return Ragged(lengths, bands, device)
 
 
 @lru_cache(maxsize=64)
@@ -132,21 +101,9 @@ def past_of_own_row(length: int, together: int, device: torch.device) -> Tensor:
         return torch.zeros(allowed.shape, device=device).masked_fill_(~allowed, -math.inf)
 
 
-class RelativeBias(nn.Module):
-    """A learned score per head and distance bucket, one table for all layers of a stack."""
-
-    def __init__(self, config: T5Config, *, bidirectional: bool):
-        super().__init__()
-        self.bidirectional = bidirectional
-        self.num_buckets, self.max_distance = config.num_buckets, config.max_distance
-        self.weight = nn.Parameter(torch.empty(config.num_buckets, config.num_heads))
-
-    def forward(self, first_query: int, num_keys: int) -> Tensor:
-        """(1, H, Q, T): the bias of queries at positions first_query..T-1 to keys at positions 0..T-1."""
-        buckets_QT = buckets_between(
-            first_query, num_keys, self.bidirectional, self.num_buckets, self.max_distance, self.weight.device
-        )
-        return F.embedding(buckets_QT, self.weight).permute(2, 0, 1)[None].contiguous()
+def relative_bias(config: T5Config, *, bidirectional: bool) -> RelativeBias:
+    """One table for all layers of a stack."""
+    return RelativeBias(config.num_heads, config.num_buckets, config.max_distance, bidirectional=bidirectional)
 
 
 def split_heads(x_BTI: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:
@@ -155,7 +112,7 @@ def split_heads(x_BTI: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]
     return x_BTI.view(batch, length, parts, num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def attend(q_BHQE: Tensor, memory: KeysValues, biases: list[Tensor]) -> Tensor:
+def attend_step(q_BHQE: Tensor, memory: KeysValues, biases: list[Tensor]) -> Tensor:
     """(B, Q, H * E): softmax(q kᵀ + biases) v, unscaled; a step of decoding, so without dropout."""
     scores_BHQT = q_BHQE @ memory.keys_BHTE.transpose(-1, -2)
     for bias in biases:
@@ -174,14 +131,14 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(config.d_model, 3 * inner, bias=False)
         self.out = nn.Linear(inner, config.d_model, bias=False)
 
-    def forward(self, x_ND: Tensor, rows: Ragged, bias_HQT: Tensor) -> Tensor:
+    def forward(self, x_ND: Tensor, layout: AttentionLayout, bias_HQT: Tensor) -> Tensor:
         """x + dropout(attention)."""
         return attention_block(
             x_ND,
             self.norm.weight,
             self.qkv.weight,
             self.out.weight,
-            Reading(rows, rows, self.num_heads),
+            layout,
             bias_HQS=bias_HQT,
             rate=self.rate if self.training else 0.0,
         )
@@ -191,7 +148,7 @@ class SelfAttention(nn.Module):
         queries, keys, values = split_heads(self.norm.linear(x_RQD, self.qkv), 3, self.num_heads)
         new = Past.of(KeysValues(keys, values))
         past = new if past is None else past.grown(new)
-        return x_RQD + self.out(attend(queries, past.memory(), biases)), past
+        return x_RQD + self.out(attend_step(queries, past.memory(), biases)), past
 
 
 class CrossAttention(nn.Module):
@@ -206,16 +163,15 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(config.d_model, 2 * inner, bias=False)
         self.out = nn.Linear(inner, config.d_model, bias=False)
 
-    def forward(self, x_ND: Tensor, rows: Ragged, states_ND: Tensor, state_rows: Ragged) -> Tensor:
-        """x + dropout(attention); `states_ND` are the encoder's, each row of `x_ND` reads the same row of them."""
+    def forward(self, x_ND: Tensor, layout: AttentionLayout, states_ND: Tensor) -> Tensor:
+        """x + dropout(attention) of the rows of `x_ND` to the encoder's states."""
         return attention_block(
             x_ND,
             self.norm.weight,
             self.q.weight,
             self.out.weight,
-            Reading(rows, state_rows, self.num_heads),
-            memory_MD=states_ND,
-            w_memory=self.kv.weight,
+            layout,
+            memory_MI=self.kv(states_ND),
             rate=self.rate if self.training else 0.0,
         )
 
@@ -226,7 +182,7 @@ class CrossAttention(nn.Module):
     def step(self, x_BQD: Tensor, memory: KeysValues, biases: list[Tensor]) -> Tensor:
         """x + attention."""
         (query,) = split_heads(self.norm.linear(x_BQD, self.q), 1, self.num_heads)
-        return x_BQD + self.out(attend(query, memory, biases))
+        return x_BQD + self.out(attend_step(query, memory, biases))
 
 
 class FeedForward(nn.Module):
@@ -253,9 +209,9 @@ class EncoderLayer(nn.Module):
         self.attention = SelfAttention(config)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, x_ND: Tensor, rows: Ragged, bias_HQT: Tensor) -> Tensor:
+    def forward(self, x_ND: Tensor, layout: AttentionLayout, bias_HQT: Tensor) -> Tensor:
         """(N, D)."""
-        return self.feed_forward(self.attention(x_ND, rows, bias_HQT))
+        return self.feed_forward(self.attention(x_ND, layout, bias_HQT))
 
 
 class DecoderLayer(nn.Module):
@@ -268,11 +224,11 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(config)
 
     def forward(
-        self, x_ND: Tensor, rows: Ragged, bias_HQT: Tensor, reading: Ragged, states_ND: Tensor, state_rows: Ragged
+        self, x_ND: Tensor, own: AttentionLayout, bias_HQT: Tensor, cross: AttentionLayout, states_ND: Tensor
     ) -> Tensor:
-        """(N, D): all positions of all sequences; `reading` are their rows in the groups of the rows they read."""
-        x_ND = self.attention(x_ND, rows, bias_HQT)
-        return self.feed_forward(self.cross_attention(x_ND, reading, states_ND, state_rows))
+        """(N, D): all positions of all sequences; `own` says how they attend to themselves, `cross` to the states."""
+        x_ND = self.attention(x_ND, own, bias_HQT)
+        return self.feed_forward(self.cross_attention(x_ND, cross, states_ND))
 
     def step(
         self,
@@ -297,17 +253,18 @@ class Encoder(nn.Module):
 
     def __init__(self, config: T5Config):
         super().__init__()
-        self.rate = config.dropout
-        self.bias = RelativeBias(config, bidirectional=True)
+        self.num_heads, self.rate = config.num_heads, config.dropout
+        self.bias = relative_bias(config, bidirectional=True)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.norm = RMSNorm(config.d_model)
 
     def forward(self, x_ND: Tensor, rows: Ragged) -> Tensor:
         """(N, D)."""
         bias_HQT = self.bias(0, rows.longest)[0]
+        layout = AttentionLayout(rows, rows, self.num_heads)
         x_ND = dropout(x_ND, self.rate, self.training)
         for layer in self.layers:
-            x_ND = layer(x_ND, rows, bias_HQT)
+            x_ND = layer(x_ND, layout, bias_HQT)
         return dropout(self.norm(x_ND), self.rate, self.training)
 
 
@@ -316,8 +273,8 @@ class Decoder(nn.Module):
 
     def __init__(self, config: T5Config):
         super().__init__()
-        self.rate = config.dropout
-        self.bias = RelativeBias(config, bidirectional=False)
+        self.num_heads, self.rate = config.num_heads, config.dropout
+        self.bias = relative_bias(config, bidirectional=False)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.norm = RMSNorm(config.d_model)
 
@@ -332,14 +289,15 @@ class Decoder(nn.Module):
     def forward(self, x_ND: Tensor, rows: Ragged, states_ND: Tensor, state_rows: Ragged) -> Tensor:
         """(N, D): the state of every position, each seeing itself and the positions before it; equally long rows."""
         length = rows.longest
-        own = rows_together(len(rows.lengths), length, x_ND.device)
-        together = own.longest // length
+        own_rows = rows_together(len(rows.lengths), length, x_ND.device)
+        together = own_rows.longest // length
         bias_HQT = self.bias(0, length)[0].repeat(1, together, together)
         bias_HQT = bias_HQT + past_of_own_row(length, together, x_ND.device)
-        reading = rows.grouped_as(state_rows)
+        own = AttentionLayout(own_rows, own_rows, self.num_heads)
+        cross = AttentionLayout(rows.banded_as(state_rows), state_rows, self.num_heads)
         x_ND = dropout(x_ND, self.rate, self.training)
         for layer in self.layers:
-            x_ND = layer(x_ND, own, bias_HQT, reading, states_ND, state_rows)
+            x_ND = layer(x_ND, own, bias_HQT, cross, states_ND)
         return dropout(self.norm(x_ND), self.rate, self.training)
 
     def step(

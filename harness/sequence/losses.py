@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from harness.nn.kernels.switch import runs_plain
+
 # Logits in memory at a time. On a CPU they should stay in its cache, with the table where that is small; a larger table
 # comes from memory for each chunk, so that chunks should be fewer. Elsewhere few large products are better.
 CACHED_TABLE = 2**20  # elements of a small table
@@ -39,7 +41,14 @@ def linear_cross_entropy(
         elements = CPU_CHUNK_ELEMENTS[table_VD.numel() > CACHED_TABLE] if is_cpu else CHUNK_ELEMENTS
         targets_at_once = max(LEAST_CHUNK_TARGETS, elements // len(table_VD))
     with torch.autocast(states_MD.device.type, enabled=False):
+        if runs_plain():
+            return plain_cross_entropy(states_MD.to(table_VD.dtype), table_VD, targets_M)
         return _LinearCrossEntropy.apply(states_MD.to(table_VD.dtype), table_VD, targets_M, targets_at_once)
+
+
+def plain_cross_entropy(states_MD: Tensor, table_VD: Tensor, targets_M: Tensor) -> Tensor:
+    """What `linear_cross_entropy` and `chunked_cross_entropy` compute, under autograd."""
+    return F.cross_entropy(states_MD @ table_VD.T, targets_M, reduction="sum")
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -84,6 +93,8 @@ def chunked_cross_entropy(
     if classes_at_once is None:
         classes_at_once = max(LEAST_CHUNK_CLASSES, CLASS_CHUNK_ELEMENTS // max(1, len(states_MD)))
     with torch.autocast(states_MD.device.type, enabled=False):
+        if runs_plain():
+            return plain_cross_entropy(states_MD.to(table_VD.dtype), table_VD, targets_M)
         return _ChunkedCrossEntropy.apply(states_MD.to(table_VD.dtype), table_VD, targets_M, classes_at_once)
 
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.nn.blocks import attention_block, feed_forward_block
-from harness.nn.layers import keep_mask, quantised
-from harness.nn.ragged import Ragged, Reading
+from harness.nn.kernels.blocks import attention_block, feed_forward_block
+from harness.nn.kernels.dropout import keep_mask, quantised
+from harness.nn.ragged import AttentionLayout, Ragged
 
 LENGTHS = np.array([3, 7, 1, 7, 2, 5, 1, 12])
 HEADS, WIDTH, MODEL = 2, 3, 5
@@ -36,8 +36,7 @@ def cross_attention_inputs() -> dict[str, Tensor]:
         "scale_D": drawn(MODEL, seed=2),
         "w_in": drawn(INNER, MODEL, seed=3),
         "w_out_DI": drawn(MODEL, INNER, seed=4),
-        "memory_MD": drawn(int(LENGTHS.sum()), MODEL, seed=5),
-        "w_memory": drawn(2 * INNER, MODEL, seed=6),
+        "memory_MI": drawn(int(LENGTHS.sum()), 2 * INNER, seed=5),
     }
 
 
@@ -74,17 +73,17 @@ def test_self_attention_has_the_values_and_gradients_of_one_row_at_a_time(order)
     x, scale, w_in, w_out, bias = inputs.values()
     normed = F.rms_norm(x, (MODEL,), scale, 1e-6)
     mixed = one_at_a_time(*F.linear(normed, w_in).chunk(3, dim=1), bias, lengths, lengths)
-    actual = attention_block(**inputs, reading=Reading(rows, rows, HEADS))
+    actual = attention_block(**inputs, layout=AttentionLayout(rows, rows, HEADS))
     assert_same_gradients(actual, x + F.linear(mixed, w_out), inputs)
 
 
 def test_cross_attention_has_the_values_and_gradients_of_one_row_at_a_time():
     inputs, key_rows = cross_attention_inputs(), Ragged.of(LENGTHS, CPU)
-    query_rows = Ragged.uniform(8, 4, CPU).grouped_as(key_rows)
-    x, scale, w_in, w_out, memory, w_memory = inputs.values()
+    query_rows = Ragged.uniform(8, 4, CPU).banded_as(key_rows)
+    x, scale, w_in, w_out, memory = inputs.values()
     queries = F.linear(F.rms_norm(x, (MODEL,), scale, 1e-6), w_in)
-    mixed = one_at_a_time(queries, *F.linear(memory, w_memory).chunk(2, dim=1), None, query_rows.lengths, LENGTHS)
-    actual = attention_block(**inputs, reading=Reading(query_rows, key_rows, HEADS))
+    mixed = one_at_a_time(queries, *memory.chunk(2, dim=1), None, query_rows.lengths, LENGTHS)
+    actual = attention_block(**inputs, layout=AttentionLayout(query_rows, key_rows, HEADS))
     assert_same_gradients(actual, x + F.linear(mixed, w_out), inputs)
 
 
@@ -92,12 +91,12 @@ def test_cross_attention_has_the_values_and_gradients_of_one_row_at_a_time():
 def test_gradients_with_dropout_are_those_of_finite_differences_under_the_same_masks(reads_a_memory):
     inputs = cross_attention_inputs() if reads_a_memory else self_attention_inputs()
     keys = Ragged.of(LENGTHS, CPU)
-    queries = Ragged.uniform(8, 4, CPU).grouped_as(keys) if reads_a_memory else keys
+    queries = Ragged.uniform(8, 4, CPU).banded_as(keys) if reads_a_memory else keys
 
     def seeded(*values: Tensor) -> Tensor:
         torch.manual_seed(9)
         named = dict(zip(inputs, values, strict=True))
-        return attention_block(**named, reading=Reading(queries, keys, HEADS), rate=0.3)
+        return attention_block(**named, layout=AttentionLayout(queries, keys, HEADS), rate=0.3)
 
     assert torch.autograd.gradcheck(seeded, tuple(inputs.values()), fast_mode=True)
 
@@ -107,7 +106,7 @@ def test_dropout_keeps_the_mean_of_what_attention_adds():
     x = torch.ones(16_000, 1)  # normed: 1
     w_in = torch.tensor([[0.0], [0.0], [1.0]])  # all scores 0, all values 1: without dropout 1 is added
     torch.manual_seed(0)
-    added = attention_block(x, torch.ones(1), w_in, torch.ones(1, 1), Reading(rows, rows, 1), rate=0.3) - x
+    added = attention_block(x, torch.ones(1), w_in, torch.ones(1, 1), AttentionLayout(rows, rows, 1), rate=0.3) - x
     rate = quantised(0.3)
     # Of one mean of four draws, times an independent draw: E[a²] E[b²] - 1.
     variance = (1 + rate / (1 - rate) / 4) / (1 - rate) - 1
@@ -143,7 +142,7 @@ def test_blocks_under_autocast_return_full_precision_and_gradients_near_those_wi
         "wo_DJ": torch.randn(MODEL, 30, requires_grad=True),
     }
     for run, inputs in (
-        (lambda: attention_block(**attention, reading=Reading(rows, rows, HEADS), rate=rate), attention),
+        (lambda: attention_block(**attention, layout=AttentionLayout(rows, rows, HEADS), rate=rate), attention),
         (lambda: feed_forward_block(**feed_forward, rate=rate), feed_forward),
     ):
         torch.manual_seed(2)

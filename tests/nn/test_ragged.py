@@ -1,25 +1,25 @@
-"""Oracles: hand-made layouts, properties of the groups."""
+"""Oracles: hand-made layouts, properties of the bands."""
 
 import numpy as np
 import torch
 
-from harness.nn.ragged import LIKE, Ragged
+from harness.nn.ragged import LEAST_SHARE, Ragged
 
 CPU = torch.device("cpu")
 
 
-def test_groups_hold_every_row_once_and_rows_of_like_length():
+def test_bands_hold_every_row_once_and_rows_of_like_length():
     lengths = np.random.default_rng(0).integers(1, 80, 500)
-    groups = Ragged.of(lengths, CPU).groups
-    assert sorted(np.concatenate([group.rows for group in groups]).tolist()) == list(range(500))
-    for group in groups:
-        assert group.width == lengths[group.rows].max()
-        assert lengths[group.rows].min() >= LIKE * group.width
-        assert (group.padding_bias is None) == (lengths[group.rows].min() == group.width)
+    bands = Ragged.of(lengths, CPU).bands
+    assert sorted(np.concatenate([band.rows for band in bands]).tolist()) == list(range(500))
+    for band in bands:
+        assert band.width == lengths[band.rows].max()
+        assert lengths[band.rows].min() >= LEAST_SHARE * band.width
+        assert (band.padding_bias is None) == (lengths[band.rows].min() == band.width)
 
 
 def test_slots_of_a_layout_worked_out_by_hand():
-    rows = Ragged(np.array([1, 2]), [np.array([1, 0])], CPU)  # one group, the longer row first
+    rows = Ragged(np.array([1, 2]), [np.array([1, 0])], CPU)  # one band, the longer row first
     gather = rows.gather(1, 1)
     assert gather.to_slots.tolist() == [1, 2, 0, 0]  # tokens 1 and 2, then token 0 and its repetition as padding
     assert gather.to_tokens.tolist() == [2, 0, 1]

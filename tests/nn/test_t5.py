@@ -8,7 +8,8 @@ from transformers.models.t5.modeling_t5 import T5Attention
 from harness.data.dataset import Sequences
 from harness.nn.code_seq2seq import CodeSeq2Seq, padding_bias
 from harness.nn.ragged import Ragged
-from harness.nn.t5 import Decoder, T5Config, relative_buckets
+from harness.nn.relative_positions import relative_buckets
+from harness.nn.t5 import Decoder, T5Config
 from harness.nn.transformers_twin import transformers_twin
 
 PAPER_CODEBOOKS = (256, 256, 256, 256)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from harness.nn.kernels.gap_loss import gap_loss
 
 ResidualGradient = Literal["straight-through", "pass-on"]
 LossForm = Literal["mean", "sum"]
@@ -114,25 +115,4 @@ def _gap_loss(quantized: Quantized, pull_codes: float, pull_residuals: float, fo
     """The weighted sum of both terms, whose squared gaps are the same numbers."""
     first = quantized.residuals[0]
     scale = 1 / (len(first) if form == "sum" else first.numel() * len(quantized.residuals))
-    return _GapLoss.apply(pull_codes * scale, pull_residuals * scale, *quantized.code_vectors, *quantized.residuals)
-
-
-class _GapLoss(torch.autograd.Function):
-    """The sum over levels of ||v_l - e_l||²; its gradient pulls e_l to v_l and v_l to e_l, each with its own weight."""
-
-    @staticmethod
-    def forward(ctx: Any, pull_codes: float, pull_residuals: float, *codes_and_residuals: Tensor) -> Tensor:
-        levels = len(codes_and_residuals) // 2
-        code_vectors, residuals = codes_and_residuals[:levels], codes_and_residuals[levels:]
-        gaps = [v_BD - e_BD for e_BD, v_BD in zip(code_vectors, residuals, strict=True)]
-        ctx.save_for_backward(*gaps)
-        ctx.pulls = [-pull_codes] * levels + [pull_residuals] * levels
-        total = torch.stack([torch.linalg.vector_norm(gap_BD) for gap_BD in gaps]).square().sum()
-        return (pull_codes + pull_residuals) * total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gaps, needed = ctx.saved_tensors * 2, ctx.needs_input_grad[2:]
-        moved = zip(gaps, ctx.pulls, needed, strict=True)
-        return None, None, *(gap_BD * (2 * pull * grad) if needs else None for gap_BD, pull, needs in moved)
+    return gap_loss(pull_codes * scale, pull_residuals * scale, quantized.code_vectors, quantized.residuals)

@@ -1,0 +1,5 @@
+"""Functions with gradients by hand, each beside a short plain form under autograd that says what it computes.
+
+Models call the function; `switch` chooses the form. Both take the same dropout masks, so that they agree up to
+rounding.
+"""
