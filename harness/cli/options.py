@@ -117,6 +117,14 @@ class Reading:
         given = {field: value for field, value in changes.items() if value is not None}
         columns = Columns(self.user_col, self.item_col, self.time_col)
         return Source(name, self.format, self.metadata, columns, given, self.split)
+Recipe = Annotated[
+    Literal["default", "paper", "official", "original"],
+    typer.Option(
+        "--recipe",
+        help="Where the paper and the released code differ: our choice, the paper's, the code's; original: SASRec "
+        "as its first authors made it. Methods that have no such recipe keep the default.",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -127,10 +135,7 @@ class Judging:
         str | None,
         typer.Option(help="Sizes and schedules: lite or paper (default: paper for the paper's data sets, else lite)."),
     ] = None
-    recipe: Annotated[
-        Literal["default", "paper", "official"],
-        typer.Option(help="Where the paper and the released code differ: our choice, the paper's, the code's."),
-    ] = "default"
+    recipe: Recipe = "default"
     text: Annotated[
         str | None,
         typer.Option(
