@@ -117,6 +117,8 @@ class Reading:
         given = {field: value for field, value in changes.items() if value is not None}
         columns = Columns(self.user_col, self.item_col, self.time_col)
         return Source(name, self.format, self.metadata, columns, given, self.split)
+
+
 Recipe = Annotated[
     Literal["default", "paper", "official", "original"],
     typer.Option(
