@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from baselines.letter_tokenizer import LetterTokenizerConfig, fit_letter_tokenizer
+from baselines.letter_tokenizer import LetterTokenizerConfig, fit_letter_tokenizer, released, selection_assumptions
 from harness.artifacts import CODES_FILE, PAPER_ENCODER, TEXT_VECTORS, text_assumptions
 from harness.config import Config
 from harness.data.dataset import Dataset
@@ -93,6 +93,21 @@ GRID = {
     "tokenizer.beta_div": (1e-4, 1e-2, 1e-1),
 }
 
+
+def official_recipe(config: LETTERConfig) -> LETTERConfig:
+    """The released tokenizer's choices; the generator stays that of all generative methods (METHODS B.4)."""
+    return config.replace(tokenizer=released(config.tokenizer))
+
+
+def assumptions(config: LETTERConfig) -> list[str]:
+    """What stands in for the published, as one line each."""
+    return [
+        *text_assumptions(config.text),
+        *softmax_assumptions(config.vectors),
+        *selection_assumptions(config.tokenizer),
+    ]
+
+
 METHOD = Method(
     name="letter",
     title="LETTER",
@@ -123,8 +138,9 @@ METHOD = Method(
             training=LITE_TRAINING.replace(temperature=0.9),
         ),
     },
+    recipes={"official": official_recipe},
     grid=GRID,
     released_decoding="trie",
-    assumptions=lambda config: [*text_assumptions(config.text), *softmax_assumptions(config.vectors)],
+    assumptions=assumptions,
     effort=lambda config: config.training.epochs,
 )

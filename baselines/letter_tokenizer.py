@@ -33,6 +33,7 @@ from harness.seeding import numpy_stream, torch_stream
 from harness.training.loop import Losses, train
 
 MASKED_LOGIT = -1e12
+RELEASED_CHECKS = 10  # for collisions, in a whole training
 
 
 class LetterTokenizerConfig(TokenizerTraining):
@@ -47,6 +48,7 @@ class LetterTokenizerConfig(TokenizerTraining):
     beta_div: float = Field(default=1e-4, ge=0, description="weight of the diversity loss")
     num_groups: int = Field(default=10, ge=1, description="groups of similar codes per level")
     refresh_groups_every: int = Field(default=10, ge=1, description="epochs; the official code's value is 1")
+    kmeans_restarts: int = Field(default=1, ge=1, description="starts of the first codes' k-means, the best is kept")
     sinkhorn_epsilon: float = Field(default=0.003, gt=0, description="entropy of the last level's balanced assignment")
     sinkhorn_iterations: int = Field(default=50, ge=1)
     collision_rounds: int = Field(default=20, ge=0, description="rounds that give colliding items other last codes")
@@ -70,6 +72,32 @@ def deduplicated(config: LetterTokenizerConfig) -> LetterTokenizerConfig:
     hidden_sizes = tuple(size for size in config.rqvae.hidden_sizes if size > 128)
     rqvae = config.rqvae.replace(num_levels=3, code_dim=128, hidden_sizes=hidden_sizes)
     return config.replace(rqvae=rqvae, dedup=True)
+
+
+def released(config: LetterTokenizerConfig) -> LetterTokenizerConfig:
+    """The config with the schedule and the weights of the released code and its script (METHODS B.4).
+
+    Its checks for collisions come every 2,000 of 20,000 epochs: always a tenth here, so that ten weights compete.
+    """
+    return config.replace(
+        evaluate_every=-(-config.epochs // RELEASED_CHECKS),
+        kmeans_restarts=10,
+        refresh_groups_every=1,
+        alpha_cf=0.01,
+        beta_div=1e-4,
+    )
+
+
+def selection_assumptions(config: LetterTokenizerConfig) -> list[str]:
+    """How weights and first codes are chosen where the released code chooses otherwise, as one line; else none."""
+    checks = -(-config.epochs // config.evaluate_every)
+    if (checks, config.kmeans_restarts) == (RELEASED_CHECKS, 10):
+        return []
+    return [
+        f"LETTER: the fewest collisions of {checks} checks choose the tokenizer's weights, and the first codes come "
+        f"from {config.kmeans_restarts} start{'s' * (config.kmeans_restarts > 1)} of k-means; the released code takes "
+        f"{RELEASED_CHECKS} and 10"
+    ]
 
 
 class LetterTokenizer(nn.Module):
@@ -106,7 +134,8 @@ def fit_letter_tokenizer(
 
     def begin(epoch: int) -> None:
         if epoch == 0:
-            start_codebooks(rqvae, text_NZ, size_bounded_kmeans(config.rqvae.codebook_size, context.seed))
+            cluster = size_bounded_kmeans(config.rqvae.codebook_size, context.seed, config.kmeans_restarts)
+            start_codebooks(rqvae, text_NZ, cluster)
         if config.beta_div and epoch % config.refresh_groups_every == 0:
             model.groups_LK.copy_(code_groups(rqvae.codebooks_LKD, config.num_groups, context.seed, epoch))
 
@@ -194,8 +223,8 @@ def group_bounds(codebook_size: int, num_groups: int) -> tuple[int, int]:
     return max(2, min(codebook_size // (2 * num_groups), 10)), max(60, -(-codebook_size // num_groups))
 
 
-def size_bounded_kmeans(num_clusters: int, seed: int) -> Cluster:
-    """A `Cluster` by size-bounded k-means; plain k-means where there are no more points than clusters."""
+def size_bounded_kmeans(num_clusters: int, seed: int, restarts: int = 1) -> Cluster:
+    """A `Cluster` by size-bounded k-means, the best of `restarts`; plain k-means for no more points than clusters."""
     unbounded = kmeans(num_clusters, seed)
 
     def centers(points_ND: np.ndarray, level: int) -> np.ndarray:
@@ -204,8 +233,9 @@ def size_bounded_kmeans(num_clusters: int, seed: int) -> Cluster:
         min_size, max_size = initial_bounds(len(points_ND), num_clusters)
         stream = numpy_stream(seed, STAGE, "kmeans", level)
         return constrained_kmeans(
-            points_ND, num_clusters, min_size=min_size, max_size=max_size, stream=stream, iterations=10, restarts=1
-        ).centers_KD
+            points_ND, num_clusters, min_size=min_size, max_size=max_size, stream=stream, iterations=10,
+            restarts=restarts,
+        ).centers_KD  # fmt: skip
 
     return centers
 

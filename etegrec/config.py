@@ -45,6 +45,12 @@ class ETEGRecConfig(Config):
     sia_adapter_in_tokenizer_epochs: bool = Field(
         default=True, description="train the SIA adapter in tokenizer epochs too (C.5 #23)"
     )
+    adapters_while_off: Literal["idle", "decay"] = Field(
+        default="idle",
+        description="what an adapter does while its alignment is off; decay: its gradient is 0 instead of none, so "
+        "weight decay and the optimiser's step count go on (C.5 #39)",
+    )
+    rec_tokens: Literal["mean", "sum"] = Field(default="mean", description="L_REC over a target's codes (C.5 #12)")
     unique_targets: bool = Field(default=True, description="a target counts once in SIA, PSA and L_SQ (C.5 #9)")
     tokenizer_items: Literal["targets", "all"] = Field(
         default="targets", description="items whose L_SQ is minimised in tokenizer epochs (C.5 #35)"

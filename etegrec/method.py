@@ -63,6 +63,8 @@ def paper_recipe(config: ETEGRecConfig) -> ETEGRecConfig:
         sia_levels="sum",
         sia_entry="encoder",
         adapter_hidden=(config.generator.d_model,),
+        rec_tokens="sum",
+        chunk_size=config.batch_size,
         alignment_warmup_epochs=0,
         sia_adapter_in_tokenizer_epochs=False,
         unique_targets=False,
@@ -76,6 +78,7 @@ def official_recipe(config: ETEGRecConfig) -> ETEGRecConfig:
         sia_sign="plus",
         mu=1e-4,
         lambda_=3e-4,
+        adapters_while_off="decay",
         sia_adapter_in_tokenizer_epochs=False,
         tokenizer=config.tokenizer.replace(kmeans_init="first_batch"),
     )

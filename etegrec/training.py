@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from etegrec.artifacts import adapters
 from etegrec.model import ETEGRec
 from etegrec.objectives import combined
 from etegrec.phases import PHASES
@@ -46,6 +47,7 @@ class ETEGRecTraining:
         self.context = context
         self.samples = PrefixSamples.of(dataset)
         self.recommender_parts = nn.ModuleList([model.generator, model.sia_adapter, model.psa_adapter])
+        self.rec_weight = len(model.codebook_sizes) if self.config.rec_tokens == "sum" else 1  # of the mean over codes
         self.steps_per_epoch = -(-len(self.samples) // self.config.batch_size)
 
     def recommender(self) -> CodeRecommender:
@@ -150,11 +152,13 @@ class ETEGRecTraining:
         own, share = own_share(batch, self.context.group)
         if share:
             for loss in token_losses(self.model.generator, own, self.model.codes_NL):
-                yield {"total": share * loss}
+                yield {"total": share * self.rec_weight * loss}
 
     def losses(self, name: str, batch: Batch, *, aligned: bool) -> Iterator[Losses]:
         """The phase's own terms, with `aligned` mu L_SIA + lambda L_PSA too (METHODS C.2), a chunk at a time."""
         terms, model = PHASES[name].terms, self.model
+        if "rec" in terms and self.config.adapters_while_off == "decay":
+            self.start_adapters_at_zero()
         if name == "recommender" and not aligned:
             yield from self.generation_losses(batch)
             return
@@ -167,7 +171,7 @@ class ETEGRecTraining:
             if "rec" in terms:
                 output, codes_BL = self.generate(chunk.histories, targets_B)
                 summary = output.summary
-                losses["rec"] = token_loss(output.logits_LBK, codes_BL)
+                losses["rec"] = self.rec_weight * token_loss(output.logits_LBK, codes_BL)
             elif aligned:  # R only runs forward
                 with torch.no_grad():
                     summary = model.generator.summary(chunk.histories, model.codes_NL)
@@ -176,6 +180,11 @@ class ETEGRecTraining:
             if aligned:
                 losses |= model.alignments(summary, targets_B)
             yield self.weighted(losses, share)
+
+    def start_adapters_at_zero(self) -> None:
+        """Gives the adapters a gradient of 0 for the losses to add to, as alignments times 0 would (C.5 #39)."""
+        for parameter in adapters(self.model).parameters():
+            parameter.grad = torch.zeros_like(parameter)
 
     def weighted(self, losses: Losses, share: float) -> Losses:
         """The losses scaled by the chunk's share, and their weighted total."""

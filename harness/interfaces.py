@@ -144,7 +144,7 @@ class Method:
     is_proposed: bool = False  # the method that a paper proposes: tables compare it with the best of the others
     needs: Callable[[Any], dict[str, Need]] = lambda config: {}
     presets: Mapping[str, Config] = field(default_factory=dict)  # "paper", "lite"
-    recipes: Mapping[str, Callable[[Any], Config]] = field(default_factory=dict)  # "paper", "official"
+    recipes: Mapping[str, Callable[[Any], Config]] = field(default_factory=dict)  # by `--recipe`
     ablations: Mapping[str, Ablation] = field(default_factory=dict)  # by name, in the order of their table
     grid: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # dotted field → values that a sweep tries
     curves: Mapping[str, Curve] = field(default_factory=dict)  # dotted field → its curve in the method's paper

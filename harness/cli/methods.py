@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import Json, print_json
+from harness.cli.options import Json, Recipe, print_json
 
 if TYPE_CHECKING:
     from harness.config import Config
@@ -22,12 +22,12 @@ EXAMPLES = (
 def methods(
     name: Annotated[str | None, typer.Argument(help="Print this method's fields as TOML.")] = None,
     preset: Annotated[str, typer.Option(help="Whose values to print: lite or paper.")] = "lite",
-    recipe: Annotated[str, typer.Option(help="default, paper or official.")] = "default",
+    recipe: Recipe = "default",
     dataset: Annotated[str, typer.Option(help="Data set whose published values the paper preset takes.")] = "demo",
     json: Json = False,
 ) -> None:
     """List the methods, or print the fields of one."""
-    from harness.experiment.plan import Settings, configured
+    from harness.experiment.plan import Settings, configured, recipe_of
     from harness.methods import method_named
     from harness.methods import methods as all_methods
 
@@ -37,7 +37,8 @@ def methods(
     method = method_named(name)
     config = configured(method, dataset, Settings(preset=preset, recipe=recipe))
     if json:
-        print_json({"method": name, "preset": preset, "recipe": recipe, "config": config.model_dump(mode="json")})
+        followed = recipe_of(method, recipe)
+        print_json({"method": name, "preset": preset, "recipe": followed, "config": config.model_dump(mode="json")})
     else:
         print(described(config, name))
         for assumption in method.assumptions(config):

@@ -119,6 +119,16 @@ class Reading:
         return Source(name, self.format, self.metadata, columns, given, self.split)
 
 
+Recipe = Annotated[
+    Literal["default", "paper", "official", "original"],
+    typer.Option(
+        "--recipe",
+        help="Where the paper and the released code differ: our choice, the paper's, the code's; original: SASRec "
+        "as its first authors made it. Methods that have no such recipe keep the default.",
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Judging:
     """Configs of the methods and the contract that judges them: what decides numbers, apart from the data set."""
@@ -127,10 +137,7 @@ class Judging:
         str | None,
         typer.Option(help="Sizes and schedules: lite or paper (default: paper for the paper's data sets, else lite)."),
     ] = None
-    recipe: Annotated[
-        Literal["default", "paper", "official"],
-        typer.Option(help="Where the paper and the released code differ: our choice, the paper's, the code's."),
-    ] = "default"
+    recipe: Recipe = "default"
     text: Annotated[
         str | None,
         typer.Option(

@@ -44,7 +44,7 @@ class Cell:
     ablation: Ablation
     seed: int
     config: Config
-    settings: Settings
+    settings: Settings  # with the recipe that the method really has
     fit: Stage
     changes: Mapping[str, Any] = field(default_factory=dict)  # dotted field → value, where preset and recipe differ
     trials: int = 0  # hyper-parameter trials that led to this config
@@ -88,6 +88,7 @@ def make_plan(
 def cell_of(dataset: Dataset, method_name: str, ablation: Ablation, seed: int, settings: Settings) -> Cell:
     """The cell, and the stage that fits it, with all stages below."""
     method, name = method_named(method_name), dataset.original or dataset.name
+    settings = replace(settings, recipe=recipe_of(method, settings.recipe))
     config = ablation.change(configured(method, name, settings))
     unchanged_settings = replace(settings, tables={}, assignments=(), text_encoder=None)
     changes = differences(ablation.change(configured(method, name, unchanged_settings)), config)
@@ -164,7 +165,7 @@ def configured(method: Method, dataset: str, settings: Settings) -> Config:
     config = method.presets[settings.preset]
     if settings.preset == "paper":
         config = method.for_dataset(config, dataset)
-    if settings.recipe != "default" and settings.recipe in method.recipes:
+    if recipe_of(method, settings.recipe) != "default":
         config = method.recipes[settings.recipe](config)
     if settings.text_encoder is not None and "text" in type(config).model_fields:
         config = with_field(config, "text.encoder", settings.text_encoder, prefix=f"{method.name}.")
@@ -173,6 +174,11 @@ def configured(method: Method, dataset: str, settings: Settings) -> Config:
         if name == method.name:
             config = with_field(config, path, value, prefix=f"{name}.")
     return config
+
+
+def recipe_of(method: Method, asked: str) -> str:
+    """The recipe that the method follows where one is asked for: the default, where it has no such recipe."""
+    return asked if asked in method.recipes else "default"
 
 
 def check_tables(settings: Settings) -> None:

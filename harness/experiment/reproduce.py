@@ -109,7 +109,7 @@ def makes(command: Command, record: RunRecord) -> bool:
         settings = settings_of(
             assignments_of(command.changes),
             preset=record.preset,
-            recipe=record.recipe,
+            recipe=command.recipe,
             precision=command.precision,
             processes=command.processes,
         )
@@ -129,14 +129,20 @@ def _made_by(record: RunRecord) -> tuple[Method | None, Ablation, str]:
 
 
 def _union(first: Command, second: Command) -> Command | None:
-    """One command for what both make; None where they differ in more than methods, ablations and changes."""
+    """One command for what both may make; None where they differ in more than methods, ablations, changes, recipe.
+
+    A recipe changes no row of a method that does not have it; whether that holds here, `makes` must say.
+    """
     joined = replace(
         first,
+        recipe=second.recipe if first.recipe == "default" else first.recipe,
         methods=_unique([*first.methods, *second.methods]),
         ablations=_unique([*first.ablations, *second.ablations]),
         changes=_unique([*first.changes, *second.changes]),
     )
-    rest = replace(second, methods=joined.methods, ablations=joined.ablations, changes=joined.changes)
+    rest = replace(
+        second, recipe=joined.recipe, methods=joined.methods, ablations=joined.ablations, changes=joined.changes
+    )
     fields = [change.partition("=")[0] for change in joined.changes]
     return joined if joined == rest and len(fields) == len(set(fields)) else None
 

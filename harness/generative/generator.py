@@ -81,7 +81,7 @@ def prefix_batches(samples: PrefixSamples, batch_size: int, stream: np.random.Ge
 
 
 def token_loss(logits_LBK: Tensor, codes_BL: Tensor, temperature: float = 1.0) -> Tensor:
-    """Cross-entropy of the target's codes in nats, averaged over samples and levels (METHODS C.2, C.5 #12).
+    """Cross-entropy of the target's codes in nats, averaged over samples and levels (METHODS C.2).
 
     A temperature under 1 gives hard negatives more weight: LETTER's ranking-guided loss (METHODS B.4).
     """

@@ -26,7 +26,7 @@ class RunRecord:
     contract: dict[str, Any]  # how the run was judged: top_k, num_beams, decoding ...
     contract_digest: str
     preset: str  # paper, lite
-    recipe: str  # paper, official, default
+    recipe: str  # default: also where another was asked for that the method does not have
     num_parameters: int
     seconds: dict[str, float]  # stage → wall-clock seconds
     peak_memory_mb: float

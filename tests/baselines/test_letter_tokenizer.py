@@ -8,6 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from baselines.letter import METHOD
 from baselines.letter_tokenizer import (
     LetterTokenizerConfig,
     code_groups,
@@ -23,8 +24,11 @@ from baselines.letter_tokenizer import (
 )
 from harness.errors import StageError
 from harness.generative.tokenizer.codes import code_health
+from harness.generative.tokenizer.constrained_kmeans import constrained_kmeans
+from harness.generative.tokenizer.fit import STAGE
 from harness.generative.tokenizer.rqvae import RQVAE, RQVAEConfig
 from harness.interfaces import FitContext, Progress
+from harness.seeding import numpy_stream
 from harness.stages import read_json
 
 SMALL = LetterTokenizerConfig(
@@ -121,6 +125,39 @@ def test_items_that_cannot_be_told_apart_keep_a_shared_tuple() -> None:
     codes, distances = torch.zeros(2, 2, dtype=torch.int64), torch.rand(1, 4).repeat(2, 1)
     resolved = resolve_collisions(codes, distances, rounds=20)
     assert torch.equal(resolved[0], resolved[1])
+
+
+def test_the_official_recipe_checks_every_2000_epochs_and_starts_k_means_ten_times() -> None:
+    """Oracle: the arguments of LETTER's release (METHODS B.4); the default's choice stands among the assumptions."""
+    for preset, every in (("paper", 2_000), ("lite", 20)):
+        own = METHOD.presets[preset]
+        official = METHOD.recipes["official"](own)
+        tokenizer = official.tokenizer
+        assert (tokenizer.evaluate_every, tokenizer.epochs // tokenizer.evaluate_every) == (every, 10)
+        assert (tokenizer.kmeans_restarts, tokenizer.refresh_groups_every) == (10, 1)
+        assert (tokenizer.alpha_cf, tokenizer.beta_div) == (0.01, 1e-4)
+        assert official.replace(tokenizer=own.tokenizer) == own
+        assert not any("LETTER" in line for line in METHOD.assumptions(official))
+    (line,) = [line for line in METHOD.assumptions(METHOD.presets["paper"]) if "LETTER" in line]
+    assert "of 400 checks" in line
+    assert "from 1 start of k-means" in line
+
+
+def test_the_first_codes_come_from_the_best_of_the_starts(tmp_path: Path) -> None:
+    """Oracle: ten clusterings of one start each, drawn from one stream in turn; the tightest is taken."""
+    text, cf = text_and_cf()
+    still = SMALL.replace(kmeans_restarts=10, epochs=1, learning_rate=1e-12, weight_decay=0.0)
+    rqvae, _ = fit_letter_tokenizer(still, text, cf, FitContext(seed=3, folder=tmp_path))
+    points = rqvae.encode(text).detach().numpy()
+    stream, (least, most) = numpy_stream(3, STAGE, "kmeans", 0), initial_bounds(len(points), 16)
+    clusterings = [
+        constrained_kmeans(points, 16, min_size=least, max_size=most, stream=stream, restarts=1) for _ in range(10)
+    ]
+    best = min(clusterings, key=lambda clustering: clustering.inertia)
+    assert best.inertia < clusterings[0].inertia  # what one start gives
+    torch.testing.assert_close(
+        rqvae.codebooks_LKD[0].detach(), torch.from_numpy(best.centers_KD).float(), atol=1e-5, rtol=0
+    )
 
 
 def test_a_fit_gives_every_item_codes_with_few_collisions(tmp_path: Path) -> None:

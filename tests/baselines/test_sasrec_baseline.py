@@ -19,11 +19,13 @@ def test_the_method_fits_saves_and_loads_by_its_own_interface(tmp_path):
     assert np.array_equal(fitted.recommend(rows, 4).items, loaded.recommend(rows, 4).items)
 
 
-def test_the_official_recipe_is_the_papers_own_form_and_the_paper_preset_recboles():
+def test_the_original_recipe_is_the_sasrec_papers_own_form_and_all_others_are_recboles():
+    """Oracle: METHODS B.1. ETEGRec's paper takes its classical baselines from RecBole, whatever its own recipe."""
     paper = METHOD.presets["paper"]
-    official = METHOD.recipes["official"](paper)
+    assert set(METHOD.recipes) == {"original"}
+    original = METHOD.recipes["original"](paper)
     assert (paper.style, paper.hidden_size, paper.dropout) == ("recbole", 128, 0.5)
-    assert (official.style, official.num_heads, official.inner_size, official.beta2, official.batch_size) == (
+    assert (original.style, original.num_heads, original.inner_size, original.beta2, original.batch_size) == (
         "original",
         1,
         128,

@@ -11,6 +11,7 @@ from tiny_etegrec import NUM_ITEMS, TINY, moved, one_batch, tiny_training, watch
 from torch import Tensor
 
 from etegrec.config import ETEGRecConfig
+from etegrec.method import METHOD
 from etegrec.model import ETEGRec
 from etegrec.objectives import first_occurrences, l_sia
 from etegrec.training import ETEGRecTraining
@@ -324,3 +325,96 @@ def test_an_interrupted_fit_that_goes_on_ends_with_the_same_bits(
         both_stages(tmp_path / "halves", config, stop_at)
     resumed = both_stages(tmp_path / "halves", config)
     assert not moved(whole, resumed)
+
+
+@pytest.mark.parametrize("phase", ["recommender", "joint"])
+def test_adapters_that_decay_move_as_under_adamw_on_alignments_times_0(tmp_path: Path, phase: str) -> None:
+    """Oracle: torch's own AdamW on L_REC + 0 SIA + 0 PSA, as the released code trains while alignments are off."""
+    config = WHOLE.replace(adapters_while_off="decay", alternating=phase == "recommender")
+    ours, theirs = (tiny_training(tmp_path, config) for _ in range(2))
+    batch = one_batch(ours)
+    learner = ours.recommender_learner()
+    expected = torch.optim.AdamW(
+        theirs.recommender_parts.parameters(), lr=config.learning_rate_recommender, weight_decay=config.weight_decay
+    )
+    for training in (ours, theirs):
+        training.thaw(phase)
+    for step in range(1, 4):
+        for piece in ours.losses(phase, batch, aligned=False):
+            piece["total"].backward()
+        learner.step()
+
+        expected.zero_grad()
+        output, codes = theirs.generate(batch.histories, torch.from_numpy(batch.targets))
+        rec = torch.nn.functional.cross_entropy(output.logits_LBK.flatten(0, 1), codes.T.flatten())
+        off = theirs.model.alignments(output.summary, torch.from_numpy(batch.targets))
+        (rec + 0 * off["sia"] + 0 * off["psa"]).backward()
+        torch.nn.utils.clip_grad_norm_(theirs.recommender_parts.parameters(), config.max_norm)
+        for group in expected.param_groups:
+            group["lr"] = config.learning_rate_recommender * learner.schedule(step - 1)
+        expected.step()
+
+        for part in ("sia_adapter", "psa_adapter"):
+            pairs = zip(getattr(ours.model, part).parameters(), getattr(theirs.model, part).parameters(), strict=True)
+            for mine, reference in pairs:
+                torch.testing.assert_close(mine, reference, rtol=1e-6, atol=0)
+                assert learner.optimizer.state[mine]["step"] == expected.state[reference]["step"] == step
+
+
+def test_the_first_aligned_step_depends_on_whether_adam_counted_the_steps_before_it(tmp_path: Path) -> None:
+    """Oracle: Adam by hand. A first gradient g moves a weight by the learning rate times sign(g).
+
+    After n steps with a gradient of 0 the bias corrections have gone on, and it moves by the multiple
+    (1 - b1) / (1 - b1^(n + 1)) * sqrt((1 - b2^(n + 1)) / (1 - b2)) of that: half for n = 9, three times for n = 2,500.
+    """
+    steps = {}
+    for habit in ("idle", "decay"):
+        config = WHOLE.replace(adapters_while_off=habit, weight_decay=0.0, max_norm=1e6)
+        training = tiny_training(tmp_path, config)
+        training.thaw("recommender")
+        learner, batch = training.recommender_learner(), one_batch(training)
+        weight = training.model.psa_adapter[0].weight
+        for aligned in [False] * 9 + [True]:
+            before = weight.detach().clone()
+            for piece in training.losses("recommender", batch, aligned=aligned):
+                piece["total"].backward()
+            learner.step()
+            assert aligned or torch.equal(before, weight)
+        steps[habit] = (weight - before).abs().median().item()
+    growth = (1 - 0.9) / (1 - 0.9**10) * ((1 - 0.999**10) / (1 - 0.999)) ** 0.5
+    assert steps["decay"] / steps["idle"] == pytest.approx(growth, rel=0.01)
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_l_rec_over_tokens_is_a_sum_or_a_mean(tmp_path: Path, aligned: bool) -> None:
+    """Oracle: the cross-entropies of each of the 3 + 1 tokens, added. The weights of mu and lambda stay."""
+    totals, gradients = {}, {}
+    for form in ("mean", "sum"):
+        training = tiny_training(tmp_path, WHOLE.replace(rec_tokens=form))
+        training.thaw("recommender")
+        batch = one_batch(training)
+        (piece,) = training.losses("recommender", batch, aligned=aligned)
+        totals[form] = piece["total"] - 0.5 * piece["sia"] - 0.5 * piece["psa"] if aligned else piece["total"]
+        piece["total"].backward()
+        gradients[form] = training.model.psa_adapter[0].weight.grad
+    output, codes = training.generate(batch.histories, torch.from_numpy(batch.targets))
+    by_token = [
+        torch.nn.functional.cross_entropy(logits_BK, codes_B)
+        for logits_BK, codes_B in zip(output.logits_LBK, codes.T, strict=True)
+    ]
+    torch.testing.assert_close(totals["sum"], sum(by_token))
+    torch.testing.assert_close(totals["sum"], 4 * totals["mean"])
+    if aligned:
+        torch.testing.assert_close(gradients["sum"], gradients["mean"])
+
+
+@pytest.mark.parametrize("preset", ["lite", "paper"])
+def test_the_recipes_take_the_papers_and_the_released_codes_sides(preset: str) -> None:
+    """Oracle: the table of METHODS C.5, #10, #12 and #39."""
+    own = METHOD.presets[preset]
+    paper, official = METHOD.recipes["paper"](own), METHOD.recipes["official"](own)
+    assert (own.rec_tokens, own.adapters_while_off) == ("mean", "idle")
+    assert (paper.rec_tokens, paper.sia_levels, paper.tokenizer.rqvae.loss_form) == ("sum", "sum", "sum")
+    assert paper.chunk_size == paper.batch_size == own.batch_size  # all of a batch are negatives
+    assert (official.rec_tokens, official.chunk_size) == ("mean", own.chunk_size)
+    assert official.adapters_while_off == "decay"

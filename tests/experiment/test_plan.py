@@ -1,9 +1,10 @@
 """Oracle: the meaning that the README and the help texts give to ablations, and digests of the version before."""
 
+import planted
 import pytest
 
 from harness.errors import UsageError
-from harness.experiment.plan import ablations_of, differences
+from harness.experiment.plan import FULL, Settings, ablations_of, cell_of, differences
 from harness.methods import methods, proposed_method
 
 
@@ -45,3 +46,26 @@ def test_differences_are_dotted_fields_with_their_new_values():
     changed = lite.replace(mu=0.5, finetuning=lite.finetuning.replace(epochs=3))
     assert differences(lite, changed) == {"mu": 0.5, "finetuning.epochs": 3}
     assert differences(lite, lite) == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "followed"),
+    [
+        ("etegrec", "official", "official"),
+        ("etegrec", "paper", "paper"),
+        ("etegrec", "original", "default"),
+        ("letter", "official", "official"),
+        ("letter", "paper", "default"),
+        ("sasrec", "official", "default"),
+        ("sasrec", "original", "original"),
+        ("markov", "official", "default"),
+        ("markov", "default", "default"),
+    ],
+)
+def test_the_recipe_of_a_row_is_the_one_that_its_method_has(method, asked, followed):
+    cell, default = (
+        cell_of(planted.planted_dataset(), method, FULL, 0, Settings(recipe=recipe)) for recipe in (asked, "default")
+    )
+    assert cell.settings.recipe == followed
+    assert (cell.config == default.config) == (followed == "default")
+    assert not cell.changes

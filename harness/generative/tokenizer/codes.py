@@ -137,12 +137,11 @@ class CodeTable:
 
     def save(self, path: Path, item_keys: Sequence[str] | None = None) -> None:
         """Write a safetensors file in one step; `item_keys` (item i's at i - 1) make later joins safe."""
-        metadata = {"sizes": json.dumps(self.sizes)}
-        if item_keys is not None:
-            assert len(item_keys) == self.num_items, "one key per item"
-            metadata["item_keys"] = json.dumps(list(item_keys))
+        assert item_keys is None or len(item_keys) == self.num_items, "one key per item"
+        table = {"sizes": self.sizes, "item_keys": None if item_keys is None else list(item_keys)}
         temporary = path.with_name(path.name + ".tmp")
-        save_file({"codes": self.codes.cpu().contiguous()}, temporary, metadata)
+        # One entry: safetensors writes several in an order that differs from process to process.
+        save_file({"codes": self.codes.cpu().contiguous()}, temporary, {"table": json.dumps(table)})
         os.replace(temporary, path)
 
     @classmethod
@@ -151,10 +150,11 @@ class CodeTable:
         try:
             with safe_open(path, "pt") as file:
                 metadata, codes = file.metadata(), file.get_tensor("codes")
-            sizes = tuple(json.loads(metadata["sizes"]))
-        except (OSError, SafetensorError, KeyError, TypeError) as error:
+            entries = {name: json.loads(text) for name, text in metadata.items()}
+            table = entries.get("table", entries)  # older files have an entry for each of its parts
+            sizes, saved_keys = tuple(table["sizes"]), table.get("item_keys")
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path} must hold a code table, but it does not ({error}); make it anew") from None
-        saved_keys = json.loads(metadata.get("item_keys", "null"))
         if item_keys is not None and saved_keys != list(item_keys):
             raise DataError(
                 f"{path} must hold the codes of this data set's items in their order, but it was saved for "

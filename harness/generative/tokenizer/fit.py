@@ -30,6 +30,7 @@ from harness.training.loop import Losses, Phase, TrainingPlan, train
 from harness.training.schedules import warmup_then_linear
 
 STAGE = "tokenizer"
+CHECKPOINT_EPOCHS = 50  # at most, between two points from which an interrupted training goes on
 ENCODE_ITEMS = 4096  # items encoded at a time where no gradient is needed
 
 Cluster = Callable[[np.ndarray, int], np.ndarray]  # (points (N, D), level from 0) -> centres (K, D)
@@ -141,7 +142,7 @@ def tokenizer_plan(
         score=lambda: selection_score(latest, config.selection),
         score_every=config.evaluate_every,
         stop=stop,
-        checkpoint_every=config.evaluate_every,
+        checkpoint_every=min(config.evaluate_every, CHECKPOINT_EPOCHS),
     )
 
 

@@ -39,6 +39,7 @@ RECIPES = {
     "default": "where the paper and the authors' code differ, this harness's choice is taken (recipe default)",
     "paper": "where the paper and the authors' code differ, the paper is followed (recipe paper)",
     "official": "where the paper and the authors' code differ, the code is followed (recipe official)",
+    "original": "a method has the form that its first authors gave it (recipe original)",
 }
 
 PRESET_TUNING = "What was tried for the presets' own values is told in the harness's docs/decisions.md."

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from harness.errors import DataError, StageError
 from harness.generative.tokenizer.codes import CodeTable, code_health, deduplicate, flat_health, tuple_keys
@@ -78,6 +79,25 @@ def test_the_table_has_a_padding_row_and_survives_a_round_trip(tmp_path: Path) -
     assert torch.equal(loaded.codes, table.codes)
     assert loaded.sizes == table.sizes
     assert [file.name for file in tmp_path.iterdir()] == ["codes.safetensors"]
+
+
+def test_an_older_table_with_an_entry_for_each_part_is_still_read(tmp_path: Path) -> None:
+    path = tmp_path / "codes.safetensors"
+    table = CodeTable.of(torch.tensor([[1, 0], [2, 3]]), (3, 4))
+    save_file({"codes": table.codes}, path, {"sizes": "[3, 4]", "item_keys": '["a", "b"]'})
+    loaded = CodeTable.load(path, ["a", "b"])
+    assert torch.equal(loaded.codes, table.codes)
+    assert loaded.sizes == (3, 4)
+    with pytest.raises(DataError, match="2 other items"):
+        CodeTable.load(path, ["b", "a"])
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"sizes": "[3]", "format": "1"}])
+def test_tensors_that_are_no_code_table_are_refused(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+    path = tmp_path / "codes.safetensors"
+    save_file({"weight": torch.ones(2)}, path, metadata)
+    with pytest.raises(DataError, match="must hold a code table"):
+        CodeTable.load(path)
 
 
 def test_codes_of_other_items_are_refused(tmp_path: Path) -> None:
