@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 INSTALLED := $(VENV)/installed.stamp
 
-.PHONY: install demo test test-slow test-postgresql postgres postgres-stop lint clean
+.PHONY: install demo test test-slow test-postgresql postgres postgres-stop lint lint-ruff lint-format lint-types lint-imports clean
 
 install: $(INSTALLED)
 
@@ -37,10 +37,17 @@ postgres:
 postgres-stop:
 	@scripts/postgres stop
 
+# Side by side; -k lets each say what it finds, and one that fails fails them all.
 lint: install
+	@$(MAKE) -k -j 4 lint-ruff lint-format lint-types lint-imports
+
+lint-ruff:
 	$(BIN)/ruff check .
+lint-format:
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+lint-types:
+	$(BIN)/mypy --num-workers 2
+lint-imports:
 	$(BIN)/lint-imports
 
 clean:
