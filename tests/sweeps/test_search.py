@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState
 from tiny_sweep import QUIET, SILENT, Tiny, choices
 
-import harness.experiment.run
+import harness.experiment.evaluate
 import sweeps
 from harness.data.prepare import load_dataset
 from harness.errors import UsageError
@@ -53,7 +53,7 @@ def test_a_search_does_not_read_the_test_split(tiny: Tiny, monkeypatch: pytest.M
     def poisoned(*_: object) -> None:
         raise AssertionError("the test split was read")
 
-    for module in (harness.experiment.run, harness.data.prepare):
+    for module in (harness.experiment.evaluate, harness.data.prepare):
         monkeypatch.setattr(module, "load_test", poisoned)
     study = blind.search(2, RATES, sampler="grid", jobs=2)
     assert study.counts["complete"] == 2
