@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.data.dataset import PADDING, Dataset, EvalCases
+from harness.errors import StageError
 from harness.interfaces import Recommender
 from results.statistics.metrics.ndcg import ndcg
 from results.statistics.metrics.recall import recall
@@ -34,12 +35,23 @@ def evaluate(recommender: Recommender, cases: EvalCases, k: int) -> Evaluation:
 
     An item may be recommended at most once (an `assert`: a method that repeats one is broken, not unlucky).
     """
-    items, _ = recommender.recommend(cases.histories, k)
+    items, scores = recommender.recommend(cases.histories, k)
     valid = items != PADDING
+    refuse_unreal(scores[valid])
     hidden = np.where(valid, items, -1 - np.arange(items.shape[1]))
     in_order = np.sort(hidden, axis=1)
     assert (in_order[:, 1:] != in_order[:, :-1]).all(), "an item was recommended twice in one list"
     return Evaluation(target_ranks(items, cases.targets), items.astype(np.int32), (~valid).sum(axis=1).astype(np.int32))
+
+
+def refuse_unreal(scores: np.ndarray) -> None:
+    """`StageError` for a score of a listed item that is not a finite number: it would rank first and count as a hit."""
+    if not np.isfinite(scores).all():
+        value = scores[~np.isfinite(scores)][0]
+        raise StageError(
+            f"every score must be a finite number, but the fitted model gives {value}; lower its learning rate, and "
+            "run it again"
+        )
 
 
 def validation_score(recommender: Recommender, dataset: Dataset) -> float:

@@ -46,9 +46,12 @@ def _lowest_places(scores_BN: Tensor, last_B1: Tensor, k: int) -> Tensor:
 
 
 def target_places(scores_BN: Tensor, targets_B: Tensor) -> Tensor:
-    """(B,) int64 1-based rank of each target item among all items."""
+    """(B,) int64 1-based rank of each target item among all items; N + 1 where its score is not a number.
+
+    Other items whose score is not a number count as ahead, so that they never help.
+    """
     target_B1 = scores_BN.gather(1, targets_B[:, None] - 1)
-    ahead_B = (scores_BN > target_B1).sum(dim=1)
+    ahead_B = scores_BN.shape[1] - (scores_BN <= target_B1).sum(dim=1)
     level_B = (scores_BN == target_B1).sum(dim=1)
     tied = (level_B > 1).nonzero()[:, 0]
     if len(tied):

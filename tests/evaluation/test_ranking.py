@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.data.dataset import EvalCases, Sequences
-from harness.evaluation.outcomes import target_ranks
+from harness.errors import StageError
+from harness.evaluation.outcomes import evaluate, target_ranks
 from harness.evaluation.ranking import all_ranks, best_items, ranked, target_places
 
 
@@ -53,3 +54,27 @@ def test_chunks_in_any_order_are_put_back_by_row_and_ranks_agree_with_the_lists(
 def test_more_places_than_items_are_refused():
     with pytest.raises(AssertionError):
         best_items(torch.zeros(1, 3), 4)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("scores", "place"),
+    [([0.1, NAN, 0.3], 4), ([NAN, 0.5, 0.3], 2), ([NAN, 0.5, NAN], 3), ([0.9, 0.5, 0.3], 2)],
+)
+def test_a_score_that_is_no_number_is_never_a_hit_and_never_helps(scores, place):
+    """By hand: item 2 is the target; a NaN of its own puts it behind all, another's counts as ahead of it."""
+    assert target_places(torch.tensor([scores]), torch.tensor([2])).tolist() == [place]
+
+
+@pytest.mark.parametrize("value", [NAN, float("inf")])
+def test_an_evaluation_with_a_score_that_is_not_finite_stops_with_one_line(value):
+    class Broken:
+        def recommend(self, histories, k):
+            return np.array([[2, 1]]), np.array([[value, 0.5]], dtype=np.float32)
+
+    cases = EvalCases(Sequences.from_rows([[1]]), np.array([2], dtype=np.int32))
+    with pytest.raises(StageError, match=f"must be a finite number, but the fitted model gives {value}") as caught:
+        evaluate(Broken(), cases, 2)
+    assert "\n" not in str(caught.value)
