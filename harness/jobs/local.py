@@ -11,7 +11,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -57,7 +58,8 @@ class ProcessPool:
         receiver, sender = self.context.Pipe(duplex=False)
         log = self.logs / f"{job.key}.log"
         process = self.context.Process(target=_work, args=(job.run, sender, self.threads, log))
-        process.start()
+        with interrupts_held():  # the server would tell with a traceback of a request that was cut short
+            process.start()
         sender.close()
         self.running[receiver] = (job.key, process)
 
@@ -94,11 +96,21 @@ def start_server() -> None:
 
         resource_tracker.ensure_running()  # else the server would start it, which lifts the mask
         # The server inherits the mask: an interrupt while it imports would end it with a traceback.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with interrupts_held():
             forkserver.ensure_running()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Lets an interrupt wait until the block's end."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _context() -> Any:

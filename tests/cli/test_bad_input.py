@@ -138,9 +138,10 @@ def test_two_processes_on_the_same_run(harness, ratings):
     (folder,) = Path("runs").glob("*/*/*/*/seed=0")
     (folder / "DONE").unlink()
     with locked(folder / ".lock", "the run", 0):
-        ended = run(harness, ratings, "--methods", "popularity")
+        ended = run(harness, ratings, "--methods", "popularity,markov", "--busy", "leave")
     assert ended.code == FAILED
-    assert "another one holds" in ended.error
+    assert "1 of 2 cells failed" in ended.err
+    assert "another process works on the run 'Popularity, seed 0'; give the same command again" in ended.err
     assert run(harness, ratings, "--methods", "popularity").code == 0
 
 
@@ -158,11 +159,11 @@ def test_a_checkpoint_that_was_cut_short(harness, ratings):
 
 def test_a_prepared_file_that_was_cut_short(harness, ratings):
     assert harness("data", "prepare", str(ratings)).code == 0
-    (table,) = Path("cache/prepared").glob("*/sequences.parquet")
+    (table,) = Path("cache/prepared").glob("*/train.parquet")
     os.truncate(table, table.stat().st_size // 2)
     ended = run(harness, ratings)
     assert ended.code == USAGE
-    assert "sequences.parquet: damaged" in ended.error
+    assert "train.parquet: damaged" in ended.error
     assert harness("data", "prepare", str(ratings)).code == 0
     assert run(harness, ratings, "--methods", "popularity").code == 0
 
