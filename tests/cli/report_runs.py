@@ -67,6 +67,9 @@ def _write(
         health={"used_codes": [256, 250, 249], "perplexity": [200.5, 190.0, 180.25], "collision_rate": 0.05}
         if has_codes
         else {},
+        place=10 * list(METHODS).index(method),
+        variant_place=0 if variant == "full" else 1 + list(VARIANTS).index(variant),
+        is_proposed=method == "etegrec",
     )
     write_run(
         run_folder(runs_dir, dataset, method, variant, digest, seed),
