@@ -97,7 +97,7 @@ def test_a_killed_coordinators_trial_goes_on_when_the_command_is_given_again(tmp
     (running,) = stored(studies)
     assert running.state == TrialState.RUNNING
     with coordinator(ratings, tmp_path / "a", 1) as second:
-        out, _ = second.communicate(timeout=100)
+        out, _ = second.communicate(timeout=300)
         assert second.returncode == 0, out
     (study,) = load_studies(studies)
     check_complete(study, 1, running)
@@ -112,7 +112,7 @@ def test_a_stopped_coordinator_says_how_to_go_on(tmp_path: Path) -> None:
     with coordinator(ratings, tmp_path / "a", 1, "--set", "sasrec.epochs=100000") as process:
         until(lambda: any(COORDINATOR in trial.user_attrs for trial in stored(tmp_path / "studies")))
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
     assert process.returncode == 130
     assert out.splitlines()[-1] == "interrupted; everything computed stays, give the same command again to go on"
     assert "Traceback" not in out
@@ -158,7 +158,7 @@ def test_two_coordinators_share_a_study_and_one_may_die(postgresql: str, tmp_pat
             kill(first)
             before = stored(postgresql)
             (running,) = of_first(before, TrialState.RUNNING)
-            out, _ = second.communicate(timeout=200)
+            out, _ = second.communicate(timeout=400)
             assert second.returncode == 0, out
     (study,) = load_studies(postgresql)
     check_complete(study, 6, running)
