@@ -17,6 +17,15 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
+def test_the_guides_method_passes_the_conformance_suite(tmp_path):
+    (tmp_path / "recent_popularity.py").write_text(blocks("python")[0])
+    (tmp_path / "test_recent_popularity.py").write_text(blocks("python test")[0])
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_recent_popularity.py"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout
+    assert re.search(r"^12 passed", ended.stdout, flags=re.MULTILINE), ended.stdout
+
+
 def test_the_guides_method_has_under_40_lines_of_code():
     (code,) = blocks("python")
     assert sum(bool(line.strip()) for line in code.splitlines()) < 40
