@@ -5,7 +5,7 @@ Shape legend: B samples, N items, L code levels, K codes of a level, k places of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -236,11 +236,17 @@ def fit_on_codes(
     context: FitContext,
     *,
     has_dedup_level: bool = True,
+    start: Callable[[CodeSeq2Seq], None] | None = None,
 ) -> CodeRecommender:
-    """A new generator trained on the frozen codes that `folder` holds (METHODS B.3)."""
+    """A new generator trained on the frozen codes that `folder` holds (METHODS B.3).
+
+    `start` gives it other weights than the drawn ones.
+    """
     keys = dataset.catalog.keys
     codes = CodeTable.load(folder / CODES_FILE, keys)
     model = new_generator(generator, codes, context)
+    if start is not None:
+        start(model)
     recommender = CodeRecommender(model, codes, context, item_keys=keys, has_dedup_level=has_dedup_level)
     return fit_generator(recommender, training, dataset, context)
 
