@@ -7,6 +7,8 @@ Shape legend: N items, L levels.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -79,7 +81,11 @@ def cluster_paths(affinity_NN: sparse.csr_array, config: CollaborativeIds) -> li
         groups = []
         for group in split:
             part = affinity_NN[group][:, group]
-            labels = spectral_clustering(part, n_clusters=config.clusters, assign_labels="cluster_qr", random_state=0)
+            with warnings.catch_warnings():  # parts that are not connected are groups of their own
+                warnings.filterwarnings("ignore", "Graph is not fully connected")
+                labels = spectral_clustering(
+                    part, n_clusters=config.clusters, assign_labels="cluster_qr", random_state=0
+                )
             for label in np.unique(labels):
                 members = group[labels == label]
                 for item in members:
