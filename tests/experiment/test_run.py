@@ -227,15 +227,18 @@ def test_cases_equal_counting_by_hand(dataset: Path, finished: Path) -> None:
             assert cases["target_sharers"].to_list() == [tuples[1:].count(tuples[target]) for target in targets]
 
 
-def test_a_run_without_cases_is_evaluated_again_without_training(dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("table", ["cases.parquet", "outcomes.parquet"])
+def test_a_run_without_a_later_table_is_evaluated_again_without_training(
+    table: str, dataset: Path, tmp_path: Path
+) -> None:
     plan = plan_of(dataset, ["popularity"])
     (result,) = run(plan, dataset, tmp_path)
-    before, cases = stored(tmp_path), (result.folder / "cases.parquet").read_bytes()
-    (result.folder / "cases.parquet").unlink()
+    before, content = stored(tmp_path), (result.folder / table).read_bytes()
+    (result.folder / table).unlink()
     stage_times = {name: time for name, time in times(tmp_path).items() if name.startswith("cache")}
     run(plan, dataset, tmp_path)
     assert stored(tmp_path) == before
-    assert (result.folder / "cases.parquet").read_bytes() == cases
+    assert (result.folder / table).read_bytes() == content
     assert stage_times.items() <= times(tmp_path).items()
 
 
