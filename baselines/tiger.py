@@ -19,8 +19,7 @@ from harness.generative.generator import (
 from harness.generative.tokenizer.fit import TokenizerConfig
 from harness.interfaces import Artifacts, FitContext, Method, Need
 from harness.nn.t5 import T5Config
-from harness.sequence.sasrec import LITE_VECTORS, SASRecConfig, sasrec_vectors, vectors_config
-from harness.sequence.training import softmax_assumptions
+from harness.sequence.sasrec import LITE_VECTORS, SASRecConfig, sasrec_assumptions, sasrec_vectors, vectors_config
 
 
 class TIGERConfig(Config):
@@ -99,6 +98,6 @@ TIGER_SAS = Method(
         ),
     },
     grid=GRID,
-    assumptions=lambda config: softmax_assumptions(config.vectors),
+    assumptions=lambda config: sasrec_assumptions(config.vectors),
     effort=lambda config: config.training.epochs,
 )
