@@ -28,8 +28,7 @@ from harness.generative.tokenizer.fit import save_tokenizer
 from harness.generative.tokenizer.rqvae import RQVAEConfig
 from harness.interfaces import ArtifactKind, Artifacts, FitContext, Method, Need
 from harness.nn.t5 import T5Config
-from harness.sequence.sasrec import LITE_VECTORS, TINY, SASRecConfig, sasrec_vectors, vectors_config
-from harness.sequence.training import softmax_assumptions
+from harness.sequence.sasrec import LITE_VECTORS, TINY, SASRecConfig, sasrec_assumptions, sasrec_vectors, vectors_config
 
 
 class LETTERConfig(Config):
@@ -105,7 +104,7 @@ def assumptions(config: LETTERConfig) -> list[str]:
     """What stands in for the published, as one line each."""
     return [
         *text_assumptions(config.text),
-        *softmax_assumptions(config.vectors),
+        *sasrec_assumptions(config.vectors),
         *selection_assumptions(config.tokenizer),
     ]
 

@@ -21,8 +21,7 @@ from harness.generative.generator import (
 from harness.generative.tokenizer.fit import TokenizerConfig
 from harness.interfaces import Artifacts, FitContext, Method, Need
 from harness.nn.t5 import T5Config
-from harness.sequence.sasrec import LITE_VECTORS, TINY, SASRecConfig, sasrec_vectors, vectors_config
-from harness.sequence.training import softmax_assumptions
+from harness.sequence.sasrec import LITE_VECTORS, TINY, SASRecConfig, sasrec_assumptions, sasrec_vectors, vectors_config
 
 
 class TIGERConfig(Config):
@@ -109,6 +108,6 @@ TIGER_SAS = Method(
     },
     tiny={"vectors": TINY, "tokenizer": TINY_TOKENIZER, "generator": TINY_T5, "training": TINY_TRAINING},
     grid=GRID,
-    assumptions=lambda config: softmax_assumptions(config.vectors),
+    assumptions=lambda config: sasrec_assumptions(config.vectors),
     effort=lambda config: config.training.epochs,
 )

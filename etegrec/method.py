@@ -24,8 +24,7 @@ from harness.generative.generator import (
 from harness.generative.tokenizer.fit import load_tokenizer
 from harness.interfaces import Artifacts, Curve, FitContext, Method
 from harness.seeding import derive_seed
-from harness.sequence.sasrec import LITE_VECTORS, TINY, vectors_config
-from harness.sequence.training import softmax_assumptions
+from harness.sequence.sasrec import LITE_VECTORS, TINY, sasrec_assumptions, vectors_config
 from harness.training.loop import train
 
 PAPER = ETEGRecConfig(vectors=vectors_config(256))
@@ -166,7 +165,7 @@ METHOD = Method(
     },
     recipes={"paper": paper_recipe, "official": official_recipe},
     ablations=ABLATIONS,
-    assumptions=lambda config: softmax_assumptions(config.vectors),
+    assumptions=lambda config: sasrec_assumptions(config.vectors),
     effort=effort,
     grid=GRID,
     curves=CURVES,
