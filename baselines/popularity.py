@@ -66,6 +66,7 @@ METHOD = Method(
     name="popularity",
     title="Popularity",
     family="no training",
+    groups=("core",),
     place=10,
     follows_contract=False,
     config=PopularityConfig,
