@@ -4,16 +4,19 @@ Each user walks around a ring of 12 items, one item a step, from a random start.
 so popularity knows nothing, and the last item of a history says all.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 
-from harness.config import Config
+from harness.config import Config, merged
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.experiment.compute import fit_context
 from harness.experiment.place import Place
-from harness.interfaces import Contract, FitContext, Need
+from harness.interfaces import Contract, FitContext, Method, Need, Progress
 from harness.methods import methods, stage_of
 from harness.stages import Stage, StageStore
 
@@ -40,6 +43,18 @@ GRU4REC = {
     "epochs": 20,
     "patience": "none",
 }
+# All walks have one length: counted from the start, the place of a recommendation's mask would be one never trained.
+BERT4REC = SASREC | {"positions": "end", "batch_size": 16, "epochs": 40}
+FMLPREC = {
+    "hidden_size": 16,
+    "num_layers": 1,
+    "dropout": 0.1,
+    "window": 8,
+    "learning_rate": 1e-2,
+    "batch_size": 64,
+    "epochs": 20,
+    "patience": "none",
+}
 TOKENIZER = {
     "rqvae": {"hidden_sizes": [32], "code_dim": 16, "codebook_size": 8, "num_levels": 2},
     "epochs": 60,
@@ -52,6 +67,8 @@ TRAINING = {"learning_rate": 5e-3, "batch_size": 32, "epochs": 30, "warmup_epoch
 
 # TOML tables that make the `lite` preset of each method tiny; a method that is not here is taken as it is.
 TINY: dict[str, dict[str, Any]] = {
+    "bert4rec": BERT4REC,
+    "fmlp-rec": FMLPREC,
     "gru4rec": GRU4REC,
     "sasrec": SASREC,
     "tiger": {
@@ -112,6 +129,23 @@ def planted_dataset() -> Dataset:
 def held_out(dataset: Dataset) -> EvalCases:
     """The last step of the walks."""
     return EvalCases(dataset.train.appended(dataset.validation.targets), walks()[:, -1].astype(np.int32))
+
+
+def check_resume(method: Method, table: dict[str, Any], folder: Path, inputs: Mapping[str, Path] = {}) -> None:
+    """A fit that was interrupted after its second epoch goes on to the same bits as one that was not."""
+    config, dataset = merged(method.presets["lite"], table), planted_dataset()
+
+    def interrupt(progress: Progress) -> None:
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+
+    whole = method.fit(config, dataset, inputs, FitContext(0, folder / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        method.fit(config, dataset, inputs, FitContext(0, folder / "cut", report=interrupt))
+    continued = method.fit(config, dataset, inputs, FitContext(0, folder / "cut"))
+    ours, theirs = (dict(fitted.network.named_parameters()) for fitted in (whole, continued))
+    assert ours
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def fit_stage(name: str, config: Config, *, dataset: Dataset, seed: int = 0) -> Stage:
