@@ -84,12 +84,15 @@ class Reading:
         typer.Option(metavar="FILE", help="The items' texts (default: found beside the file).", rich_help_panel=FILES),
     ] = None
     user_col: Annotated[
-        str | None, typer.Option(metavar="C", help="Column of users in a csv or parquet file.", rich_help_panel=FILES)
+        str | None,
+        typer.Option(
+            metavar="C", help="Column of users in csv or parquet (default: by usual names).", rich_help_panel=FILES
+        ),
     ] = None
     item_col: Annotated[str | None, typer.Option(metavar="C", help="Column of items.", rich_help_panel=FILES)] = None
     time_col: Annotated[
         str | None,
-        typer.Option(metavar="C", help="Column of times (without it, row order is time).", rich_help_panel=FILES),
+        typer.Option(metavar="C", help="Column of times; none: row order is time.", rich_help_panel=FILES),
     ] = None
     core: Annotated[
         int | None,

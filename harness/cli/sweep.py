@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness.cli import options, studies, values
+from harness.cli.data import tell_columns
 from harness.cli.machine import Machine
 from harness.cli.options import SEARCH, DatasetName, Json, Judging, Reading, Studies, takes_groups
 from harness.errors import FieldError, UsageError
@@ -122,6 +123,7 @@ def sweep(
         if sampler == "grid":
             for one in checked:
                 next(one.points())  # a range that cannot be listed is refused here
+    tell_columns(folder)
     place = machine.place(folder, options.RUNS)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is an interrupt
     names = []
