@@ -9,7 +9,7 @@ from etegrec.artifacts import needs, restore, save_parts
 from etegrec.config import ETEGRecConfig, FineTuning
 from etegrec.model import ETEGRec
 from etegrec.training import ETEGRecTraining
-from harness.artifacts import LITE_TOKENIZER
+from harness.artifacts import LITE_TOKENIZER, item_vectors_assumptions
 from harness.data.dataset import Dataset
 from harness.data.text.vectors import load_vectors
 from harness.generative.generator import LITE_T5, LITE_TRAINING, CodeRecommender, fit_on_codes, load_recommender
@@ -17,7 +17,6 @@ from harness.generative.tokenizer.fit import load_tokenizer
 from harness.interfaces import Artifacts, Curve, FitContext, Method
 from harness.seeding import derive_seed
 from harness.sequence.sasrec import LITE_VECTORS, vectors_config
-from harness.sequence.training import softmax_assumptions
 from harness.training.loop import train
 
 PAPER = ETEGRecConfig(vectors=vectors_config(256))
@@ -144,7 +143,7 @@ METHOD = Method(
     presets={"paper": PAPER, "lite": LITE},
     recipes={"paper": paper_recipe, "official": official_recipe},
     ablations=ABLATIONS,
-    assumptions=lambda config: softmax_assumptions(config.vectors),
+    assumptions=item_vectors_assumptions,
     effort=effort,
     grid=GRID,
     curves=CURVES,

@@ -90,6 +90,29 @@ def describe(
     _prepare(reading.source(name), cache_dir, json, again=False)
 
 
+@app.command("items", epilog="Example: [bold]harness data items ratings.csv > vectors.keys[/]")
+@takes_groups
+def items(
+    *,
+    name: NamedOrPath,
+    reading: Reading,
+    json: Json = False,
+    cache_dir: CacheDir = options.CACHE,
+) -> None:
+    """Print the items' keys in the order of their numbers, one a line: the order of vectors without keys."""
+    from harness.cli.progress import working
+    from harness.data.open import open_dataset
+    from harness.data.prepare import load_dataset
+
+    source = reading.source(name)
+    with working(f"reading {source.name}"):
+        keys = load_dataset(open_dataset(source, cache_dir)).catalog.keys
+    if json:
+        print_json(keys)
+    else:
+        typer.echo("\n".join(keys))
+
+
 def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> None:
     """Prepares the data set and prints what it is."""
     from harness.cli.progress import working

@@ -144,8 +144,15 @@ class Judging:
     text: Annotated[
         str | None,
         typer.Option(
-            help="Text encoder of all methods that read text: tfidf-svd, minilm, a model, file:PATH.npy.",
+            help="Text encoder of all methods that read text: tfidf-svd, minilm, a model, file:PATH.",
             metavar="ENCODER",
+        ),
+    ] = None
+    vectors: Annotated[
+        str | None,
+        typer.Option(
+            help="Item vectors of all methods that read SASRec's: a file of your own (npy, safetensors, parquet).",
+            metavar="FILE",
         ),
     ] = None
     set_: Annotated[
@@ -185,6 +192,7 @@ class Judging:
                 recipe=self.recipe,
                 precision=self.precision,
                 text=self.text,
+                vectors=self.vectors,
                 processes=processes,
             )
 

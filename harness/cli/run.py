@@ -66,11 +66,17 @@ def run(
     data = load_dataset(folder)
     with judging.telling_lines():
         plan = make_plan(
-            data, method_names=method_names, ablation_names=ablation_names, seeds=seed_numbers, settings=settings
+            data,
+            method_names=method_names,
+            ablation_names=ablation_names,
+            seeds=seed_numbers,
+            settings=settings,
+            optional=method_names if methods.strip() == "all" else (),
         )
     place = machine.place(folder, runs_dir, world)
     if world.is_main:
         tell_columns(folder)
+        summary.tell_left_out(plan.left_out)
     if not world.is_main:
         if not dry_run:
             run_plan(plan, place, progress.SILENT)

@@ -97,8 +97,10 @@ def sweep(
     if context.invoked_subcommand is not None:
         return 0
     from harness.cli import progress
+    from harness.cli.summary import tell_left_out
     from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
+    from harness.experiment.plan import check_limits, impossible
     from sweeps.study import Sweep
 
     source = reading.source(dataset)
@@ -114,7 +116,12 @@ def sweep(
         folder = open_dataset(source, machine.cache_dir)
     data = load_dataset(folder)
     with judging.telling_lines():
+        check_limits(data, settings.contract)
         cells = [_cell(data, one, settings, seed, is_curve=grid is not None) for one in spaces]
+    left_out = impossible(cells, data, [cell.method for cell in cells] if method == "all" else ())
+    tell_left_out(left_out)
+    dropped = {name for names in left_out.values() for name in names}
+    spaces, cells = ([one for one in each if one.method not in dropped] for each in (spaces, cells))
     with values.telling_lines(space):
         checked = [
             (one.log_uniform() if log_uniform else one).checked(cell.config)
