@@ -13,6 +13,7 @@ from harness.artifacts import (
     CODES_FILE,
     PAPER_ENCODER,
     TEXT_VECTORS,
+    TINY_TOKENIZER,
     ReadsItemVectors,
     check_width,
     item_vectors,
@@ -24,6 +25,8 @@ from harness.data.text.vectors import TextConfig, load_vectors
 from harness.generative.generator import (
     LITE_T5,
     LITE_TRAINING,
+    TINY_T5,
+    TINY_TRAINING,
     CodeRecommender,
     GeneratorTraining,
     fit_on_codes,
@@ -34,7 +37,7 @@ from harness.generative.tokenizer.fit import save_tokenizer
 from harness.generative.tokenizer.rqvae import RQVAEConfig
 from harness.interfaces import ArtifactKind, Artifacts, FitContext, Method, Need
 from harness.nn.t5 import T5Config
-from harness.sequence.sasrec import LITE_VECTORS, vectors_config
+from harness.sequence.sasrec import LITE_VECTORS, TINY, vectors_config
 
 
 class LETTERConfig(ReadsItemVectors):
@@ -145,6 +148,13 @@ METHOD = Method(
             generator=LITE_T5,
             training=LITE_TRAINING.replace(temperature=0.9),
         ),
+    },
+    tiny={
+        "text": {"dim": 8},
+        "vectors": TINY,
+        "tokenizer": {**TINY_TOKENIZER, "num_groups": 3, "refresh_groups_every": 30},
+        "generator": TINY_T5,
+        "training": TINY_TRAINING,
     },
     recipes={"official": official_recipe},
     grid=GRID,

@@ -8,6 +8,7 @@ from harness.artifacts import (
     LITE_TOKENIZER,
     PAPER_ENCODER,
     TEXT_VECTORS,
+    TINY_TOKENIZER,
     TOKENIZER,
     ReadsItemVectors,
     item_vectors,
@@ -20,6 +21,8 @@ from harness.data.text.vectors import TextConfig
 from harness.generative.generator import (
     LITE_T5,
     LITE_TRAINING,
+    TINY_T5,
+    TINY_TRAINING,
     CodeRecommender,
     GeneratorTraining,
     fit_on_codes,
@@ -28,7 +31,7 @@ from harness.generative.generator import (
 from harness.generative.tokenizer.fit import TokenizerConfig
 from harness.interfaces import Artifacts, FitContext, Method, Need
 from harness.nn.t5 import T5Config
-from harness.sequence.sasrec import LITE_VECTORS, vectors_config
+from harness.sequence.sasrec import LITE_VECTORS, TINY, vectors_config
 
 
 class TIGERConfig(Config):
@@ -83,6 +86,13 @@ TIGER = Method(
         "paper": TIGERConfig(text=TextConfig(encoder=PAPER_ENCODER)),
         "lite": TIGERConfig(tokenizer=LITE_TOKENIZER, generator=LITE_T5, training=LITE_TRAINING),
     },
+    tiny={
+        "text": {"dim": 8},
+        "tokenizer": TINY_TOKENIZER,
+        "generator": TINY_T5,
+        # Codes that come from texts alone know nothing of the pattern, so they take longer.
+        "training": {**TINY_TRAINING, "epochs": 80, "evaluate_every": 40},
+    },
     grid=GRID,
     assumptions=lambda config: text_assumptions(config.text),
     effort=lambda config: config.training.epochs,
@@ -105,6 +115,7 @@ TIGER_SAS = Method(
             vectors=LITE_VECTORS, tokenizer=LITE_TOKENIZER, generator=LITE_T5, training=LITE_TRAINING
         ),
     },
+    tiny={"vectors": TINY, "tokenizer": TINY_TOKENIZER, "generator": TINY_T5, "training": TINY_TRAINING},
     grid=GRID,
     assumptions=item_vectors_assumptions,
     effort=lambda config: config.training.epochs,

@@ -20,8 +20,7 @@ from harness.generative.tokenizer.codes import CodeTable, deduplicate
 from harness.generative.tokenizer.fit import TokenizerConfig, fit_tokenizer, save_tokenizer
 from harness.generative.tokenizer.rqvae import RQVAEConfig
 from harness.interfaces import ArtifactKind, Artifacts, FitContext, Need
-from harness.sequence.sasrec import SASRecConfig, sasrec_vectors
-from harness.sequence.training import softmax_assumptions
+from harness.sequence.sasrec import SASRecConfig, sasrec_assumptions, sasrec_vectors
 
 CODES_FILE = "codes.safetensors"  # in the folder of a tokenizer, and of whatever recommends by codes
 PAPER_ENCODER = "sentence-transformers/sentence-t5-base"
@@ -86,7 +85,7 @@ def item_vectors(config: ReadsItemVectors) -> Need:
 def item_vectors_assumptions(config: ReadsItemVectors) -> list[str]:
     """What to declare of a result that stands on these item vectors."""
     if config.own_vectors is None:
-        return softmax_assumptions(config.vectors)
+        return sasrec_assumptions(config.vectors)
     return [f"item vectors from the file {short_name(config.own_vectors)} instead of SASRec"]
 
 
@@ -125,3 +124,11 @@ LITE_TOKENIZER = TokenizerConfig(
     warmup_epochs=10,
     evaluate_every=20,
 )
+# Changes to it for `Method.tiny`.
+TINY_TOKENIZER = {
+    "rqvae": {"hidden_sizes": [32], "code_dim": 16, "codebook_size": 8, "num_levels": 2},
+    "epochs": 60,
+    "batch_size": 32,
+    "warmup_epochs": 0,
+    "evaluate_every": 30,
+}

@@ -162,10 +162,19 @@ class Judging:
     config: Annotated[
         Path | None, typer.Option(help="TOML file: a table per method, and one for the contract.", metavar="FILE")
     ] = None
+    contract: Annotated[
+        str | None,
+        typer.Option(
+            help="Rules of others (docs/methods.md A.8): s3rec, letter, minionerec, hstu (default: ours).",
+            metavar="NAME",
+            rich_help_panel=CONTRACT,
+        ),
+    ] = None
     decoding: Annotated[
         str | None,
         typer.Option(
-            help="trie: beams over existing items (default); free: over all codes; released: as each authors' code.",
+            help="trie: beams over existing items (default); free: over all codes; released: as each authors' code; "
+            "exact: the true best of all items.",
             metavar="HOW",
             rich_help_panel=CONTRACT,
         ),
@@ -194,6 +203,7 @@ class Judging:
                 text=self.text,
                 vectors=self.vectors,
                 processes=processes,
+                rules=self.contract,
             )
 
     def telling_lines(self) -> AbstractContextManager[None]:
@@ -242,3 +252,8 @@ class Studies:
 def print_json(content: Any) -> None:
     """`content` as the only thing on stdout."""
     typer.echo(json.dumps(content, indent=1, default=str))
+
+
+def size_of(num_bytes: int) -> str:
+    """A size on disk, in MiB or GiB."""
+    return f"{num_bytes / 2**30:,.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:,.1f} MiB"

@@ -217,6 +217,10 @@ def describe(folder: Path | str) -> dict[str, Any]:
     return told | meta["statistics"] | {"traps": meta["traps"], "source": meta["source"]}
 
 
+class LayoutError(DataError):
+    """A prepared data set of another version's layout."""
+
+
 def read_meta(folder: Path) -> dict[str, Any]:
     """What meta.json says; `DataError` when the folder holds none, or one that is damaged or of another layout."""
     path = folder / META
@@ -228,7 +232,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         raise DataError(f"{path}: damaged; prepare the data set again") from None
     if layout != LAYOUT:
-        raise DataError(f"{path}: of layout {layout}, but this version reads {LAYOUT}; prepare the data set again")
+        raise LayoutError(f"{path}: of layout {layout}, but this version reads {LAYOUT}; prepare the data set again")
     return meta
 
 

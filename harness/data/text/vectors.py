@@ -68,16 +68,15 @@ class TextConfig(Config):
 def obstacle_to_vectors(catalog: Catalog, config: TextConfig) -> str | None:
     """Why the catalogue allows no vectors under this config, in one line; None: it does.
 
-    `DataError` for a file of vectors that does not fit, `UsageError` for an encoder whose package is missing: these the
-    user asked for.
+    `DataError` or `UsageError` for a file of vectors that does not fit: that the user asked for.
     """
     width: float = math.inf
     if config.file is not None:
         width = width_of(config.file, catalog.keys)
     elif not any(catalog.texts or ()):
         return NO_TEXTS
-    elif config.encoder != "tfidf-svd":
-        check_packages(config.encoder)
+    elif (missing := missing_package(config.encoder)) is not None:
+        return missing
     if config.file is None and config.missing_text == "error" and without_text(catalog.texts or ()):
         return (
             f"{without_text(catalog.texts or ())} items have no text; --set METHOD.text.missing_text=unknown takes them"
@@ -150,21 +149,23 @@ def _tfidf_svd(texts: list[str], seed: int) -> np.ndarray:
     return TruncatedSVD(width, random_state=seed % 2**32).fit_transform(terms)
 
 
-def check_packages(encoder: str) -> None:
-    """`UsageError` where what a sentence encoder needs is not installed."""
+def missing_package(encoder: str) -> str | None:
+    """What of an encoder's packages is not installed, and how to install it, in one line; None: nothing."""
     extra = "minilm" if encoder == "minilm" else "text"
     needed = [_MINILM_PACKAGE, "sentence_transformers"] if extra == "minilm" else ["sentence_transformers"]
-    missing = [package for package in needed if find_spec(package) is None]
-    if missing:
-        raise UsageError(
-            f"encoder '{encoder}' needs the package {missing[0].replace('_', '-')}; "
-            f"pip install 'etegrec-harness[{extra}]'"
-        )
+    missing = [package for package in needed if find_spec(package) is None] if encoder != "tfidf-svd" else []
+    if not missing:
+        return None
+    return (
+        f"encoder '{encoder}' needs the package {missing[0].replace('_', '-')}; "
+        f"pip install 'etegrec-harness[{extra}]', or --text tfidf-svd"
+    )
 
 
 def _sentence_vectors(texts: list[str], encoder: str, device: str) -> np.ndarray:
     """(N, F) float32 of a sentence-transformers model; `minilm` is all-MiniLM-L6-v2 out of a PyPI package."""
-    check_packages(encoder)
+    if (missing := missing_package(encoder)) is not None:
+        raise UsageError(missing)
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
