@@ -13,9 +13,10 @@ from pydantic import Field
 
 from harness.config import Config
 from harness.data.dataset import Dataset
-from harness.data.text.own import own_vectors, pinned, short_name, width_of
+from harness.data.text.own import location, own_vectors, pinned, short_name, width_of
 from harness.data.text.vectors import TextConfig, encode_items, load_vectors, obstacle_to_vectors, save_vectors
 from harness.errors import DataError
+from harness.generative.tokenizer.code_files import read_codes
 from harness.generative.tokenizer.codes import CodeTable, deduplicate
 from harness.generative.tokenizer.fit import TokenizerConfig, fit_tokenizer, save_tokenizer
 from harness.generative.tokenizer.rqvae import RQVAEConfig
@@ -110,6 +111,26 @@ def text_obstacle(config: TextConfig, dataset: Dataset) -> str | None:
     return obstacle_to_vectors(dataset.catalog, config)
 
 
+class OwnCodes(Config):
+    """Item codes out of a file."""
+
+    file: str
+
+
+def build_own_codes(config: OwnCodes, dataset: Dataset, inputs: Artifacts, context: FitContext) -> None:
+    """Writes the file's codes of the data set's items as they are, without a de-duplication level."""
+    keys = dataset.catalog.keys
+    read_codes(location(config.file)[0], keys).save(context.folder / CODES_FILE, keys)
+
+
+def codes_obstacle(config: OwnCodes, dataset: Dataset) -> None:
+    """`DataError` for a file that does not fit the data; nothing stands in the way of one that does."""
+    read_codes(location(config.file)[0], dataset.catalog.keys)
+
+
+OWN_CODES = ArtifactKind(
+    "own-codes", build_own_codes, effort=lambda config: 0.0, is_seeded=False, obstacle=codes_obstacle
+)
 TEXT_VECTORS = ArtifactKind("text-vectors", build_text_vectors, is_seeded=False, obstacle=text_obstacle)
 OWN_VECTORS = ArtifactKind(
     "own-vectors", build_own_vectors, effort=lambda config: 0.0, is_seeded=False, obstacle=own_obstacle
