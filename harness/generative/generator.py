@@ -5,7 +5,7 @@ Shape legend: B samples, N items, L code levels, K codes of a level, k places of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -257,11 +257,17 @@ def fit_on_codes(
     context: FitContext,
     *,
     has_dedup_level: bool = True,
+    start: Callable[[CodeSeq2Seq], None] | None = None,
 ) -> CodeRecommender:
-    """A new generator trained on the frozen codes that `folder` holds (METHODS B.3)."""
+    """A new generator trained on the frozen codes that `folder` holds (METHODS B.3).
+
+    `start` gives it other weights than the drawn ones.
+    """
     keys = dataset.catalog.keys
     codes = CodeTable.load(folder / CODES_FILE, keys)
     model = new_generator(generator, codes, context)
+    if start is not None:
+        start(model)
     recommender = CodeRecommender(model, codes, context, item_keys=keys, has_dedup_level=has_dedup_level)
     return fit_generator(recommender, training, dataset, context)
 
@@ -279,3 +285,6 @@ LITE_T5 = T5Config(
 LITE_TRAINING = GeneratorTraining(
     learning_rate=3e-3, weight_decay=0.05, batch_size=64, epochs=24, warmup_epochs=1, evaluate_every=8
 )
+# Changes to both for `Method.tiny`.
+TINY_T5 = {"d_model": 32, "d_ff": 64, "num_heads": 2, "dropout": 0.0}
+TINY_TRAINING = {"learning_rate": 5e-3, "batch_size": 32, "epochs": 30, "warmup_epochs": 2, "evaluate_every": 15}

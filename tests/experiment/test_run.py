@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import planted
 import pytest
 import tomli_w
 from filelock import FileLock
@@ -30,9 +29,10 @@ from harness.generative.tokenizer.codes import CodeTable
 from harness.jobs.graph import Outcome
 from harness.methods import methods
 from harness.stages import StageStore, read_json, write_json
+from harness.testing import planted
 from results.store.runs import DONE, read_run
 
-FEW = {name: planted.shortened(table) for name, table in planted.TINY.items()}
+FEW = {name: planted.shortened(method.tiny) for name, method in methods().items()}
 # More epochs where a run is to be interrupted: the first checkpoint comes long before the end.
 TABLES = {**FEW, "etegrec": {**FEW["etegrec"], "epochs": 16, "evaluate_every": 8}}
 METHODS = ("markov", "tiger-sas", "etegrec")
@@ -160,16 +160,16 @@ def test_no_fit_reads_the_test_split(finished: Path, dataset: Path, tmp_path: Pa
 
 
 def test_a_failed_cell_stops_no_other_and_says_why(tmp_path: Path) -> None:
-    textless = prepared(tmp_path / "textless", with_texts=False)
-    plan = plan_of(textless, ["tiger", "letter", "popularity"])
-    by_method = {result.cell.method: result.outcome for result in run(plan, textless, tmp_path, jobs=2)}
+    wordless = prepared(tmp_path / "wordless", text="--")
+    plan = plan_of(wordless, ["tiger", "letter", "popularity"])
+    by_method = {result.cell.method: result.outcome for result in run(plan, wordless, tmp_path, jobs=2)}
     assert {name: outcome.status for name, outcome in by_method.items()} == {
         "tiger": "skipped",
         "letter": "skipped",
         "popularity": "done",
     }
     for name in ("tiger", "letter"):
-        assert "needs item texts, but the data set has none" in by_method[name].error
+        assert "no item text holds a word" in by_method[name].error
         assert "\n" not in by_method[name].error
 
 
