@@ -14,7 +14,6 @@ from typing import Any
 import polars as pl
 
 from results.errors import ResultsError
-from results.statistics.metrics.registry import metrics_from_lists, metrics_from_ranks
 from results.store.schema import CASES_SCHEMA, HISTORY_SCHEMA, METRICS_SCHEMA, RANKS_SCHEMA, RunRecord, conform
 
 RECORD = "run.json"
@@ -125,6 +124,8 @@ def raise_trials(folder: Path, trials: int) -> Run:
 
 def metrics_frame(record: RunRecord, ranks: pl.DataFrame) -> pl.DataFrame:
     """One row per metric and k, for the usual k that the stored lists can answer."""
+    from results.statistics.metrics.registry import metrics_from_lists, metrics_from_ranks  # NumPy, to write alone
+
     top_k = int(record.contract["top_k"])
     ks = [k for k in STORED_KS if k <= top_k]
     row = (record.dataset, record.method, record.variant, record.config_digest, record.seed, record.contract_digest)

@@ -23,7 +23,7 @@ from results.report.sections.cells import count_cell, num_epochs, seconds_cell
 from results.report.verdicts import against_paper, summary
 from results.store.selection import RowRuns
 from results.tables.render import UNKNOWN
-from results.terminal.panels import duration
+from results.terminal.listing import duration
 
 COUNTS = {
     "users": "users",
