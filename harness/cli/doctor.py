@@ -17,7 +17,8 @@ from typing import Annotated
 import typer
 
 from harness.cli import options
-from harness.cli.options import CacheDir, Json, RunsDir, print_json, size_of
+from harness.cli.options import CacheDir, Json, RunsDir, print_json
+from results.terminal.quantities import size
 
 EXAMPLES = "Examples: [bold]harness doctor[/] · [bold]harness doctor --thorough[/]"
 
@@ -140,7 +141,7 @@ def _folders(runs_dir: Path, cache_dir: Path) -> Iterator[Finding]:
             continue
         held = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
         free = shutil.disk_usage(existing).free
-        yield Finding(what, "ok", f"{folder}: {size_of(held)} held, {size_of(free)} free")
+        yield Finding(what, "ok", f"{folder}: {size(held)} held, {size(free)} free")
 
 
 def _extras() -> Iterator[Finding]:

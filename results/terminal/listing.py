@@ -12,6 +12,7 @@ from results.store.find import UnfinishedRun
 from results.store.runs import Run
 from results.tables.content import DECIMALS
 from results.tables.render import UNKNOWN
+from results.terminal.quantities import duration, size
 
 
 def runs_table(runs: Sequence[Run], unfinished: Sequence[UnfinishedRun] = ()) -> RenderableType:
@@ -38,29 +39,19 @@ def _runs_grid(runs: Sequence[Run], unfinished: Sequence[UnfinishedRun]) -> Grid
     grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
     for name in ("Method", "Variant", "Config"):
         grid.add_column(name, no_wrap=True)
-    for name in ("Seed", "Recall@10", "NDCG@10", "Time"):
+    for name in ("Seed", "Recall@10", "NDCG@10", "Time", "Size"):
         grid.add_column(name, justify="right", no_wrap=True)
     for run in runs:
         record = run.record
         scores = [_score(run, metric) for metric in ("Recall", "NDCG")]
         place = [record.method, record.variant, record.config_digest[:8], str(record.seed)]
-        grid.add_row(*map(Text, [*place, *scores, duration(sum(record.seconds.values()))]))
+        grid.add_row(*map(Text, [*place, *scores, duration(sum(record.seconds.values())), size(run.num_bytes)]))
     for open_run in unfinished:
         place = [open_run.method, open_run.variant, open_run.config_digest[:8], str(open_run.seed)]
-        grid.add_row(*[Text(text, "dim") for text in [*place, UNKNOWN, UNKNOWN, "unfinished"]])
+        grid.add_row(*[Text(text, "dim") for text in [*place, UNKNOWN, UNKNOWN, "unfinished", UNKNOWN]])
     return grid
 
 
 def _score(run: Run, metric: str, k: int = 10) -> str:
     found = run.metrics().filter((pl.col("metric") == metric) & (pl.col("k") == k))["value"]
     return f"{found.item():.{DECIMALS}f}" if len(found) else UNKNOWN
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 42.0 s, 5 min 07 s, 3 h 20 min."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -15,11 +15,12 @@ from rich.text import Text
 
 from results.statistics.inference import bootstrap_interval, fixed_random
 from results.statistics.metrics.registry import rank_metrics, user_values
+from results.store.contract import DEFAULTS
 from results.store.runs import Run
 from results.store.schema import RunRecord
 from results.store.selection import dataset_label
 from results.tables.content import DECIMALS
-from results.terminal.listing import duration
+from results.terminal.quantities import duration
 
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 32
@@ -34,7 +35,7 @@ def run_panel(run: Run) -> RenderableType:
         ("Curves", _curve_grid(run.history())),
         ("Health", _lines(health_lines(record.health))),
         ("Cost", _lines(_cost_lines(record))),
-        ("Judged by", _lines([("contract", record.contract_digest), *_plain(record.contract)])),
+        ("Judged by", _lines([("contract", record.contract_digest), *_plain({**DEFAULTS, **record.contract})])),
         ("Assumptions", Group(*[Text(f"- {text}") for text in record.assumptions]) if record.assumptions else None),
         ("Environment", _lines(_plain(run.environment()))),
         ("Config", Syntax(run.config_text().strip(), "toml", theme="ansi_dark", background_color="default")),
