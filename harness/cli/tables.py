@@ -126,7 +126,7 @@ def ls(
     from rich.console import Console
 
     from results.store.find import RunFilter, find_runs, find_unfinished
-    from results.terminal.panels import runs_table
+    from results.terminal.listing import runs_table
 
     wanted = RunFilter(
         dataset=dataset, method=method, variant=variant, config=config, seed=seed, contract=contract, preset=preset
