@@ -5,6 +5,7 @@ so popularity knows nothing, and the last item of a history says all.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ FMLPREC = {
     "epochs": 20,
     "patience": "none",
 }
+HGN = {"embedding_size": 16, "learning_rate": 1e-2, "batch_size": 16, "epochs": 40, "patience": "none"}
+CASER = HGN | {"window": 4, "dropout": 0.1, "batch_size": 64, "epochs": 20}
 TOKENIZER = {
     "rqvae": {"hidden_sizes": [32], "code_dim": 16, "codebook_size": 8, "num_levels": 2},
     "epochs": 60,
@@ -68,8 +71,10 @@ TRAINING = {"learning_rate": 5e-3, "batch_size": 32, "epochs": 30, "warmup_epoch
 # TOML tables that make the `lite` preset of each method tiny; a method that is not here is taken as it is.
 TINY: dict[str, dict[str, Any]] = {
     "bert4rec": BERT4REC,
+    "caser": CASER,
     "fmlp-rec": FMLPREC,
     "gru4rec": GRU4REC,
+    "hgn": HGN,
     "sasrec": SASREC,
     "tiger": {
         "text": {"dim": 8},
@@ -122,7 +127,7 @@ def planted_dataset() -> Dataset:
     items = walks()
     texts = tuple(f"{COLOURS[i % 3]} {THINGS[i // 3]}" for i in range(NUM_ITEMS - 1))
     catalog = Catalog(tuple(f"item-{i}" for i in range(1, NUM_ITEMS + 1)), (*texts, None))
-    train = Sequences.from_rows(items[:, :-2].tolist())
+    train = replace(Sequences.from_rows(items[:, :-2].tolist()), users=np.arange(NUM_USERS))
     return Dataset("planted", "fedcba9876543210", catalog, train, EvalCases(train, items[:, -2].astype(np.int32)))
 
 

@@ -19,7 +19,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -131,9 +131,13 @@ def _sequences(lists: pl.Series) -> Sequences:
     return Sequences(lists.explode().drop_nulls().to_numpy().astype(np.int32), offsets)
 
 
-def _cases(table: pl.DataFrame) -> EvalCases:
+def _cases(table: pl.DataFrame, users: pl.Series) -> EvalCases:
+    """The cases; `users` are those of the training sequences, in their order."""
+    known = pl.DataFrame({"user": users, "row": np.arange(len(users))})
+    rows_C = table.select("user").join(known, on="user", how="left", maintain_order="left")["row"].fill_null(-1)
     is_new_C = table["new_user"].to_numpy() if "new_user" in table.columns and table["new_user"].any() else None
-    return EvalCases(_sequences(table["history"]), table["target"].to_numpy().astype(np.int32), is_new_C)
+    histories = replace(_sequences(table["history"]), users=rows_C.to_numpy())
+    return EvalCases(histories, table["target"].to_numpy().astype(np.int32), is_new_C)
 
 
 @contextmanager
@@ -168,12 +172,13 @@ def load_dataset(folder: Path | str) -> Dataset:
     meta = read_meta(folder)
     items = read_table(folder, ITEMS, meta)
     texts = items["text"].to_list()
+    train = read_table(folder, TRAIN, meta)
     return Dataset(
         name=meta["name"],
         fingerprint=meta["fingerprint"],
         catalog=Catalog(tuple(items["key"].to_list()), tuple(texts) if any(texts) else None),
-        train=_sequences(read_table(folder, TRAIN, meta)["items"]),
-        validation=_cases(read_table(folder, VALIDATION, meta)),
+        train=replace(_sequences(train["items"]), users=np.arange(len(train))),
+        validation=_cases(read_table(folder, VALIDATION, meta), train["user"]),
         max_history=meta["config"]["max_history"],
         synthetic=meta["synthetic"],
         original=meta["original"],
@@ -190,7 +195,7 @@ def load_test(folder: Path | str, dataset: Dataset) -> EvalCases:
             f"{folder}: holds the data set {meta['fingerprint']}, but the test of {dataset.fingerprint} "
             f"('{dataset.name}') is asked for; name its own folder"
         )
-    return _cases(read_table(folder, TEST, meta))
+    return _cases(read_table(folder, TEST, meta), read_table(folder, TRAIN, meta)["user"])
 
 
 def describe(folder: Path | str) -> dict[str, Any]:
