@@ -5,7 +5,8 @@ Shape legend: U users, C cases, N items, T interactions, B rows, S positions. It
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -82,6 +83,7 @@ class Catalog:
 
     keys: tuple[str, ...]
     texts: tuple[str | None, ...] | None = None  # None: the data set carries no text at all
+    features: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)  # field → each item's values
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -4,7 +4,7 @@ A prepared folder holds
 
     train.parquet        user, items: one row per training sequence
     validation.parquet   user, history, target: one row per case
-    items.parquet        key, text: row i is item i + 1
+    items.parquet        key, text, and a column for each field of features: row i is item i + 1
     test.parquet         user, history, target, new_user: one row per case, in a file that only `load_test` opens
     meta.json            name, fingerprint, split, config, counts, statistics, and the SHA-256 of each file
 
@@ -30,12 +30,13 @@ import polars as pl
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.data.filters import PrepareConfig, Prepared, prepared
 from harness.data.formats.format import RawInteractions
+from harness.data.item_features import COLUMN, features_of
 from harness.data.splits import leave_one_out
 from harness.data.splits.split import LEAVE_ONE_OUT, Cases, Parts, Split
 from harness.data.statistics import Counts, statistics
 from harness.errors import DataError
 
-LAYOUT = 2  # raised when the files of a prepared folder change their form
+LAYOUT = 3  # raised when the files of a prepared folder change their form
 TRAIN, VALIDATION, ITEMS, TEST = "train.parquet", "validation.parquet", "items.parquet", "test.parquet"
 META = "meta.json"
 
@@ -76,7 +77,8 @@ def split_again(original: Path, split: Split, folder: Path) -> Dataset:
     for cases in (validation, test):
         sequences = sequences.appended(cases["target"].to_numpy())
     texts = tuple(items["text"].to_list())
-    content = Prepared(sequences, None, train["user"], items["key"], texts if any(texts) else None)
+    features = items.select(name for name in items.columns if name.startswith(COLUMN))
+    content = Prepared(sequences, None, train["user"], items["key"], texts if any(texts) else None, features)
     return _write(content, split, folder, meta)
 
 
@@ -114,7 +116,9 @@ def _write_tables(content: Prepared, parts: Parts, max_history: int, is_new_C: n
     table(parts.validation).write_parquet(folder / VALIDATION)
     table(parts.test).with_columns(pl.Series("new_user", is_new_C)).write_parquet(folder / TEST)
     texts = pl.Series("text", content.texts or [None] * len(content.item_keys), dtype=pl.String)
-    pl.DataFrame({"key": content.item_keys, "text": texts}).write_parquet(folder / ITEMS)
+    items = pl.DataFrame({"key": content.item_keys, "text": texts})
+    features = [] if content.features is None else content.features.get_columns()
+    items.with_columns(features).write_parquet(folder / ITEMS)
 
 
 def _lists(sequences: Sequences) -> pl.Series:
@@ -176,7 +180,7 @@ def load_dataset(folder: Path | str) -> Dataset:
     return Dataset(
         name=meta["name"],
         fingerprint=meta["fingerprint"],
-        catalog=Catalog(tuple(items["key"].to_list()), tuple(texts) if any(texts) else None),
+        catalog=Catalog(tuple(items["key"].to_list()), tuple(texts) if any(texts) else None, features_of(items)),
         train=replace(_sequences(train["items"]), users=np.arange(len(train))),
         validation=_cases(read_table(folder, VALIDATION, meta), train["user"]),
         max_history=meta["config"]["max_history"],

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import polars as pl
 
 from harness.data.files import readable
+from harness.data.item_features import FeatureReader, Features
 from harness.data.text.metadata import MetadataReader
 from harness.errors import DataError
 
@@ -39,6 +40,7 @@ class RawInteractions:
     texts: Mapping[str, str | None] | None = None  # by item key; None: the source carries no text at all
     item_order: tuple[str, ...] | None = None  # a given order of item ids; else the order of first appearance
     synthetic: bool = False
+    features: Features | None = None  # None: the source carries none
 
 
 class Head(NamedTuple):
@@ -68,6 +70,7 @@ class Format:
     parts: Callable[[Path], tuple[Path, ...]] = lambda path: (path,)  # all files of a data set, given one of them
     metadata: Callable[[Path], Path | None] = lambda path: None  # finds the file of metadata beside the last part
     texts: MetadataReader | None = None  # reads item texts from the file of metadata
+    features: FeatureReader | None = None  # reads item features from it too
     item_order: Callable[[Path], tuple[str, ...]] | None = None  # reads the order of item ids from it instead
     is_text_table: bool = False  # read as `csv` where the user names columns
 
