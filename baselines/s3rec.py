@@ -126,7 +126,7 @@ def assumptions(config: S3RecConfig) -> list[str]:
     ]
 
 
-LITE_FIRST = PretrainingConfig(epochs=20)
+FIRST = PretrainingConfig(epochs=20)
 METHOD = Method(
     name=S3REC.name,
     title="S3-Rec",
@@ -148,7 +148,7 @@ METHOD = Method(
             batch_size=512,
             epochs=40,
             patience=4,
-            pretraining=LITE_FIRST,
+            pretraining=FIRST,
         ),
     },
     grid=GRID,
