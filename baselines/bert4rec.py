@@ -22,6 +22,7 @@ from harness.sequence.masking import MaskedRows, Masking
 from harness.sequence.model import SequenceModel
 from harness.sequence.training import (
     GRID,
+    TINY_SCHEDULE,
     Objective,
     SequenceTraining,
     effort,
@@ -121,6 +122,13 @@ METHOD = Method(
     presets={
         "paper": BERT4RecConfig(),
         "lite": BERT4RecConfig(hidden_size=64, learning_rate=2e-3, batch_size=256, epochs=100, patience=8),
+    },
+    tiny={
+        **TINY_SCHEDULE,
+        **{"hidden_size": 16, "inner_size": 32, "num_layers": 1, "num_heads": 1, "batch_size": 16, "epochs": 40},
+        # The test's histories have one length: counted from the start, a recommendation's mask would stand at a place
+        # that was never trained.
+        "positions": "end",
     },
     grid=GRID,
     assumptions=assumptions,

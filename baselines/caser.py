@@ -18,7 +18,15 @@ from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.layers import Dropout
 from harness.sequence.model import SequenceModel
 from harness.sequence.targets import TrainingRows
-from harness.sequence.training import GRID, Objective, SequenceTraining, effort, softmax_assumptions, softmax_objective
+from harness.sequence.training import (
+    GRID,
+    TINY_SCHEDULE,
+    Objective,
+    SequenceTraining,
+    effort,
+    softmax_assumptions,
+    softmax_objective,
+)
 from harness.sequence.users import UNSEEN_USERS, UserTable
 
 
@@ -116,6 +124,7 @@ METHOD = Method(
         "paper": CaserConfig(),
         "lite": CaserConfig(embedding_size=64, window=8, batch_size=512, epochs=40, patience=3),
     },
+    tiny={**TINY_SCHEDULE, "embedding_size": 16, "window": 4},
     grid=GRID,
     assumptions=assumptions,
     effort=effort,

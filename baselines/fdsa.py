@@ -18,7 +18,7 @@ from harness.nn.ragged import Ragged
 from harness.nn.sasrec import RecBoleLayer, TransformerSizes, draw_normal
 from harness.sequence.features import fields_of
 from harness.sequence.model import SequenceModel
-from harness.sequence.training import GRID, SequenceTraining, effort, softmax_assumptions
+from harness.sequence.training import GRID, TINY_SCHEDULE, SequenceTraining, effort, softmax_assumptions
 
 
 class FDSAConfig(SequenceTraining, TransformerSizes):
@@ -121,6 +121,7 @@ METHOD = Method(
         "paper": FDSAConfig(),
         "lite": FDSAConfig(hidden_size=64, dropout=0.4, learning_rate=2e-3, batch_size=512, epochs=40, patience=4),
     },
+    tiny={**TINY_SCHEDULE, "hidden_size": 16, "inner_size": 32, "num_layers": 1, "num_heads": 1},
     grid=GRID,
     assumptions=assumptions,
     effort=lambda config: 2 * effort(config),  # two encoders

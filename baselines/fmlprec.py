@@ -23,6 +23,7 @@ from harness.sequence.model import SequenceModel
 from harness.sequence.targets import TrainingRows, UnseenItems
 from harness.sequence.training import (
     GRID,
+    TINY_SCHEDULE,
     Objective,
     SequenceTraining,
     effort,
@@ -150,6 +151,7 @@ METHOD = Method(
         "paper": FMLPRecConfig(),
         "lite": FMLPRecConfig(hidden_size=64, window=20, learning_rate=2e-3, batch_size=512, epochs=30, patience=3),
     },
+    tiny={**TINY_SCHEDULE, "hidden_size": 16, "num_layers": 1, "window": 8},
     grid=GRID,
     assumptions=assumptions,
     effort=lambda config: 2.5 * effort(config),  # it computes padding too

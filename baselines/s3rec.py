@@ -21,7 +21,7 @@ from harness.seeding import derive_seed
 from harness.sequence.masking import windows_of
 from harness.sequence.model import SequenceModel
 from harness.sequence.targets import UnseenItems
-from harness.sequence.training import GRID, SequenceTraining, effort, softmax_assumptions
+from harness.sequence.training import GRID, TINY_SCHEDULE, SequenceTraining, effort, softmax_assumptions
 from harness.training.checkpoints import load_tensors, save_tensors
 from harness.training.learner import Learner
 from harness.training.loop import Phase, TrainingPlan, train
@@ -150,6 +150,11 @@ METHOD = Method(
             patience=4,
             pretraining=FIRST,
         ),
+    },
+    tiny={
+        **TINY_SCHEDULE,
+        **{"hidden_size": 16, "inner_size": 32, "num_layers": 1, "num_heads": 1},
+        "pretraining": {"epochs": 4, "batch_size": 32},
     },
     grid=GRID,
     assumptions=assumptions,

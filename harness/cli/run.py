@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import options, values
+from harness.cli.data import tell_columns
 from harness.cli.machine import Execution, Machine
 from harness.cli.options import DatasetName, Json, Judging, Reading, RunsDir, takes_groups
 from harness.jobs.local import start_server
@@ -67,9 +68,17 @@ def run(
     data = load_dataset(folder)
     with judging.telling_lines():
         plan = make_plan(
-            data, method_names=method_names, ablation_names=ablation_names, seeds=seed_numbers, settings=settings
+            data,
+            method_names=method_names,
+            ablation_names=ablation_names,
+            seeds=seed_numbers,
+            settings=settings,
+            optional=method_names if methods.strip() == "all" else (),
         )
     place = machine.place(folder, runs_dir, world)
+    if world.is_main:
+        tell_columns(folder)
+        summary.tell_left_out(plan.left_out)
     if not world.is_main:
         if not dry_run:
             run_plan(plan, place, progress.SILENT)

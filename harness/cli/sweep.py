@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness.cli import options, studies, values
+from harness.cli.data import tell_columns
 from harness.cli.machine import Machine
 from harness.cli.options import SEARCH, DatasetName, Json, Judging, Reading, Studies, takes_groups
 from harness.errors import FieldError, UsageError
@@ -96,8 +97,10 @@ def sweep(
     if context.invoked_subcommand is not None:
         return 0
     from harness.cli import progress
+    from harness.cli.summary import tell_left_out
     from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
+    from harness.experiment.plan import check_limits, impossible
     from sweeps.study import Sweep
 
     source = reading.source(dataset)
@@ -113,7 +116,12 @@ def sweep(
         folder = open_dataset(source, machine.cache_dir)
     data = load_dataset(folder)
     with judging.telling_lines():
+        check_limits(data, settings.contract)
         cells = [_cell(data, one, settings, seed, is_curve=grid is not None) for one in spaces]
+    left_out = impossible(cells, data, [cell.method for cell in cells] if method == "all" else ())
+    tell_left_out(left_out)
+    dropped = {name for names in left_out.values() for name in names}
+    spaces, cells = ([one for one in each if one.method not in dropped] for each in (spaces, cells))
     with values.telling_lines(space):
         checked = [
             (one.log_uniform() if log_uniform else one).checked(cell.config)
@@ -122,6 +130,7 @@ def sweep(
         if sampler == "grid":
             for one in checked:
                 next(one.points())  # a range that cannot be listed is refused here
+    tell_columns(folder)
     place = machine.place(folder, options.RUNS)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is an interrupt
     names = []

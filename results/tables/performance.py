@@ -8,6 +8,7 @@ from typing import Literal
 from results.errors import ResultsError
 from results.published import paper
 from results.statistics.inference import ALPHA
+from results.store.contract import told
 from results.store.selection import Filters, check_one_population, dataset_label, select_runs
 from results.tables.content import Table, TableColumn, TableRow, Unit, against
 from results.tables.contests import (
@@ -135,12 +136,12 @@ def _interval_notes(lines: Sequence[Line], view: View) -> list[str]:
 def _reading_notes(lines: Sequence[Line]) -> list[str]:
     """How to read the values: seeds, marks, contract."""
     record = lines[0].runs.record
-    contract = ", ".join(f"{name}={value}" for name, value in record.contract.items())
     most = max(len(line.runs.seeds) for line in lines)
     spread = "Mean ± standard deviation over seeds." if most > 1 else "One seed: training randomness is not measured."
     return [
         spread,
-        f"{lines[0].values[0].shape[1]:,} users; contract {record.contract_digest}: {contract}.",
+        f"{lines[0].values[0].shape[1]:,} users; contract {record.contract_digest}: "
+        f"{told(record.contract, record.split)}.",
     ]
 
 

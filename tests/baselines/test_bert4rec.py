@@ -4,7 +4,6 @@ the same bits after an interruption."""
 from pathlib import Path
 
 import numpy as np
-import planted
 import pytest
 import torch
 from recbole_oracle import answers, needs_recbole, of_layers, renamed
@@ -131,10 +130,6 @@ def test_the_last_item_alone_is_masked_in_the_given_share_of_rows():
     epoch = masked_rows([[1, 2, 3, 4, 5]] * 4000, ratio=0.01, last_share=0.75).for_epoch(np.random.default_rng(1))
     is_last = epoch.is_masked_T.reshape(4000, 5)[:, -1]
     assert is_last.mean() == pytest.approx(0.75 + 0.25 / 5, abs=0.03)
-
-
-def test_a_fit_that_was_interrupted_goes_on_to_the_same_bits(tmp_path):
-    planted.check_resume(METHOD, {**planted.BERT4REC, "epochs": 4}, tmp_path)
 
 
 def test_paper_sizes_are_those_of_the_fact_sheet_and_are_declared():

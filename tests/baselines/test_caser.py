@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import planted
 import pytest
 import torch
 from recbole_oracle import answers, needs_recbole
@@ -90,10 +89,6 @@ def test_what_stands_before_the_window_changes_nothing():
     net = network()
     longer = [[9] * 5 + row if len(row) > 6 else row for row in ROWS]
     torch.testing.assert_close(last_states(net, ROWS), last_states(net, longer))
-
-
-def test_a_fit_that_was_interrupted_goes_on_to_the_same_bits(tmp_path):
-    planted.check_resume(METHOD, {**planted.CASER, "epochs": 4}, tmp_path)
 
 
 def test_paper_sizes_are_those_of_the_fact_sheet_and_are_declared():

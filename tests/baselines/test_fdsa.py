@@ -4,7 +4,6 @@ values; the same bits after an interruption."""
 from pathlib import Path
 
 import numpy as np
-import planted
 import pytest
 import torch
 from recbole_oracle import answers, needs_recbole, of_layers, renamed
@@ -93,10 +92,6 @@ def test_a_fields_vector_is_the_mean_of_its_values_and_zero_without_any():
     torch.testing.assert_close(vectors[0], table.table.weight[1:].mean(dim=0))
     torch.testing.assert_close(vectors[1], table.table.weight[2])
     assert not vectors[2].any()
-
-
-def test_a_fit_that_was_interrupted_goes_on_to_the_same_bits(tmp_path):
-    planted.check_resume(METHOD, {**planted.TINY["fdsa"], "epochs": 4}, tmp_path)
 
 
 def test_paper_sizes_are_those_of_the_fact_sheet_and_are_declared():

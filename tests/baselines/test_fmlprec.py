@@ -4,7 +4,6 @@ Fourier transforms; METHODS B.5's values; the same bits after an interruption.""
 from pathlib import Path
 
 import numpy as np
-import planted
 import pytest
 import torch
 import torch.nn.functional as F
@@ -103,10 +102,6 @@ def test_bce_contrasts_each_prefix_with_an_item_that_the_user_has_not_seen():
     (drawn,) = draws.draw(np.array([0] * 50 + [1] * 50), np.random.default_rng(0))
     assert set(drawn[:50]) == {4, 5, 6, 7, 8, 9}
     assert set(drawn[50:]) == {1, 2, 3, 6, 7, 8, 9}
-
-
-def test_a_fit_that_was_interrupted_goes_on_to_the_same_bits(tmp_path):
-    planted.check_resume(METHOD, {**planted.FMLPREC, "epochs": 4}, tmp_path)
 
 
 def test_paper_sizes_are_those_of_the_fact_sheet_and_are_declared():

@@ -4,7 +4,6 @@ HARNESS_RECBOLE_PYTHON names a Python that has it; METHODS B.5's values; the sam
 from pathlib import Path
 
 import numpy as np
-import planted
 import pytest
 import torch
 from recbole_oracle import answers, needs_recbole, renamed
@@ -86,10 +85,6 @@ def test_items_start_glorot_normal_matrices_glorot_uniform_and_padding_at_zero()
         assert matrix.abs().max().item() == pytest.approx((6 / (3 * 128 + 128)) ** 0.5, rel=1e-3)
     assert not net.item_rows_VD[0].any()
     assert not any("bias" in name for name, _ in net.gru.named_parameters())
-
-
-def test_a_fit_that_was_interrupted_goes_on_to_the_same_bits(tmp_path):
-    planted.check_resume(METHOD, {**planted.GRU4REC, "epochs": 4}, tmp_path)
 
 
 def test_paper_sizes_are_those_of_the_fact_sheet_and_are_declared():

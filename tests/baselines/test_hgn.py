@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import planted
 import pytest
 import torch
 from recbole_oracle import answers, needs_recbole
@@ -104,10 +103,6 @@ def test_logits_and_loss_are_recboles_with_copied_weights(tmp_path):
     np.testing.assert_allclose(states @ rows.T, found["logits"], rtol=1e-5, atol=1e-5)
     loss = HGN_MODEL.objective(SIZES, made_up_dataset()).loss(states, rows, TARGETS) / len(ROWS)
     assert loss.item() == pytest.approx(float(found["loss"]), rel=1e-5)
-
-
-def test_a_fit_that_was_interrupted_goes_on_to_the_same_bits(tmp_path):
-    planted.check_resume(METHOD, {**planted.HGN, "epochs": 4}, tmp_path)
 
 
 def test_paper_sizes_are_those_of_the_fact_sheet_and_are_declared():
