@@ -4,7 +4,7 @@ A prepared folder holds
 
     train.parquet        user, items: one row per training sequence
     validation.parquet   user, history, target: one row per case
-    items.parquet        key, text: row i is item i + 1
+    items.parquet        key, text, and a column for each field of features: row i is item i + 1
     test.parquet         user, history, target, new_user: one row per case, in a file that only `load_test` opens
     meta.json            name, fingerprint, source, split, config, counts, statistics, traps, SHA-256 of each file
 
@@ -19,7 +19,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -30,6 +30,7 @@ import polars as pl
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.data.filters import PrepareConfig, Prepared, prepared
 from harness.data.formats.format import RawInteractions
+from harness.data.item_features import COLUMN, features_of
 from harness.data.splits import leave_one_out
 from harness.data.splits.split import LEAVE_ONE_OUT, Cases, Parts, Split
 from harness.data.statistics import Counts, statistics
@@ -38,7 +39,7 @@ from harness.data.times import times_facts
 from harness.data.traps import traps
 from harness.errors import DataError
 
-LAYOUT = 3  # raised when the files of a prepared folder change their form
+LAYOUT = 4  # raised when the files of a prepared folder change their form
 TRAIN, VALIDATION, ITEMS, TEST = "train.parquet", "validation.parquet", "items.parquet", "test.parquet"
 META = "meta.json"
 
@@ -91,7 +92,8 @@ def split_again(original: Path, split: Split, folder: Path) -> Dataset:
     for cases in (validation, test):
         sequences = sequences.appended(cases["target"].to_numpy())
     texts = tuple(items["text"].to_list())
-    content = Prepared(sequences, None, train["user"], items["key"], texts if any(texts) else None)
+    features = items.select(name for name in items.columns if name.startswith(COLUMN))
+    content = Prepared(sequences, None, train["user"], items["key"], texts if any(texts) else None, features)
     return _write(content, split, folder, meta)
 
 
@@ -131,7 +133,9 @@ def _write_tables(content: Prepared, parts: Parts, max_history: int, is_new_C: n
     table(parts.validation).write_parquet(folder / VALIDATION)
     table(parts.test).with_columns(pl.Series("new_user", is_new_C)).write_parquet(folder / TEST)
     texts = pl.Series("text", content.texts or [None] * len(content.item_keys), dtype=pl.String)
-    pl.DataFrame({"key": content.item_keys, "text": texts}).write_parquet(folder / ITEMS)
+    items = pl.DataFrame({"key": content.item_keys, "text": texts})
+    features = [] if content.features is None else content.features.get_columns()
+    items.with_columns(features).write_parquet(folder / ITEMS)
 
 
 def _lists(sequences: Sequences) -> pl.Series:
@@ -148,9 +152,13 @@ def _sequences(lists: pl.Series) -> Sequences:
     return Sequences(lists.explode().drop_nulls().to_numpy().astype(np.int32), offsets)
 
 
-def _cases(table: pl.DataFrame) -> EvalCases:
+def _cases(table: pl.DataFrame, users: pl.Series) -> EvalCases:
+    """The cases; `users` are those of the training sequences, in their order."""
+    known = pl.DataFrame({"user": users, "row": np.arange(len(users))})
+    rows_C = table.select("user").join(known, on="user", how="left", maintain_order="left")["row"].fill_null(-1)
     is_new_C = table["new_user"].to_numpy() if "new_user" in table.columns and table["new_user"].any() else None
-    return EvalCases(_sequences(table["history"]), table["target"].to_numpy().astype(np.int32), is_new_C)
+    histories = replace(_sequences(table["history"]), users=rows_C.to_numpy())
+    return EvalCases(histories, table["target"].to_numpy().astype(np.int32), is_new_C)
 
 
 @contextmanager
@@ -185,12 +193,13 @@ def load_dataset(folder: Path | str) -> Dataset:
     meta = read_meta(folder)
     items = read_table(folder, ITEMS, meta)
     texts = items["text"].to_list()
+    train = read_table(folder, TRAIN, meta)
     return Dataset(
         name=meta["name"],
         fingerprint=meta["fingerprint"],
-        catalog=Catalog(tuple(items["key"].to_list()), tuple(texts) if any(texts) else None),
-        train=_sequences(read_table(folder, TRAIN, meta)["items"]),
-        validation=_cases(read_table(folder, VALIDATION, meta)),
+        catalog=Catalog(tuple(items["key"].to_list()), tuple(texts) if any(texts) else None, features_of(items)),
+        train=replace(_sequences(train["items"]), users=np.arange(len(train))),
+        validation=_cases(read_table(folder, VALIDATION, meta), train["user"]),
         max_history=meta["config"]["max_history"],
         synthetic=meta["synthetic"],
         original=meta["original"],
@@ -207,7 +216,7 @@ def load_test(folder: Path | str, dataset: Dataset) -> EvalCases:
             f"{folder}: holds the data set {meta['fingerprint']}, but the test of {dataset.fingerprint} "
             f"('{dataset.name}') is asked for; name its own folder"
         )
-    return _cases(read_table(folder, TEST, meta))
+    return _cases(read_table(folder, TEST, meta), read_table(folder, TRAIN, meta)["user"])
 
 
 def describe(folder: Path | str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class PackedRows:
 
     items_T: Tensor  # int64
     layout: Ragged  # how they lie, and which attend side by side
+    users_B: Tensor | None = None  # int64 training row of each row's user, -1 where there is none; None: not told
 
     @cached_property
     def ends_B(self) -> Tensor:
@@ -40,6 +41,11 @@ class PackedRows:
         """(T,) int64 how many items of its row stand after each item."""
         lengths_B = self.layout.lengths
         return self._tensor(np.repeat(np.cumsum(lengths_B) - 1, lengths_B) - np.arange(len(self.items_T)))
+
+    @cached_property
+    def row_T(self) -> Tensor:
+        """(T,) int64 which row each item stands in."""
+        return self._tensor(np.repeat(np.arange(len(self.layout.lengths)), self.layout.lengths))
 
     @cached_property
     def slots_T(self) -> Tensor:
@@ -69,7 +75,8 @@ def pack(rows: Sequences, device: torch.device) -> PackedRows:
     """The rows as an encoder takes them; each must hold an item."""
     assert rows.lengths.min() >= 1, "rows must not be empty"
     items_T = rows.items[rows.offsets[0] : rows.offsets[-1]].astype(np.int64)
-    return PackedRows(torch.from_numpy(items_T).to(device), Ragged.of(rows.lengths, device))
+    users_B = None if rows.users is None else torch.from_numpy(rows.users).to(device)
+    return PackedRows(torch.from_numpy(items_T).to(device), Ragged.of(rows.lengths, device), users_B)
 
 
 class Encoder(nn.Module):
@@ -89,6 +96,10 @@ class Encoder(nn.Module):
     def read_rows(self, histories: Sequences) -> Sequences:
         """What the network reads of each history to recommend; the state at a row's end is that of its next item."""
         return histories.last(self.max_history)
+
+    def penalty(self) -> Tensor | None:
+        """Scalar that is added to a batch's mean loss; None where there is nothing to add."""
+        return None
 
     @property
     def item_rows_VD(self) -> Tensor:

@@ -55,15 +55,15 @@ class SASRecSizes(TransformerSizes):
 
 
 @torch.no_grad()
-def draw_normal(network: Encoder, *, legacy_pad: bool) -> None:
-    """RecBole's start: weights normal with standard deviation 0.02, biases 0, padding's row 0 but for `legacy_pad`."""
+def draw_normal(network: nn.Module, item_table: nn.Embedding | None = None) -> None:
+    """RecBole's start: weights normal with standard deviation 0.02, biases 0, row 0 of `item_table` 0 where given."""
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=INIT_STD)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
-    if not legacy_pad:
-        network.item_table.weight[PADDING].zero_()
+    if item_table is not None:
+        item_table.weight[PADDING].zero_()
 
 
 @lru_cache(maxsize=64)

@@ -103,7 +103,7 @@ class TrainingRows:
         """The items of the given rows."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return Sequences(self.sequences.items[_ranges(self.starts[rows], lengths)], offsets)
+        return Sequences(self.sequences.items[_ranges(self.starts[rows], lengths)], offsets, self.users[rows])
 
     def next_items(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The given rows' targets, row by row: (M,) int64 each.

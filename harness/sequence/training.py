@@ -180,5 +180,8 @@ def batch_losses(network: Encoder, loss: Loss, pieces: list[Piece]) -> Iterator[
     """The mean loss per target, in pieces whose gradients add up to the batch's."""
     for piece in pieces:
         states_MD = network(piece.rows, piece.places_M)
-        total = loss(states_MD, network.item_rows_VD, piece.targets_M, *piece.drawn)
-        yield {"total": total / piece.batch_targets}
+        total = loss(states_MD, network.item_rows_VD, piece.targets_M, *piece.drawn) / piece.batch_targets
+        penalty = network.penalty()
+        if penalty is not None:
+            total = total + penalty * (len(piece.targets_M) / piece.batch_targets)
+        yield {"total": total}

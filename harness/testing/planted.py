@@ -5,6 +5,7 @@ so popularity knows nothing, and the last item of a history says all.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,15 @@ def walks() -> np.ndarray:
 
 
 def planted_dataset() -> Dataset:
-    """All but the last step of the walks, with a text for every item but one."""
+    """All but the last step of the walks, with a text and a store for every item but one."""
     items = walks()
     texts = tuple(f"{COLOURS[i % 3]} {THINGS[i // 3]}" for i in range(NUM_ITEMS - 1))
-    catalog = Catalog(tuple(f"item-{i}" for i in range(1, NUM_ITEMS + 1)), (*texts, None))
-    train = Sequences.from_rows(items[:, :-2].tolist())
+    features = {
+        "store": (*((COLOURS[i % 3],) for i in range(NUM_ITEMS - 1)), ()),
+        "categories": tuple((THINGS[i // 3], "furniture") for i in range(NUM_ITEMS)),
+    }
+    catalog = Catalog(tuple(f"item-{i}" for i in range(1, NUM_ITEMS + 1)), (*texts, None), features)
+    train = replace(Sequences.from_rows(items[:, :-2].tolist()), users=np.arange(NUM_USERS))
     return Dataset("planted", "fedcba9876543210", catalog, train, EvalCases(train, items[:, -2].astype(np.int32)))
 
 
