@@ -140,6 +140,7 @@ METHOD = Method(
     name="etegrec",
     title="ETEGRec",
     family="generative",
+    groups=("core", "paper", "generative"),
     place=400,
     is_proposed=True,
     config=ETEGRecConfig,

@@ -177,6 +177,7 @@ class Need(NamedTuple):
 
 Artifacts = Mapping[str, Path]  # the need's name → the folder of the finished stage
 Family = Literal["no training", "item-scoring", "generative"]
+Input = Literal["text", "features", "timestamps"]  # what a data set may carry beside the interactions' order
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,8 @@ class Method:
     fit: Callable[[Any, Dataset, Artifacts, FitContext], Recommender]
     load: Callable[[Path, Any, Dataset, FitContext], Recommender]
     family: Family = "item-scoring"
+    groups: tuple[str, ...] = ()  # names under which `--methods` takes it: core, paper, generative, strong, or new ones
+    inputs: tuple[Input, ...] = ()  # what it asks of a data set
     place: int = 1000  # in the tables: rows go up by it, and by title where it is equal
     is_proposed: bool = False  # the method that a paper proposes: tables compare it with the best of the others
     needs: Callable[[Any], dict[str, Need]] = lambda config: {}

@@ -61,6 +61,26 @@ def method_named(name: str) -> Method:
     return known[name]
 
 
+def groups() -> dict[str, list[str]]:
+    """The methods of each group by its name, in the order of the tables: `all`, and what the methods say of themselves.
+
+    `UsageError` where a group is named like a method.
+    """
+    found = {"all": list(methods())}
+    for method in methods().values():
+        for group in method.groups:
+            if group in methods():
+                raise UsageError(f"method '{method.name}' names a group '{group}', which is a method; rename it")
+            found.setdefault(group, []).append(method.name)
+    return found
+
+
+def total_effort(method: Method, config: Any) -> float:
+    """The effort of a fit with all stages below it, each counted once, in epochs of a generator."""
+    stage = stage_of(Need(method.name, config), dataset="", seed=0, conditions={})
+    return sum({below.key: below.effort for below in stage.with_ancestors()}.values())
+
+
 def proposed_method() -> str:
     """The name of the method that the benchmark is about: the first one that a paper proposes."""
     return next(name for name, method in methods().items() if method.is_proposed)

@@ -40,7 +40,7 @@ def sweep(
     *,
     context: typer.Context,
     method: Annotated[
-        str, typer.Option(help="A method, several with commas between, or all: a study each.", metavar="NAME")
+        str, typer.Option(help="A method, several with commas between, or a group: a study each.", metavar="NAME")
     ] = options.METHOD,
     trials: Annotated[
         int | None,
@@ -143,11 +143,11 @@ def sweep(
 
 
 def spaces_of(method: str, path: Path | None, grid: str | None) -> list[Space]:
-    """The space of each method that is asked for; `all` leaves out those that have nothing to search, and says so."""
-    from harness.methods import method_named, methods
+    """The space of each method that is asked for; a group leaves out those that have nothing to search, and says so."""
+    from harness.methods import groups, method_named, methods
     from sweeps.spaces import curve_of, grid_of, spaces_from_tables
 
-    names = values.names_of(method, list(methods()), "method")
+    names = values.names_of(method, list(methods()), "method", groups())
     if grid is not None and path is not None:
         raise UsageError("--grid and --space exclude each other: both say what is searched; leave one of them out")
     if grid is not None:
@@ -159,7 +159,7 @@ def spaces_of(method: str, path: Path | None, grid: str | None) -> list[Space]:
                 raise FieldError(
                     f"[{name}] is not searched by --method {method}; add it there, or drop the table", name
                 )
-    if method == "all":
+    if method in groups():
         idle = [name for name in names if name not in listed and not method_named(name).grid]
         names = [name for name in names if name not in idle]
         for name in idle:

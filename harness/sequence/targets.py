@@ -15,13 +15,27 @@ from harness.data.samples import PrefixSamples
 from harness.errors import DataError
 
 
+class Rows(Protocol):
+    """Rows of items with targets, as `Batches` takes them; fields and methods are those of `TrainingRows`."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+    @property
+    def targets(self) -> np.ndarray: ...
+    @property
+    def users(self) -> np.ndarray: ...
+    @property
+    def weights(self) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
+    def for_epoch(self, stream: np.random.Generator) -> Rows: ...
+    def histories(self, rows: np.ndarray) -> Sequences: ...
+    def next_items(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+
+
 @dataclass(frozen=True)
 class TrainingRows:
-    """Rows of items whose last positions each predict the item that comes next.
-
-    Other targets, such as masked items, are a class of their own with the same fields but `starts`, and the same
-    methods.
-    """
+    """Rows of items whose last positions each predict the item that comes next."""
 
     sequences: Sequences
     starts: np.ndarray  # (R,) int64 place of a row's first item in `sequences.items`
@@ -80,6 +94,10 @@ class TrainingRows:
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    def for_epoch(self, stream: np.random.Generator) -> TrainingRows:
+        """The rows of one epoch: always these, without a draw."""
+        return self
 
     def histories(self, rows: np.ndarray) -> Sequences:
         """The items of the given rows."""

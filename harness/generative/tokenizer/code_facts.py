@@ -18,7 +18,7 @@ from harness.generative.tokenizer.codes import CodeTable, code_health, tuple_key
 def code_facts(table: CodeTable, dataset: Dataset) -> dict[str, Any]:
     """Use, collisions and neighbourhood of a data set's codes, as plain JSON.
 
-    `colliding_items` is the share of items whose tuple another item has too (METHODS B.11), `collision_rate` the share
+    `colliding_items` is the share of items whose tuple another item has too, `collision_rate` the share
     of items without which all tuples would be unique (METHODS B.2). `followers`: how many times as often as by chance
     an item and the next one of a training sequence have the same first code.
     """
