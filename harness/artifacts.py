@@ -31,6 +31,12 @@ def build_text_vectors(config: TextConfig, dataset: Dataset, inputs: Artifacts, 
     save_vectors(context.folder, dataset.catalog.keys, vectors_ND)
 
 
+def build_text_vectors_if_any(config: TextConfig, dataset: Dataset, inputs: Artifacts, context: FitContext) -> None:
+    """Writes a vector for each item's text, and nothing where the data set has no texts."""
+    if dataset.catalog.texts is not None:
+        build_text_vectors(config, dataset, inputs, context)
+
+
 def build_tokenizer(config: TokenizerConfig, dataset: Dataset, inputs: Artifacts, context: FitContext) -> None:
     """Trains an RQ-VAE on the input `vectors`; writes it, and the items' codes with their de-duplication level."""
     vectors_NZ = torch.from_numpy(load_vectors(inputs["vectors"], dataset.catalog.keys))
@@ -42,6 +48,7 @@ def build_tokenizer(config: TokenizerConfig, dataset: Dataset, inputs: Artifacts
 
 
 TEXT_VECTORS = ArtifactKind("text-vectors", build_text_vectors, is_seeded=False)
+TEXT_VECTORS_IF_ANY = ArtifactKind("text-vectors-if-any", build_text_vectors_if_any, is_seeded=False)
 TOKENIZER = ArtifactKind("tokenizer", build_tokenizer, effort=lambda config: config.epochs / 150, version=2)
 
 # The lite preset's tokenizer, for a few hundred to a few thousand items.
