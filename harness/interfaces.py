@@ -115,6 +115,7 @@ class ArtifactKind:
     is_seeded: bool = True  # False: made without a random number that matters, so one serves all seeds
     is_distributed: bool = False  # `build` shares its work among the processes of `context.group`
     follows_contract: bool = False  # the contract decides the result, through the selection by validation NDCG@10
+    reads_times: bool = False  # the times of interactions decide the result, not only their order
     version: int = 1  # raised when the code of `build` changes its result
 
 
@@ -155,6 +156,7 @@ class Method:
     effort: Callable[[Any], float] = lambda config: math.inf  # of `fit`, as `ArtifactKind.effort`
     is_distributed: bool = False  # as in `ArtifactKind`, and its recommender shares an evaluation
     follows_contract: bool = True  # as in `ArtifactKind`
+    reads_times: bool = False  # as in `ArtifactKind`
     version: int = 1  # as in `ArtifactKind`
 
 

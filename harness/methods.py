@@ -81,6 +81,7 @@ def fitted(method: Method) -> ArtifactKind:
         effort=method.effort,
         is_distributed=method.is_distributed,
         follows_contract=method.follows_contract,
+        reads_times=method.reads_times,
         version=method.version,
     )
 
@@ -106,13 +107,14 @@ def current_versions() -> dict[str, int]:
 def stage_of(need: Need, *, dataset: str, seed: int, conditions: Mapping[str, Any]) -> Stage:
     """The stage that answers a need, with all stages below it.
 
-    Of `conditions` (contract, precision, several processes) it bears those that decide its result.
+    Of `conditions` (contract, precision, several processes, times) it bears those that decide its result.
     """
     kind, needs = need.kind, need.inputs
     if isinstance(kind, str):
         method = method_named(kind)
         kind, needs = fitted(method), method.needs(need.config)
     flags = {"precision": True, "contract": kind.follows_contract, "processes": kind.is_distributed}
+    flags["times"] = kind.reads_times
     return Stage(
         kind=kind.name,
         config=need.config,

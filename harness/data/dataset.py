@@ -5,6 +5,7 @@ Shape legend: U users, C cases, N items, T interactions, B rows, S positions. It
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +20,7 @@ class Sequences:
 
     items: np.ndarray  # (T,) int32
     offsets: np.ndarray  # (B + 1,) int64
+    times: np.ndarray | None = None  # (T,) int64 when, in the source's unit; None: only the order is known
 
     @classmethod
     def from_rows(cls, rows: list[list[int]]) -> Sequences:
@@ -39,28 +41,32 @@ class Sequences:
         """(S,) the items of one row."""
         return self.items[self.offsets[index] : self.offsets[index + 1]]
 
+    def at(self, places: np.ndarray, offsets: np.ndarray) -> Sequences:
+        """Rows of what stands at the given places of the flat axis."""
+        return Sequences(self.items[places], offsets, None if self.times is None else self.times[places])
+
     def take(self, rows: np.ndarray) -> Sequences:
         """The given rows, in the given order."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-        return Sequences(self.items[np.repeat(self.offsets[:-1][rows], lengths) + within], offsets)
+        return self.at(np.repeat(self.offsets[:-1][rows], lengths) + within, offsets)
 
     def last(self, count: int) -> Sequences:
         """Each row's last `count` items (all of a shorter row)."""
         lengths = np.minimum(self.lengths, count)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-        return Sequences(self.items[np.repeat(self.offsets[1:] - lengths, lengths) + within], offsets)
+        return self.at(np.repeat(self.offsets[1:] - lengths, lengths) + within, offsets)
 
     def without_last(self, count: int) -> Sequences:
         """Each row without its last `count` items (none of a shorter row)."""
         kept = np.maximum(self.lengths - count, 0)
         within = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], self.lengths)
-        return Sequences(self.items[within < np.repeat(kept, self.lengths)], np.concatenate([[0], np.cumsum(kept)]))
+        return self.at(np.flatnonzero(within < np.repeat(kept, self.lengths)), np.concatenate([[0], np.cumsum(kept)]))
 
     def appended(self, items: np.ndarray) -> Sequences:
-        """Each row with one more item at its end; `items` is (B,)."""
+        """Each row with one more item at its end, without times; `items` is (B,)."""
         return Sequences(np.insert(self.items, self.offsets[1:], items), self.offsets + np.arange(len(self) + 1))
 
     def padded(self) -> np.ndarray:
@@ -121,3 +127,9 @@ class Dataset:
     def num_users(self) -> int:
         """U: users that are learnt from."""
         return len(self.train)
+
+    @cached_property
+    def times_digest(self) -> str | None:
+        """16 hex digits of the SHA-256 of the training sequences' times; None where only their order is known."""
+        times = self.train.times
+        return None if times is None else hashlib.sha256(times.astype("<i8").tobytes()).hexdigest()[:16]

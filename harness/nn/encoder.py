@@ -22,6 +22,7 @@ class PackedRows:
 
     items_T: Tensor  # int64
     layout: Ragged  # how they lie, and which attend side by side
+    times_T: Tensor | None = None  # int64 when, in the source's unit; None: only the order is known
 
     @cached_property
     def ends_B(self) -> Tensor:
@@ -53,6 +54,16 @@ class PackedRows:
         flat = x_TD.new_zeros(rows * longest, x_TD.shape[1]).index_copy(0, self.slots_T, x_TD)
         return flat.view(rows, longest, -1)
 
+    def left_padded(self, length: int) -> tuple[PackedRows, Tensor]:
+        """The rows with padding before their items up to `length`, and (T,) int64 the place of each item among them."""
+        rows = len(self.layout.lengths)
+        slots_T = self._tensor(np.repeat(np.arange(1, rows + 1) * length - 1, self.layout.lengths)) - self.from_end_T
+        items, times = (
+            None if each is None else each.new_zeros(rows * length).index_copy(0, slots_T, each)
+            for each in (self.items_T, self.times_T)
+        )
+        return PackedRows(items, Ragged.uniform(rows, length, self.layout.device), times), slots_T
+
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.layout.device)
 
@@ -60,8 +71,10 @@ class PackedRows:
 def pack(rows: Sequences, device: torch.device) -> PackedRows:
     """The rows as an encoder takes them; each must hold an item."""
     assert rows.lengths.min() >= 1, "rows must not be empty"
-    items_T = rows.items[rows.offsets[0] : rows.offsets[-1]].astype(np.int64)
-    return PackedRows(torch.from_numpy(items_T).to(device), Ragged.of(rows.lengths, device))
+    own = slice(rows.offsets[0], rows.offsets[-1])
+    items_T = torch.from_numpy(rows.items[own].astype(np.int64)).to(device)
+    times_T = None if rows.times is None else torch.from_numpy(rows.times[own]).to(device)
+    return PackedRows(items_T, Ragged.of(rows.lengths, device), times_T)
 
 
 class Encoder(nn.Module):
