@@ -112,6 +112,7 @@ GRADIENT_CASES: dict[str, Callable[[FitContext], None]] = {
     "sasrec-recbole": lambda context: sasrec_fit(context, "recbole"),
     "gru4rec": lambda context: GRU4REC.fit(TINY_GRU4REC, planted.planted_dataset(), {}, context),
     "hstu": lambda context: baseline_fit(context, "hstu"),
+    "bsarec": lambda context: baseline_fit(context, "bsarec"),
     "sasrec-original": lambda context: sasrec_fit(context, "original"),
     "etegrec-tokenizer": lambda context: etegrec_epoch(context, 0),
     "etegrec-recommender": lambda context: etegrec_epoch(context, 1),
