@@ -7,9 +7,11 @@ Shape legend: B rows, M asked places, D width, S places of rows that are padded 
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from harness.data.dataset import PADDING, Dataset
@@ -17,6 +19,7 @@ from harness.interfaces import Method
 from harness.nn.bsarec import MASKED, BSARecLayer, low_pass
 from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.layers import Dropout
+from harness.nn.sasrec import check_heads
 from harness.sequence.model import SequenceModel
 from harness.sequence.targets import TrainingRows
 from harness.sequence.training import (
@@ -48,6 +51,11 @@ class BSARecConfig(SequenceTraining):
     learning_rate: float = Field(5e-4, gt=0)
     batch_size: int = Field(256, ge=1, description="samples of an optimiser step")
     epochs: int = Field(200, ge=1, description="at most")
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> Self:
+        check_heads(self.hidden_size, self.num_heads)
+        return self
 
 
 class BSARec(Encoder):

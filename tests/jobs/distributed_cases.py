@@ -113,6 +113,7 @@ GRADIENT_CASES: dict[str, Callable[[FitContext], None]] = {
     "gru4rec": lambda context: GRU4REC.fit(TINY_GRU4REC, planted.planted_dataset(), {}, context),
     "hstu": lambda context: baseline_fit(context, "hstu"),
     "bsarec": lambda context: baseline_fit(context, "bsarec"),
+    "esasrec": lambda context: baseline_fit(context, "esasrec"),
     "sasrec-original": lambda context: sasrec_fit(context, "original"),
     "etegrec-tokenizer": lambda context: etegrec_epoch(context, 0),
     "etegrec-recommender": lambda context: etegrec_epoch(context, 1),
