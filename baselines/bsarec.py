@@ -19,7 +19,7 @@ from harness.interfaces import Method
 from harness.nn.bsarec import MASKED, BSARecLayer, low_pass
 from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.layers import Dropout
-from harness.nn.sasrec import check_heads
+from harness.nn.sasrec import check_heads, draw_normal
 from harness.sequence.model import SequenceModel
 from harness.sequence.targets import TrainingRows
 from harness.sequence.training import (
@@ -30,8 +30,6 @@ from harness.sequence.training import (
     softmax_assumptions,
     softmax_objective,
 )
-
-INIT_STD = 0.02
 
 
 class BSARecConfig(SequenceTraining):
@@ -79,21 +77,14 @@ class BSARec(Encoder):
     @torch.no_grad()
     def reset_parameters(self, legacy_pad: bool = False) -> None:
         """Weights normal, deviation 0.02, biases 0; one standard normal beta for all layers, as copies have it."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=INIT_STD)
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
+        draw_normal(self, legacy_pad=legacy_pad)
         beta_D = torch.randn(self.item_table.embedding_dim)
         for layer in self.layers:
             layer.beta.copy_(beta_D)
-        if not legacy_pad:
-            self.item_table.weight[PADDING].zero_()
 
     def forward(self, rows: PackedRows, places_M: Tensor) -> Tensor:
         """(M, D); the places must be ends of rows."""
-        padded, _ = rows.left_padded(self.max_history)
-        items_BL = padded.items_T.view(-1, self.max_history)
+        items_BL = rows.windows(self.max_history, at_end=True)
         if self.padded:
             states_BD = self.encode(items_BL, self.low_LSS[-1:])
         else:
@@ -135,6 +126,7 @@ METHOD = Method(
     name=BSAREC.name,
     title="BSARec",
     place=210,
+    groups=("strong",),
     follows_contract=False,
     config=BSARecConfig,
     fit=BSAREC.fit,

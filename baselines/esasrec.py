@@ -17,7 +17,7 @@ from harness.interfaces import Method
 from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.layers import Dropout
 from harness.nn.ragged import Ragged
-from harness.nn.sasrec import CausalAttention, check_heads
+from harness.nn.sasrec import SelfAttention, check_heads
 from harness.sequence.model import SequenceModel
 from harness.sequence.targets import TrainingRows
 from harness.sequence.training import (
@@ -62,7 +62,7 @@ class LiGRLayer(nn.Module):
         super().__init__()
         width, inner = config.hidden_size, config.inner_factor * config.hidden_size
         self.attention_norm, self.feed_forward_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = CausalAttention(width, config.num_heads, config.dropout)
+        self.attention = SelfAttention(width, config.num_heads, config.dropout)
         self.output = nn.Linear(width, width)
         self.attention_gate, self.feed_forward_gate = nn.Linear(width, width), nn.Linear(width, width)
         self.activated, self.factor = nn.Linear(width, inner, bias=False), nn.Linear(width, inner, bias=False)
@@ -143,6 +143,7 @@ METHOD = Method(
     name=ESASREC.name,
     title="eSASRec",
     place=220,
+    groups=("strong",),
     follows_contract=False,
     config=ESASRecConfig,
     fit=ESASREC.fit,

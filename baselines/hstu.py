@@ -146,6 +146,7 @@ METHOD = Method(
     name=HSTU_MODEL.name,
     title="HSTU",
     place=200,
+    groups=("strong",),
     follows_contract=False,
     reads_times=True,
     config=HSTUConfig,

@@ -165,6 +165,7 @@ def _method(number: int, **budgets: Any) -> Method:
         title=f"TGH-{number}",
         family="no training",
         place=29 + number,
+        groups=("strong",),
         follows_contract=False,
         config=TGHConfig,
         fit=fit,

@@ -20,7 +20,8 @@ def show(plan: Plan, place: Place, *, as_json: bool) -> None:
     """Prints what the plan would do."""
     estimate = estimated(plan, place)
     if as_json:
-        print_json(asdict(estimate) | {"wall_seconds": estimate.wall_seconds})
+        left_out = [{"methods": names, "cause": cause} for cause, names in plan.left_out.items()]
+        print_json(asdict(estimate) | {"wall_seconds": estimate.wall_seconds, "left_out": left_out})
         return
     console = Console(highlight=False)
     console.print(Text(f"Stages on {estimate.dataset}", "bold"))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import options, values
+from harness.cli.data import tell_columns
 from harness.cli.machine import Execution, Machine
 from harness.cli.options import DatasetName, Json, Judging, Reading, RunsDir, takes_groups
 from harness.jobs.local import start_server
@@ -22,7 +23,9 @@ def run(
     *,
     dataset: DatasetName = "demo",
     reading: Reading,
-    methods: Annotated[str, typer.Option(help="Names with commas between, or all.", metavar="LIST")] = "all",
+    methods: Annotated[
+        str, typer.Option(help="Names or groups (core, paper, generative, strong, all) with commas.", metavar="LIST")
+    ] = "core",
     ablation: Annotated[
         str, typer.Option(help="none, all, names (sia, psa, sia+psa, at, ete), or METHOD:NAME.", metavar="LIST")
     ] = "none",
@@ -65,9 +68,17 @@ def run(
     data = load_dataset(folder)
     with judging.telling_lines():
         plan = make_plan(
-            data, method_names=method_names, ablation_names=ablation_names, seeds=seed_numbers, settings=settings
+            data,
+            method_names=method_names,
+            ablation_names=ablation_names,
+            seeds=seed_numbers,
+            settings=settings,
+            optional=method_names if methods.strip() == "all" else (),
         )
     place = machine.place(folder, runs_dir, world)
+    if world.is_main:
+        tell_columns(folder)
+        summary.tell_left_out(plan.left_out)
     if not world.is_main:
         if not dry_run:
             run_plan(plan, place, progress.SILENT)
@@ -82,9 +93,9 @@ def run(
 def _variants(method_texts: str, ablation_texts: str) -> tuple[list[str], list[str]]:
     """Names of the methods and of the ablations; ablated methods come along, since the table needs their row."""
     from harness.experiment.plan import ablation_named, ablations_of
-    from harness.methods import methods
+    from harness.methods import groups, methods
 
     ablation_names = ablations_of(ablation_texts)
-    method_names = values.names_of(method_texts, list(methods()), "method")
+    method_names = values.names_of(method_texts, list(methods()), "method", groups())
     ablated = [ablation_named(name)[0] for name in ablation_names]
     return list(dict.fromkeys([*method_names, *ablated])), ablation_names

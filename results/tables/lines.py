@@ -5,6 +5,7 @@ Shape legend: S seeds, U users.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -110,6 +111,17 @@ def part_rows(part: Part, slicing: Slicing | None, intervals: bool) -> list[Tabl
         TableRow(line.label, tuple(_cell(values_SU, intervals) for values_SU in line.values)) for line in part.lines
     ]
     return rows if by_codes else _mark(rows)
+
+
+def grouped(rows: Sequence[TableRow], part: Part) -> list[TableRow]:
+    """The rows, a line before each but the first whose method is of another kind than the row's before it.
+
+    The kinds are those of the paper's table: no training, item-scoring, generative, proposed.
+    """
+    records = [line.runs.record for line in part.lines]
+    kinds = ["proposed" if record.is_proposed else record.family for record in records]
+    opens = [False, *(kind != before for before, kind in pairwise(kinds))]
+    return [replace(row, apart=opened) for row, opened in zip(rows, opens, strict=True)]
 
 
 def headed(row: TableRow, part: Part, slicing: Slicing | None) -> TableRow:
