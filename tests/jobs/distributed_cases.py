@@ -114,6 +114,7 @@ GRADIENT_CASES: dict[str, Callable[[FitContext], None]] = {
     "hstu": lambda context: baseline_fit(context, "hstu"),
     "bsarec": lambda context: baseline_fit(context, "bsarec"),
     "esasrec": lambda context: baseline_fit(context, "esasrec"),
+    "gsasrec": lambda context: baseline_fit(context, "gsasrec"),
     "sasrec-original": lambda context: sasrec_fit(context, "original"),
     "etegrec-tokenizer": lambda context: etegrec_epoch(context, 0),
     "etegrec-recommender": lambda context: etegrec_epoch(context, 1),
