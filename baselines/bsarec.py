@@ -77,7 +77,7 @@ class BSARec(Encoder):
     @torch.no_grad()
     def reset_parameters(self, legacy_pad: bool = False) -> None:
         """Weights normal, deviation 0.02, biases 0; one standard normal beta for all layers, as copies have it."""
-        draw_normal(self, legacy_pad=legacy_pad)
+        draw_normal(self, None if legacy_pad else self.item_table)
         beta_D = torch.randn(self.item_table.embedding_dim)
         for layer in self.layers:
             layer.beta.copy_(beta_D)
