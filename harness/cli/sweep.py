@@ -121,7 +121,8 @@ def sweep(
     left_out = impossible(cells, data, values.by_group_alone(method, [cell.method for cell in cells]))
     tell_left_out(left_out)
     dropped = {name for names in left_out.values() for name in names}
-    spaces, cells = ([one for one in each if one.method not in dropped] for each in (spaces, cells))
+    spaces = [space for space in spaces if space.method not in dropped]
+    cells = [cell for cell in cells if cell.method not in dropped]
     with values.telling_lines(space):
         checked = [
             (one.log_uniform() if log_uniform else one).checked(cell.config)
