@@ -10,7 +10,6 @@ from harness.cli import options, values
 from harness.cli.data import tell_columns
 from harness.cli.machine import Execution, Machine
 from harness.cli.options import DatasetName, Json, Judging, Reading, RunsDir, takes_groups
-from harness.jobs.local import start_server
 
 EXAMPLES = (
     "Examples: [bold]harness run --ablation all[/] · [bold]harness run --dataset data/ratings.csv.gz --core 5 "
@@ -46,6 +45,8 @@ def run(
     What is done already is not done again; a run that was interrupted goes on when the same command is given again.
     """
     if execution.executor == "local" and not dry_run:
+        from harness.jobs.local import start_server
+
         start_server()
     from harness.cli import estimate, progress, summary
     from harness.data.open import open_dataset
