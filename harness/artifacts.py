@@ -19,6 +19,7 @@ from harness.errors import DataError
 from harness.generative.tokenizer.code_files import read_codes
 from harness.generative.tokenizer.codes import CodeTable, deduplicate
 from harness.generative.tokenizer.fit import TokenizerConfig, fit_tokenizer, save_tokenizer
+from harness.generative.tokenizer.reassign import semantic_codes
 from harness.generative.tokenizer.rqvae import RQVAEConfig
 from harness.interfaces import ArtifactKind, Artifacts, FitContext, Need
 from harness.sequence.sasrec import SASRecConfig, sasrec_assumptions, sasrec_vectors
@@ -96,13 +97,20 @@ def build_text_vectors(config: TextConfig, dataset: Dataset, inputs: Artifacts, 
     save_vectors(context.folder, dataset.catalog.keys, vectors_ND)
 
 
+def build_text_vectors_if_any(config: TextConfig, dataset: Dataset, inputs: Artifacts, context: FitContext) -> None:
+    """Writes a vector for each item's text, and nothing where the data set has no texts."""
+    if dataset.catalog.texts is not None:
+        build_text_vectors(config, dataset, inputs, context)
+
+
 def build_tokenizer(config: TokenizerConfig, dataset: Dataset, inputs: Artifacts, context: FitContext) -> None:
     """Trains an RQ-VAE on the input `vectors`; writes it, and the items' codes with their de-duplication level."""
     vectors_NZ = torch.from_numpy(load_vectors(inputs["vectors"], dataset.catalog.keys))
     rqvae = fit_tokenizer(config, vectors_NZ, context)
     save_tokenizer(rqvae, context.folder)
     size = config.rqvae.codebook_size
-    codes_NL = deduplicate(rqvae.codes(vectors_NZ.to(context.device)), size).cpu()
+    codes_NL = semantic_codes(rqvae, vectors_NZ.to(context.device), config.zero_collisions)
+    codes_NL = deduplicate(codes_NL, size).cpu()
     CodeTable.of(codes_NL, (size,) * codes_NL.shape[1]).save(context.folder / CODES_FILE, dataset.catalog.keys)
 
 
@@ -132,6 +140,7 @@ OWN_CODES = ArtifactKind(
     "own-codes", build_own_codes, effort=lambda config: 0.0, is_seeded=False, obstacle=codes_obstacle
 )
 TEXT_VECTORS = ArtifactKind("text-vectors", build_text_vectors, is_seeded=False, obstacle=text_obstacle)
+TEXT_VECTORS_IF_ANY = ArtifactKind("text-vectors-if-any", build_text_vectors_if_any, is_seeded=False)
 OWN_VECTORS = ArtifactKind(
     "own-vectors", build_own_vectors, effort=lambda config: 0.0, is_seeded=False, obstacle=own_obstacle
 )

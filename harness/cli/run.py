@@ -61,7 +61,7 @@ def run(
     machine, run_jobs = execution.checked(machine, world.size)
     source = reading.source(dataset)
     settings = judging.settings(source.preset, world.size)
-    method_names, ablation_names = _variants(methods, ablation)
+    method_names, ablation_names, optional = _variants(methods, ablation)
     seed_numbers = values.seeds_of(seeds)
 
     with world.main_first("data set"), progress.working(f"reading {dataset}"):
@@ -74,7 +74,7 @@ def run(
             ablation_names=ablation_names,
             seeds=seed_numbers,
             settings=settings,
-            optional=method_names if methods.strip() == "all" else (),
+            optional=optional,
         )
     place = machine.place(folder, runs_dir, world)
     if world.is_main:
@@ -91,12 +91,16 @@ def run(
     return summary.show(data, results, place, as_json=json)
 
 
-def _variants(method_texts: str, ablation_texts: str) -> tuple[list[str], list[str]]:
-    """Names of the methods and of the ablations; ablated methods come along, since the table needs their row."""
+def _variants(method_texts: str, ablation_texts: str) -> tuple[list[str], list[str], list[str]]:
+    """Names of the methods, of the ablations, and of the methods that no one named by themselves.
+
+    Ablated methods come along, since the table needs their row.
+    """
     from harness.experiment.plan import ablation_named, ablations_of
     from harness.methods import groups, methods
 
     ablation_names = ablations_of(ablation_texts)
     method_names = values.names_of(method_texts, list(methods()), "method", groups())
     ablated = [ablation_named(name)[0] for name in ablation_names]
-    return list(dict.fromkeys([*method_names, *ablated])), ablation_names
+    optional = [name for name in values.by_group_alone(method_texts, method_names) if name not in ablated]
+    return list(dict.fromkeys([*method_names, *ablated])), ablation_names, optional

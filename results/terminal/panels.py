@@ -64,8 +64,9 @@ def sparkline(values: Sequence[float], width: int = SPARK_WIDTH) -> str:
 def health_lines(health: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a run's health says, by name.
 
-    Known keys: `used_codes` and `perplexity` (lists, one entry per level), `codebook_size`, `collision_rate` and
-    `invalid_share` (shares of 1), `largest_group` (items that share one code prefix). Others are shown as they are.
+    Known keys: `used_codes` and `perplexity` (lists, one entry per level), `codebook_size`, `collision_rate`,
+    `colliding_items` and `invalid_share` (shares of 1), `largest_group` (items that share one code prefix). Others are
+    shown as they are.
     """
     left = dict(health)
     size = left.pop("codebook_size", None)
@@ -76,7 +77,9 @@ def health_lines(health: Mapping[str, Any]) -> list[tuple[str, str]]:
     if (perplexity := left.pop("perplexity", None)) is not None:
         lines.append(("perplexity, per level", ", ".join(f"{value:.1f}" for value in perplexity)))
     if (collisions := left.pop("collision_rate", None)) is not None:
-        lines.append(("collision rate", f"{100 * collisions:.2f} %"))
+        lines.append(("collision rate, items beyond tuples", f"{100 * collisions:.2f} %"))
+    if (colliding := left.pop("colliding_items", None)) is not None:
+        lines.append(("collision rate, items that share", f"{100 * colliding:.2f} %"))
     if (largest := left.pop("largest_group", None)) is not None:
         lines.append(("largest group", f"{largest} items"))
     if (invalid := left.pop("invalid_share", None)) is not None:
