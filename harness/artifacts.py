@@ -19,6 +19,7 @@ from harness.errors import DataError
 from harness.generative.tokenizer.code_files import read_codes
 from harness.generative.tokenizer.codes import CodeTable, deduplicate
 from harness.generative.tokenizer.fit import TokenizerConfig, fit_tokenizer, save_tokenizer
+from harness.generative.tokenizer.reassign import semantic_codes
 from harness.generative.tokenizer.rqvae import RQVAEConfig
 from harness.interfaces import ArtifactKind, Artifacts, FitContext, Need
 from harness.sequence.sasrec import SASRecConfig, sasrec_assumptions, sasrec_vectors
@@ -102,7 +103,8 @@ def build_tokenizer(config: TokenizerConfig, dataset: Dataset, inputs: Artifacts
     rqvae = fit_tokenizer(config, vectors_NZ, context)
     save_tokenizer(rqvae, context.folder)
     size = config.rqvae.codebook_size
-    codes_NL = deduplicate(rqvae.codes(vectors_NZ.to(context.device)), size).cpu()
+    codes_NL = semantic_codes(rqvae, vectors_NZ.to(context.device), config.zero_collisions)
+    codes_NL = deduplicate(codes_NL, size).cpu()
     CodeTable.of(codes_NL, (size,) * codes_NL.shape[1]).save(context.folder / CODES_FILE, dataset.catalog.keys)
 
 

@@ -108,7 +108,7 @@ def table(
         made = overall_table(runs_dir, dataset or only_dataset(runs_dir), filters, view)
     else:
         made = ablation_table(runs_dir, dataset or only_dataset(runs_dir), method, filters, view)
-    _print(made, "json" if json else format, out)
+    print_table(made, "json" if json else format, out)
 
 
 def ls(
@@ -126,7 +126,7 @@ def ls(
     from rich.console import Console
 
     from results.store.find import RunFilter, find_runs, find_unfinished
-    from results.terminal.panels import runs_table
+    from results.terminal.listing import runs_table
 
     wanted = RunFilter(
         dataset=dataset, method=method, variant=variant, config=config, seed=seed, contract=contract, preset=preset
@@ -182,7 +182,8 @@ def only_dataset(runs_dir: Path) -> str:
     return found(runs_dir)
 
 
-def _print(made: Table, format: str, out: Path | None) -> None:
+def print_table(made: Table, format: str, out: Path | None) -> None:
+    """The table on stdout, or in a file; `format` as the command line names it."""
     from rich.console import Console
 
     from results.tables.render import render, to_rich

@@ -14,8 +14,6 @@ from typing import Any
 import polars as pl
 
 from results.errors import ResultsError
-from results.statistics.metrics.registry import metrics_from_lists, metrics_from_ranks
-from results.store.outcomes import checked_outcomes
 from results.store.schema import CASES_SCHEMA, HISTORY_SCHEMA, METRICS_SCHEMA, RANKS_SCHEMA, RunRecord, conform
 
 RECORD = "run.json"
@@ -113,6 +111,8 @@ def write_run(
     cases = conform(cases, CASES_SCHEMA, "cases")
     if sorted(cases["user"]) != sorted(ranks["user"]):
         raise ResultsError(f"cases must hold the users of the ranks, but {len(cases)} and {len(ranks)} users differ")
+    from results.store.outcomes import checked_outcomes  # NumPy, which only writing needs
+
     outcomes = None if outcomes is None else checked_outcomes(outcomes, ranks)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DONE).unlink(missing_ok=True)
@@ -145,6 +145,8 @@ def raise_trials(folder: Path, trials: int) -> Run:
 
 def metrics_frame(record: RunRecord, ranks: pl.DataFrame) -> pl.DataFrame:
     """One row per metric and k, for the usual k that the stored lists can answer."""
+    from results.statistics.metrics.registry import metrics_from_lists, metrics_from_ranks  # as in `write_run`
+
     top_k = int(record.contract["top_k"])
     ks = [k for k in STORED_KS if k <= top_k]
     row = (record.dataset, record.method, record.variant, record.config_digest, record.seed, record.contract_digest)

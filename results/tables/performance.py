@@ -8,7 +8,6 @@ from typing import Literal
 from results.errors import ResultsError
 from results.published import paper
 from results.statistics.inference import ALPHA
-from results.store.contract import told
 from results.store.selection import Filters, check_one_population, dataset_label, select_runs
 from results.tables.content import Table, TableColumn, TableRow, Unit, against
 from results.tables.contests import (
@@ -24,7 +23,7 @@ from results.tables.contests import (
     variant_note,
     whole_table,
 )
-from results.tables.lines import Line, MetricColumn, Part, grouped, headed, line_of, part_rows, parts_of
+from results.tables.lines import Line, MetricColumn, Part, grouped, headed, judged, line_of, part_rows, parts_of
 from results.tables.slices import Slicing
 
 PAPER_COLUMNS: tuple[MetricColumn, ...] = (("Recall", 5), ("Recall", 10), ("NDCG", 5), ("NDCG", 10))
@@ -138,11 +137,7 @@ def _reading_notes(lines: Sequence[Line]) -> list[str]:
     record = lines[0].runs.record
     most = max(len(line.runs.seeds) for line in lines)
     spread = "Mean ± standard deviation over seeds." if most > 1 else "One seed: training randomness is not measured."
-    return [
-        spread,
-        f"{lines[0].values[0].shape[1]:,} users; contract {record.contract_digest}: "
-        f"{told(record.contract, record.split)}.",
-    ]
+    return [spread, judged(record, lines[0].values[0].shape[1])]
 
 
 def _reference(
