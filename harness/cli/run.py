@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from harness.cli import options, values
 from harness.cli.machine import Execution, Machine
-from harness.cli.options import DatasetName, Json, Judging, Reading, RunsDir, takes_groups
+from harness.cli.options import Json, Judging, Reading, RunsDir, takes_groups
+from harness.errors import UsageError
 from harness.jobs.local import start_server
 
 EXAMPLES = (
@@ -20,7 +22,14 @@ EXAMPLES = (
 @takes_groups
 def run(
     *,
-    dataset: DatasetName = "demo",
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset",
+            help="Named data sets (see harness data list), files or folders; several with commas between.",
+            metavar="LIST",
+        ),
+    ] = "demo",
     reading: Reading,
     methods: Annotated[str, typer.Option(help="Names with commas between, or all.", metavar="LIST")] = "all",
     ablation: Annotated[
@@ -38,7 +47,7 @@ def run(
     ] = False,
     json: Json = False,
 ) -> int:
-    """Train and evaluate methods and ablations on a data set, then print the leaderboards.
+    """Train and evaluate methods and ablations on one or several data sets, then print the leaderboards.
 
     What is done already is not done again; a run that was interrupted goes on when the same command is given again.
     """
@@ -55,28 +64,42 @@ def run(
     if world.size > 1:
         end_when_others_end()
     machine, run_jobs = execution.checked(machine, world.size)
-    source = reading.source(dataset)
-    settings = judging.settings(source.preset, world.size)
     method_names, ablation_names = _variants(methods, ablation)
     seed_numbers = values.seeds_of(seeds)
-
-    with world.main_first("data set"), progress.working(f"reading {dataset}"):
-        folder = open_dataset(source, machine.cache_dir)
-    data = load_dataset(folder)
-    with judging.telling_lines():
-        plan = make_plan(
-            data, method_names=method_names, ablation_names=ablation_names, seeds=seed_numbers, settings=settings
-        )
-    place = machine.place(folder, runs_dir, world)
+    names = datasets_of(dataset)
+    if len(names) > 1 and world.size > 1:
+        raise UsageError("processes that torchrun started work on one data set at a time; name one with --dataset")
+    experiments = []
+    for name in names:  # all are read and planned before anything is trained
+        source = reading.source(name)
+        settings = judging.settings(source.preset, world.size)
+        with world.main_first("data set"), progress.working(f"reading {name}"):
+            folder = open_dataset(source, machine.cache_dir)
+        data = load_dataset(folder)
+        with judging.telling_lines():
+            plan = make_plan(
+                data, method_names=method_names, ablation_names=ablation_names, seeds=seed_numbers, settings=settings
+            )
+        experiments.append((data, plan, machine.place(folder, runs_dir, world)))
     if not world.is_main:
         if not dry_run:
-            run_plan(plan, place, progress.SILENT)
+            run_plan(*experiments[0][1:], progress.SILENT)
         return 0
     if dry_run:
-        estimate.show(plan, place, as_json=json)
+        estimate.show([(plan, place) for _, plan, place in experiments], as_json=json)
         return 0
-    results = progress.observed_results(plan, place, run_jobs, waits=execution.busy == "wait")
-    return summary.show(data, results, place, as_json=json)
+    done = []
+    for data, plan, place in experiments:
+        if len(names) > 1:
+            progress.headed(data.name)
+        results = progress.observed_results(plan, place, run_jobs, waits=execution.busy == "wait")
+        done.append(summary.Done(data, results, place))
+    return summary.show(done, as_json=json)
+
+
+def datasets_of(text: str) -> list[str]:
+    """The data sets that `--dataset` names: one that is there under the whole text, else those between the commas."""
+    return [text] if "," not in text or Path(text).exists() else values.names_in(text, "--dataset")
 
 
 def _variants(method_texts: str, ablation_texts: str) -> tuple[list[str], list[str]]:

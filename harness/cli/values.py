@@ -33,6 +33,14 @@ def names_of(text: str, known: Sequence[str], what: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def names_in(text: str, option: str) -> list[str]:
+    """Whatever names stand in the text, with commas between, each once; `UsageError` where there is none."""
+    names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not names:
+        raise UsageError(f"{option} must name something, but got '{text}'; write names with commas between")
+    return names
+
+
 def formats_of(text: str) -> list[str]:
     """Formats of a figure, with commas between; `UsageError` for an unknown one."""
     from results.figures.rendering import FORMATS

@@ -57,6 +57,7 @@ def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
             history=history_frame(histories(fitted)),
             config_toml=to_toml({cell.method: cell.config.model_dump(mode="json")}),
             env=environment() | {"processes": group_size(cell.fit, place)},
+            item_counts=np.bincount(dataset.train.items, minlength=dataset.num_items + 1)[1:],
         )
 
 

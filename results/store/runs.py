@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from results.errors import ResultsError
@@ -38,6 +39,22 @@ class Run:
     def metrics(self) -> pl.DataFrame:
         """One row per metric and k (`METRICS_SCHEMA`)."""
         return read_parquet(self.folder / METRICS)
+
+    def metric(self, name: str, k: int) -> float | None:
+        """A metric of whole lists at k, stored or computed from the lists; None where what it needs is not known.
+
+        `ResultsError` for k beyond the lists.
+        """
+        stored = self.metrics().filter((pl.col("metric") == name) & (pl.col("k") == k))["value"]
+        if len(stored):
+            return float(stored.item())
+        if not 1 <= k <= self.list_length:
+            raise ResultsError(
+                f"1 <= k <= list length must hold, but got {name}@{k} and stored lists of {self.list_length} items; "
+                "lower k, or run again with a larger top_k"
+            )
+        found = metrics_from_lists(self.ranks(["top_items"])["top_items"], [k], num_items=self.record.num_items)
+        return next((value.value for value in found if value.metric == name), None)
 
     def ranks(self, columns: list[str] | None = None) -> pl.DataFrame:
         """One row per user (`RANKS_SCHEMA`), or only the given columns of it."""
@@ -85,11 +102,13 @@ def write_run(
     history: pl.DataFrame,
     config_toml: str,
     env: Mapping[str, Any],
+    item_counts: np.ndarray | None = None,
 ) -> Run:
     """The finished run. A checkpoint is the caller's: written into `folder` before, it is listed in DONE too.
 
-    Metrics are computed here, from the ranks. Raises `ResultsError` for tables that break their schema, repeated
-    users, lists whose length is not the contract's `top_k`, ranks beyond it, and cases of other users than the ranks.
+    Metrics are computed here, from the ranks, and from the (N,) training interactions of the items where given. Raises
+    `ResultsError` for tables that break their schema, repeated users, lists whose length is not the contract's `top_k`,
+    ranks beyond it, and cases of other users than the ranks.
     """
     ranks = conform(ranks, RANKS_SCHEMA, "ranks")
     _check_ranks(ranks, int(record.contract["top_k"]))
@@ -104,7 +123,7 @@ def write_run(
     _write_parquet(folder / RANKS, ranks)
     _write_parquet(folder / CASES, cases)
     _write_parquet(folder / HISTORY, conform(history, HISTORY_SCHEMA, "history"))
-    _write_parquet(folder / METRICS, metrics_frame(record, ranks))
+    _write_parquet(folder / METRICS, metrics_frame(record, ranks, item_counts))
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
     _write_text(folder / DONE, json.dumps(sizes, indent=1) + "\n")
     return Run(folder, record)
@@ -123,13 +142,13 @@ def raise_trials(folder: Path, trials: int) -> Run:
     return Run(folder, record)
 
 
-def metrics_frame(record: RunRecord, ranks: pl.DataFrame) -> pl.DataFrame:
+def metrics_frame(record: RunRecord, ranks: pl.DataFrame, item_counts: np.ndarray | None = None) -> pl.DataFrame:
     """One row per metric and k, for the usual k that the stored lists can answer."""
     top_k = int(record.contract["top_k"])
     ks = [k for k in STORED_KS if k <= top_k]
     row = (record.dataset, record.method, record.variant, record.config_digest, record.seed, record.contract_digest)
     values = metrics_from_ranks(ranks["rank"].to_numpy(), ks, list_length=top_k)
-    values += metrics_from_lists(ranks["top_items"], ks, num_items=record.num_items)
+    values += metrics_from_lists(ranks["top_items"], ks, num_items=record.num_items, item_counts=item_counts)
     return pl.DataFrame([(*row, *value) for value in values], schema=METRICS_SCHEMA, orient="row")
 
 
@@ -155,7 +174,7 @@ def read_run(folder: Path) -> Run:
 def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
     """A parquet file's table; `ResultsError` names a file that is missing or damaged."""
     try:
-        return pl.read_parquet(path, columns=columns)
+        return pl.read_parquet(path, columns=columns, glob=False)  # a name may hold brackets
     except FileNotFoundError:
         raise ResultsError(f"{path} must exist, but it is missing; delete the run's folder and run it again") from None
     except (pl.exceptions.PolarsError, OSError) as error:
