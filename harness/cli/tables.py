@@ -42,6 +42,12 @@ DatasetsFilter = Annotated[
         metavar="LIST",
     ),
 ]
+PublishedFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--published-file", help="Figures of one's own: a csv like results/published/elsewhere.csv.", metavar="FILE"
+    ),
+]
 ContractFilter = Annotated[str | None, typer.Option("--contract", help="Beginning of the contract's digest.")]
 SliceBy = Annotated[
     Literal["item-popularity", "user-length", "unseen-item", "collision", "new-user"] | None,
@@ -86,7 +92,14 @@ def table(
         Path | None,
         typer.Option(help="File to write: .txt, .md, .tex, .csv, .json, .html.", metavar="FILE"),
     ] = None,
-    published: Annotated[bool, typer.Option("--published", help="The paper's values, and ours minus those.")] = False,
+    published: Annotated[
+        Literal["paper", "elsewhere", "all"] | None,
+        typer.Option(
+            "--published",
+            help="The paper's values and ours minus those (paper, also without a word), what others report, or both.",
+        ),
+    ] = None,
+    published_file: PublishedFile = None,
     config: ConfigFilter = None,
     contract: ContractFilter = None,
     preset: PresetFilter = None,
@@ -99,24 +112,28 @@ def table(
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
     """Print a table of the paper, made from stored runs."""
+    from results.published.registry import registry
     from results.tables.datasets import datasets_table
     from results.tables.joined import side_by_side
     from results.tables.performance import View, ablation_table, overall_table
     from results.tables.slices import slicing_named
 
     form = "json" if json else format_of(format, out)
-    if slice is not None and (published or which == "datasets"):
-        other = "--published" if published else "the table of data sets"
+    if slice is not None and (published is not None or which == "datasets"):
+        other = "--published" if published is not None else "the table of data sets"
         raise UsageError(f"--slice must not meet {other}, whose numbers are of all users; leave one of them out")
+    if published_file is not None and published in (None, "paper"):
+        raise UsageError("--published-file adds to what others report; add --published elsewhere, or all")
     if which == "datasets":
-        made = datasets_table(_counts(cache_dir, dataset), published=published)
+        made = datasets_table(_counts(cache_dir, dataset), published=published is not None)
         _print(made, form, out)
         return
     columns, titles = _columns(metrics, k)
     view = View(
         columns=columns,
         titles=titles,
-        published=published,
+        published=published in ("paper", "all"),
+        elsewhere=registry(published_file) if published in ("elsewhere", "all") else None,
         slicing=None if slice is None else slicing_named(slice),
         intervals=ci or form in ("csv", "json"),
     )

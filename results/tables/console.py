@@ -12,6 +12,7 @@ from results.tables.content import Table, TableCell, Unit, format_value
 from results.tables.marks import UNKNOWN, groups_of, lines_below, notes_of, units_of, with_sections
 
 BEST, SECOND = "¹", "²"  # where there is neither bold nor underlined print
+LABEL_WIDTH = 28  # of a line below a row; other forms have it whole
 LAYOUTS = ((1, False), (0, False), (0, True))  # padding of the columns, intervals on two lines
 
 
@@ -113,8 +114,16 @@ def _grid(table: Table, padding: int, narrow: bool, styled: bool) -> Grid:
         values = [_cell(cell, unit, styled) for cell, unit in zip(row.cells, units, strict=True)]
         grid.add_row(Text(row.label), *values)
         for label, texts in lines_below(row, units, narrow):
-            grid.add_row(Text(f"  {label}", "dim"), *[Text(text, "dim") for text in texts])
+            grid.add_row(Text(f"  {_short(label)}", "dim"), *[Text(text, "dim") for text in texts])
     return grid
+
+
+def _short(label: str) -> str:
+    """A label that leaves room for numbers; the mark at its end stays."""
+    if len(label) <= LABEL_WIDTH:
+        return label
+    end = label[-2:] if label[-2] == " " else ""
+    return label[: LABEL_WIDTH - 1 - len(end)] + "…" + end
 
 
 def _cell(cell: TableCell, unit: Unit, styled: bool) -> Text:

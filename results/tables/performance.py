@@ -7,6 +7,7 @@ from typing import Literal
 
 from results.errors import ResultsError
 from results.published import paper
+from results.published.registry import Registry
 from results.statistics.inference import ALPHA
 from results.statistics.metrics.registry import known_metrics, rank_metrics
 from results.store.schema import RunRecord
@@ -25,6 +26,7 @@ from results.tables.contests import (
     variant_note,
     whole_table,
 )
+from results.tables.elsewhere import with_figures
 from results.tables.lines import Line, MetricColumn, Part, headed, line_of, list_cells, part_rows, parts_of
 from results.tables.slices import Slicing
 
@@ -38,6 +40,7 @@ class View:
     columns: Sequence[MetricColumn] = PAPER_COLUMNS  # of ranks and of lists; those of lists stand last
     titles: Mapping[str, str] = field(default_factory=dict)  # of metrics that the headings name otherwise
     published: bool = False  # the paper's values beside ours, where the data set is one of the paper's
+    elsewhere: Registry | None = None  # what other sources report below ours, where its counts are our data set's
     paper_dataset: str | None = None  # the one to compare with instead
     slicing: Slicing | None = None  # each slice of the users under its own heading
     intervals: bool = False  # bootstrap intervals
@@ -88,7 +91,10 @@ def overall_table(runs_dir: Path, dataset: str, filters: Filters | None = None, 
         f"*: the best differs from the best of the other rows, p < {ALPHA} (paired two-sided t-test over users"
         f"{correction})."
     )
-    notes = [*([star] if best else []), *improvement_note(parts, against_best), *slice_notes]
+    others: list[str] = []
+    if view.elsewhere is not None:
+        rows, others = with_figures(rows, lines, [*view.by_user, *view.of_lists], view.elsewhere)
+    notes = [*([star] if best else []), *improvement_note(parts, against_best), *slice_notes, *others]
     return _table("Overall performance", "Method", lines, rows, view, [*notes, *selection.notes, *reference_note])
 
 
