@@ -9,13 +9,15 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from baselines.letter_tokenizer import LetterTokenizerConfig, fit_letter_tokenizer, released, selection_assumptions
-from harness.artifacts import CODES_FILE, PAPER_ENCODER, TEXT_VECTORS, text_assumptions
+from harness.artifacts import CODES_FILE, PAPER_ENCODER, TEXT_VECTORS, TINY_TOKENIZER, text_assumptions
 from harness.config import Config
 from harness.data.dataset import Dataset
 from harness.data.text.vectors import TextConfig, load_vectors
 from harness.generative.generator import (
     LITE_T5,
     LITE_TRAINING,
+    TINY_T5,
+    TINY_TRAINING,
     CodeRecommender,
     GeneratorTraining,
     fit_on_codes,
@@ -26,7 +28,7 @@ from harness.generative.tokenizer.fit import save_tokenizer
 from harness.generative.tokenizer.rqvae import RQVAEConfig
 from harness.interfaces import ArtifactKind, Artifacts, FitContext, Method, Need
 from harness.nn.t5 import T5Config
-from harness.sequence.sasrec import LITE_VECTORS, SASRecConfig, sasrec_vectors, vectors_config
+from harness.sequence.sasrec import LITE_VECTORS, TINY, SASRecConfig, sasrec_vectors, vectors_config
 from harness.sequence.training import softmax_assumptions
 
 
@@ -137,6 +139,13 @@ METHOD = Method(
             generator=LITE_T5,
             training=LITE_TRAINING.replace(temperature=0.9),
         ),
+    },
+    tiny={
+        "text": {"dim": 8},
+        "vectors": TINY,
+        "tokenizer": {**TINY_TOKENIZER, "num_groups": 3, "refresh_groups_every": 30},
+        "generator": TINY_T5,
+        "training": TINY_TRAINING,
     },
     recipes={"official": official_recipe},
     grid=GRID,

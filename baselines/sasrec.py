@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.interfaces import Method
-from harness.sequence.sasrec import LITE, PAPER, SASREC, SASRecConfig
+from harness.sequence.sasrec import LITE, PAPER, SASREC, TINY, SASRecConfig
 from harness.sequence.training import GRID, effort, softmax_assumptions
 
 
@@ -41,6 +41,7 @@ METHOD = Method(
     version=2,
     load=SASREC.load,
     presets={"paper": PAPER, "lite": LITE},
+    tiny=TINY,
     recipes={"original": original_form},
     grid=GRID,
     assumptions=assumptions,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from harness.artifacts import LITE_TOKENIZER, PAPER_ENCODER, TEXT_VECTORS, TOKENIZER, text_assumptions
+from harness.artifacts import LITE_TOKENIZER, PAPER_ENCODER, TEXT_VECTORS, TINY_TOKENIZER, TOKENIZER, text_assumptions
 from harness.config import Config
 from harness.data.dataset import Dataset
 from harness.data.text.vectors import TextConfig
 from harness.generative.generator import (
     LITE_T5,
     LITE_TRAINING,
+    TINY_T5,
+    TINY_TRAINING,
     CodeRecommender,
     GeneratorTraining,
     fit_on_codes,
@@ -19,7 +21,7 @@ from harness.generative.generator import (
 from harness.generative.tokenizer.fit import TokenizerConfig
 from harness.interfaces import Artifacts, FitContext, Method, Need
 from harness.nn.t5 import T5Config
-from harness.sequence.sasrec import LITE_VECTORS, SASRecConfig, sasrec_vectors, vectors_config
+from harness.sequence.sasrec import LITE_VECTORS, TINY, SASRecConfig, sasrec_vectors, vectors_config
 from harness.sequence.training import softmax_assumptions
 
 
@@ -76,6 +78,13 @@ TIGER = Method(
         "paper": TIGERConfig(text=TextConfig(encoder=PAPER_ENCODER)),
         "lite": TIGERConfig(tokenizer=LITE_TOKENIZER, generator=LITE_T5, training=LITE_TRAINING),
     },
+    tiny={
+        "text": {"dim": 8},
+        "tokenizer": TINY_TOKENIZER,
+        "generator": TINY_T5,
+        # Codes that come from texts alone know nothing of the pattern, so they take longer.
+        "training": {**TINY_TRAINING, "epochs": 80, "evaluate_every": 40},
+    },
     grid=GRID,
     assumptions=lambda config: text_assumptions(config.text),
     effort=lambda config: config.training.epochs,
@@ -98,6 +107,7 @@ TIGER_SAS = Method(
             vectors=LITE_VECTORS, tokenizer=LITE_TOKENIZER, generator=LITE_T5, training=LITE_TRAINING
         ),
     },
+    tiny={"vectors": TINY, "tokenizer": TINY_TOKENIZER, "generator": TINY_T5, "training": TINY_TRAINING},
     grid=GRID,
     assumptions=lambda config: softmax_assumptions(config.vectors),
     effort=lambda config: config.training.epochs,

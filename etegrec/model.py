@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from etegrec.config import ETEGRecConfig
-from etegrec.objectives import first_occurrences, l_psa, l_sia
+from etegrec.objectives import first_occurrences, l_psa, l_sia, l_sq
 from harness.generative.tokenizer.codes import CodeTable, deduplicate
-from harness.generative.tokenizer.rqvae import RQVAE, tokenizer_loss
+from harness.generative.tokenizer.rqvae import RQVAE
 from harness.nn.code_seq2seq import CodeSeq2Seq, Summary
 from harness.training.loop import Losses
 
@@ -90,7 +90,7 @@ class ETEGRec(nn.Module):
         else:
             rows = first_occurrences(targets_B) if self.config.unique_targets else slice(None)
             vectors = self.vectors_ND.index_select(0, targets_B[rows])
-        return tokenizer_loss(self.tokenizer(vectors), vectors, self.config.tokenizer.rqvae)
+        return l_sq(self.tokenizer(vectors), vectors, self.config.tokenizer.rqvae)
 
 
 def adapter(width_in: int, hidden: tuple[int, ...], width_out: int) -> nn.Sequential:

@@ -52,3 +52,11 @@ LITE_TOKENIZER = TokenizerConfig(
     warmup_epochs=10,
     evaluate_every=20,
 )
+# Changes to it for `Method.tiny`.
+TINY_TOKENIZER = {
+    "rqvae": {"hidden_sizes": [32], "code_dim": 16, "codebook_size": 8, "num_levels": 2},
+    "epochs": 60,
+    "batch_size": 32,
+    "warmup_epochs": 0,
+    "evaluate_every": 30,
+}

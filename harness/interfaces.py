@@ -144,6 +144,7 @@ class Method:
     is_proposed: bool = False  # the method that a paper proposes: tables compare it with the best of the others
     needs: Callable[[Any], dict[str, Need]] = lambda config: {}
     presets: Mapping[str, Config] = field(default_factory=dict)  # "paper", "lite"
+    tiny: Mapping[str, Any] = field(default_factory=dict)  # a TOML table that makes "lite" fit in seconds, for tests
     recipes: Mapping[str, Callable[[Any], Config]] = field(default_factory=dict)  # by `--recipe`
     ablations: Mapping[str, Ablation] = field(default_factory=dict)  # by name, in the order of their table
     grid: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # dotted field → values that a sweep tries

@@ -85,6 +85,24 @@ def fitted(method: Method) -> ArtifactKind:
     )
 
 
+def current_versions() -> dict[str, int]:
+    """The version of each kind of stage that the presets of any method need."""
+    found: dict[str, int] = {}
+
+    def add(needs: Mapping[str, Need]) -> None:
+        for need in needs.values():
+            if isinstance(need.kind, str):
+                continue  # a method, which is added itself
+            found[need.kind.name] = need.kind.version
+            add(need.inputs)
+
+    for method in methods().values():
+        found[method.name] = method.version
+        for config in method.presets.values():
+            add(method.needs(config))
+    return found
+
+
 def stage_of(need: Need, *, dataset: str, seed: int, conditions: Mapping[str, Any]) -> Stage:
     """The stage that answers a need, with all stages below it.
 

@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import planted
 import polars as pl
 
 from harness.data.filters import PrepareConfig
 from harness.data.formats.format import RawInteractions
 from harness.data.prepare import prepare
 from harness.jobs.graph import Observer
+from harness.testing import planted
 from results.store.runs import DONE
 
 QUIET = Observer(started=lambda key: None, message=lambda key, content: None, ended=lambda key, outcome: None)

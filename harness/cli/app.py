@@ -13,7 +13,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from harness import __version__
-from harness.cli import bench, compare, data, doctor, figure, methods, published, report, run, sweep, tables, values
+from harness.cli import bench, clean, compare, data, doctor, figure, methods, published, report, run, sweep, tables
+from harness.cli.values import completed
 from harness.errors import DataError, HarnessError, UsageError
 from results.errors import ResultsError
 
@@ -46,6 +47,7 @@ app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.add_typer(data.app, name="data")
 app.command("methods", epilog=methods.EXAMPLES)(methods.methods)
 app.add_typer(bench.app, name="bench", help=bench.bench.__doc__, epilog=bench.EXAMPLES)
+app.command("clean", epilog=clean.EXAMPLES)(clean.clean)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 
@@ -75,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs a command and exits: 0 done, 1 something failed, 2 wrong usage or bad input, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    arguments = values.completed([argument for argument in arguments if argument != "--debug"])
+    arguments = completed([argument for argument in arguments if argument != "--debug"])
     try:
         code = app(arguments, prog_name="harness", standalone_mode=False)
         sys.stdout.flush()

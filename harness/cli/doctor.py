@@ -11,7 +11,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 from harness.cli import options
-from harness.cli.options import CacheDir, Json, RunsDir, print_json
+from harness.cli.options import CacheDir, Json, RunsDir, print_json, size_of
 
 EXAMPLES = "Example: [bold]harness doctor[/]"
 
@@ -77,7 +77,7 @@ def _folders(runs_dir: Path, cache_dir: Path) -> Iterator[Finding]:
             continue
         held = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
         free = shutil.disk_usage(existing).free
-        yield Finding(what, "ok", f"{folder}: {_megabytes(held)} held, {_megabytes(free)} free")
+        yield Finding(what, "ok", f"{folder}: {size_of(held)} held, {size_of(free)} free")
 
 
 def _extras() -> Iterator[Finding]:
@@ -99,10 +99,6 @@ def _third_party_methods() -> Iterator[Finding]:
         yield Finding("methods", "problem", f"an entry point does not load: {' '.join(str(error).split())}")
     for entry in entries:
         yield Finding(f"method {entry.name}", "ok", f"from {entry.value}")
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
 
 
 def _print(findings: list[Finding]) -> None:

@@ -199,6 +199,10 @@ def describe(folder: Path | str) -> dict[str, Any]:
     return {key: meta[key] for key in ("name", "fingerprint", "synthetic")} | meta["statistics"]
 
 
+class LayoutError(DataError):
+    """A prepared data set of another version's layout."""
+
+
 def read_meta(folder: Path) -> dict[str, Any]:
     """What meta.json says; `DataError` when the folder holds none, or one that is damaged or of another layout."""
     path = folder / META
@@ -210,7 +214,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         raise DataError(f"{path}: damaged; prepare the data set again") from None
     if layout != LAYOUT:
-        raise DataError(f"{path}: of layout {layout}, but this version reads {LAYOUT}; prepare the data set again")
+        raise LayoutError(f"{path}: of layout {layout}, but this version reads {LAYOUT}; prepare the data set again")
     return meta
 
 

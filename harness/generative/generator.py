@@ -258,3 +258,6 @@ LITE_T5 = T5Config(
 LITE_TRAINING = GeneratorTraining(
     learning_rate=3e-3, weight_decay=0.05, batch_size=64, epochs=24, warmup_epochs=1, evaluate_every=8
 )
+# Changes to both for `Method.tiny`.
+TINY_T5 = {"d_model": 32, "d_ff": 64, "num_heads": 2, "dropout": 0.0}
+TINY_TRAINING = {"learning_rate": 5e-3, "batch_size": 32, "epochs": 30, "warmup_epochs": 2, "evaluate_every": 15}

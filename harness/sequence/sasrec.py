@@ -13,7 +13,7 @@ from harness.nn.sasrec import SASRec, SASRecSizes
 from harness.sequence.losses import binary_cross_entropy
 from harness.sequence.model import SequenceModel, build_item_vectors
 from harness.sequence.targets import TrainingRows, UnseenItems
-from harness.sequence.training import Objective, SequenceTraining, softmax_objective
+from harness.sequence.training import TINY_SCHEDULE, Objective, SequenceTraining, softmax_objective
 
 
 class SASRecConfig(SequenceTraining, SASRecSizes):
@@ -55,6 +55,7 @@ PAPER = SASRecConfig()
 # Small data sets give few batches of 2048: with smaller ones SASRec leaves its popularity plateau within an epoch or
 # two, before a short patience runs out.
 LITE = SASRecConfig(hidden_size=64, dropout=0.4, learning_rate=2e-3, batch_size=512, epochs=60, patience=5)
+TINY = {**TINY_SCHEDULE, "hidden_size": 16, "inner_size": 32, "num_layers": 1, "num_heads": 1}
 LITE_VECTORS = LITE  # where another method only needs the item table
 
 

@@ -27,6 +27,8 @@ PIECE_TOKENS = 16_384  # tokens whose activations are held at a time; more of a 
 
 # The light grid of all classical baselines (METHODS B.5).
 GRID = {"learning_rate": (1e-3, 5e-4, 1e-4), "dropout": (0.2, 0.5)}
+# The schedule of `Method.tiny`.
+TINY_SCHEDULE = {"dropout": 0.1, "learning_rate": 1e-2, "batch_size": 64, "epochs": 20, "patience": "none"}
 
 Softmax = Literal["full", "chunked", "sampled"]
 # Summed over the targets, from states_MD, the item rows (N + 1, D), targets_M (int64 item ids), and what was drawn.

@@ -9,7 +9,6 @@ from importlib import util
 from pathlib import Path
 
 import numpy as np
-import planted
 import pytest
 import torch
 
@@ -18,6 +17,7 @@ from harness.config import merged
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.interfaces import FitContext
 from harness.nn.encoder import pack
+from harness.testing import planted
 
 CPU = torch.device("cpu")
 PYTHON = os.environ.get("HARNESS_RECBOLE_PYTHON") or (sys.executable if util.find_spec("recbole") else None)
@@ -105,7 +105,7 @@ def test_items_start_glorot_normal_matrices_glorot_uniform_and_padding_at_zero()
 
 
 def test_a_fit_that_was_interrupted_goes_on_to_the_same_bits(tmp_path):
-    config, dataset = merged(METHOD.presets["lite"], {**planted.GRU4REC, "epochs": 4}), planted.planted_dataset()
+    config, dataset = merged(METHOD.presets["lite"], {**METHOD.tiny, "epochs": 4}), planted.planted_dataset()
 
     def interrupt(progress):
         if progress.epoch == 2:

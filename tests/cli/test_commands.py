@@ -28,6 +28,7 @@ COMMANDS = [
     ["report"],
     ["figure"],
     ["bench"],
+    ["clean"],
     ["doctor"],
     ["sweep"],
     *(["sweep", name] for name in ("ls", "show", "best", "finish", "dashboard")),

@@ -1,11 +1,11 @@
 """Oracle: the meaning that the README and the help texts give to ablations, and digests of the version before."""
 
-import planted
 import pytest
 
 from harness.errors import UsageError
 from harness.experiment.plan import FULL, Settings, ablations_of, cell_of, differences
 from harness.methods import methods, proposed_method
+from harness.testing import planted
 
 
 def test_the_ablation_at_brings_its_fine_tuned_variant():

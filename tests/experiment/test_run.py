@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import planted
 import pytest
 import tomli_w
 from filelock import FileLock
@@ -30,9 +29,10 @@ from harness.generative.tokenizer.codes import CodeTable
 from harness.jobs.graph import Outcome
 from harness.methods import methods
 from harness.stages import StageStore, read_json, write_json
+from harness.testing import planted
 from results.store.runs import DONE, read_run
 
-FEW = {name: planted.shortened(table) for name, table in planted.TINY.items()}
+FEW = {name: planted.shortened(method.tiny) for name, method in methods().items()}
 # More epochs where a run is to be interrupted: the first checkpoint comes long before the end.
 TABLES = {**FEW, "etegrec": {**FEW["etegrec"], "epochs": 16, "evaluate_every": 8}}
 METHODS = ("markov", "tiger-sas", "etegrec")

@@ -8,7 +8,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import planted
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -23,23 +22,24 @@ from harness.config import merged
 from harness.data.dataset import Dataset, Sequences
 from harness.distributed import ALONE, Group
 from harness.evaluation.outcomes import evaluate
-from harness.generative.generator import CodeRecommender, GeneratorTraining, fit_generator
+from harness.generative.generator import LITE_T5, TINY_T5, CodeRecommender, GeneratorTraining, fit_generator
 from harness.generative.tokenizer.codes import CodeTable
 from harness.generative.tokenizer.fit import kmeans, start_codebooks
 from harness.generative.tokenizer.rqvae import RQVAE
 from harness.interfaces import FitContext
 from harness.jobs.torchrun import World
+from harness.methods import methods
 from harness.nn.code_seq2seq import CodeSeq2Seq
-from harness.nn.t5 import T5Config
 from harness.sequence.sasrec import SASREC, SASRecConfig
+from harness.testing import planted
 from harness.training.learner import Learner
 from harness.training.loop import TrainingPlan, train
 
 NUM_PROCESSES = 2
-TINY_SASREC = merged(SASRecConfig(), {**planted.SASREC, "dropout": 0.0, "epochs": 1, "batch_size": 100})
-TINY_GRU4REC = merged(GRU4RecConfig(), {**planted.GRU4REC, "dropout": 0.0, "epochs": 1, "batch_size": 100})
+TINY_SASREC = merged(SASRecConfig(), {**methods()["sasrec"].tiny, "dropout": 0.0, "epochs": 1, "batch_size": 100})
+TINY_GRU4REC = merged(GRU4RecConfig(), {**methods()["gru4rec"].tiny, "dropout": 0.0, "epochs": 1, "batch_size": 100})
 # 300 samples make three batches and one of 3 samples; a full batch has chunks of 40, 40 and 19.
-ETEGREC = merged(LITE, planted.TINY["etegrec"]).replace(
+ETEGREC = merged(LITE, methods()["etegrec"].tiny).replace(
     cycle=2, alignment_warmup_epochs=0, batch_size=99, chunk_size=40, mu=0.5, lambda_=0.5
 )
 
@@ -64,7 +64,7 @@ def generator_recommender(dataset: Dataset, context: FitContext, dropout: float 
     """Drawn weights, and codes in the order of the items."""
     torch.manual_seed(0)
     codes = CodeTable.of(torch.tensor([[i // 4, i % 4] for i in range(dataset.num_items)]), (4, 4))
-    model = CodeSeq2Seq(merged(T5Config(), {**planted.T5, "dropout": dropout}), codes.sizes)
+    model = CodeSeq2Seq(merged(LITE_T5, {**TINY_T5, "dropout": dropout}), codes.sizes)
     return CodeRecommender(model, codes, context, item_keys=dataset.catalog.keys)
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import distributed_cases as cases
 import numpy as np
-import planted
 import pytest
 import tomli_w
 import torch
@@ -32,9 +31,10 @@ from harness.experiment.plan import Settings, make_plan
 from harness.interfaces import Contract, Need
 from harness.jobs.torchrun import World
 from harness.methods import methods, stage_of
+from harness.testing import planted
 
 LAUNCHER = {"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_USE_AGENT_STORE": "True", "WORLD_SIZE": "2", "RANK": "1"}
-SASREC = {**planted.SASREC, "epochs": 40, "patience": 60}
+SASREC = {**methods()["sasrec"].tiny, "epochs": 40, "patience": 60}
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def plan_keys(dataset: Dataset, processes: int) -> dict[str, str]:
         method_names=["markov", "tiger", "sasrec", "etegrec"],
         ablation_names=[],
         seeds=[0],
-        settings=Settings(tables=planted.TINY, processes=processes),
+        settings=Settings(tables={name: method.tiny for name, method in methods().items()}, processes=processes),
     )
     return {stage.kind + ("" if stage.seed == 0 else "?"): stage.key for stage in plan.stages}
 
@@ -136,7 +136,7 @@ def test_several_processes_name_what_they_share_and_nothing_else() -> None:
     assert {"tiger", "sasrec", "etegrec", "sasrec-vectors"} <= differ
     assert differ.isdisjoint({"markov", "text-vectors"})
     conditions = {"contract": Contract().model_dump(mode="json"), "precision": "fp32"}
-    config = merged(methods()["sasrec"].presets["lite"], planted.SASREC)
+    config = merged(methods()["sasrec"].presets["lite"], methods()["sasrec"].tiny)
     plain = stage_of(Need("sasrec", config), dataset=dataset.fingerprint, seed=0, conditions=conditions)
     assert one["sasrec"] == plain.key
 
