@@ -1,7 +1,5 @@
 """Typed, frozen configs: unknown fields are errors, and a digest names each config's content."""
 
-import hashlib
-import json
 import keyword
 from collections.abc import Mapping
 from typing import Any, Self, get_args
@@ -10,6 +8,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from harness.errors import FieldError, nearest
+from results.store.contract import digest as digest
 
 
 class Config(BaseModel):
@@ -36,12 +35,6 @@ class Config(BaseModel):
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, validated like a new one; `ValidationError` if a rule breaks."""
         return type(self).model_validate({**dict(self), **changes})
-
-
-def digest(content: Any) -> str:
-    """16 hex digits of the SHA-256 of `content` as canonical JSON."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def with_field(config: Config, path: str, value: Any, *, prefix: str = "") -> Config:

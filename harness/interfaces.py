@@ -13,24 +13,41 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from harness.config import Config
 from harness.data.dataset import Dataset, Sequences
 from harness.distributed import ALONE, Group
+from results.store.contract import compact, contradictions
 
 
 class Contract(Config):
     """How every method is judged (METHODS A.8); its digest stands in each result row, and tables refuse to mix two.
 
-    The hit unit is the item, all items are ranked, the history is not masked, models are selected by validation
-    NDCG@10 alone, and the test split is read once, at the end.
+    The test split is read once, at the end. How the data are split is named by their fingerprint. A dump, and so the
+    digest, leaves out what `results.store.contract.compact` leaves out: later rules at their defaults.
     """
 
     top_k: int = Field(default=10, ge=1, description="length of the ranked lists")
     num_beams: int = Field(default=20, ge=1, description="beam width of generative methods")
-    decoding: Literal["trie", "free", "released"] = Field(
-        "trie", description="generate existing items only, or any codes, or as each method's authors released it"
+    decoding: Literal["trie", "free", "released", "exact"] = Field(
+        "trie",
+        description="how generative methods search: beams over existing items, beams over any codes, as each method's "
+        "authors released it, or the true best of all items",
+    )
+    candidates: Literal["all", "uniform99", "popular99"] = Field(
+        "all", description="what the target is ranked among: all items, or 99 drawn from outside the history"
+    )
+    history: Literal["kept", "removed"] = Field("kept", description="whether items of the history take ranks")
+    hit_unit: Literal["item", "codes"] = Field("item", description="codes: any item with the target's codes is a hit")
+    ties: Literal["item id", "first", "last"] = Field(
+        "item id", description="the target's place among items with its codes: by id, or always the first or the last"
+    )
+    cold_targets: Literal["kept", "dropped"] = Field(
+        "kept", description="whether users count whose target no training sequence has"
+    )
+    selection: Literal["validation NDCG@10"] = Field(
+        "validation NDCG@10", description="what chooses a model, by beams over existing items where decoding is exact"
     )
 
     @model_validator(mode="after")
@@ -40,6 +57,21 @@ class Contract(Config):
                 f"num_beams >= top_k must hold, but got num_beams={self.num_beams}, top_k={self.top_k}; raise num_beams"
             )
         return self
+
+    @model_validator(mode="after")
+    def _outcomes_can_be_read_so(self) -> Contract:
+        if reason := contradictions(dict(self)):
+            raise ValueError(reason)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return compact(dump(self))
+
+    def of_fits(self) -> Contract:
+        """The part that decides how a model is trained and selected: how its lists are read is not in it."""
+        decoding = "trie" if self.decoding == "exact" else self.decoding
+        return Contract(top_k=self.top_k, num_beams=self.num_beams, decoding=decoding)
 
 
 class Recommendations(NamedTuple):
@@ -71,6 +103,19 @@ class SharesCodes(Protocol):
 
     def item_sharers(self) -> np.ndarray:
         """(N,) int: how many items, itself included, have item i + 1's codes, the de-duplication level left aside."""
+        ...
+
+
+@runtime_checkable
+class GeneratesCodes(Protocol):
+    """A recommender that finds items by a search for their codes, and may find fewer than a list has places."""
+
+    def found(self, histories: Sequences, places: int) -> Recommendations:
+        """The best `places` items that the search found; item 0 at -inf where it found no more."""
+        ...
+
+    def item_tuples(self) -> np.ndarray:
+        """(N,) int64 a number for item i + 1's codes as generated, below N; equal exactly where the codes are."""
         ...
 
 

@@ -152,10 +152,19 @@ class Judging:
     config: Annotated[
         Path | None, typer.Option(help="TOML file: a table per method, and one for the contract.", metavar="FILE")
     ] = None
+    contract: Annotated[
+        str | None,
+        typer.Option(
+            help="Rules of others (docs/methods.md A.8): s3rec, letter, minionerec, hstu (default: ours).",
+            metavar="NAME",
+            rich_help_panel=CONTRACT,
+        ),
+    ] = None
     decoding: Annotated[
         str | None,
         typer.Option(
-            help="trie: beams over existing items (default); free: over all codes; released: as each authors' code.",
+            help="trie: beams over existing items (default); free: over all codes; released: as each authors' code; "
+            "exact: the true best of all items.",
             metavar="HOW",
             rich_help_panel=CONTRACT,
         ),
@@ -183,6 +192,7 @@ class Judging:
                 precision=self.precision,
                 text=self.text,
                 processes=processes,
+                rules=self.contract,
             )
 
     def telling_lines(self) -> AbstractContextManager[None]:

@@ -48,7 +48,13 @@ PublishedFile = Annotated[
         "--published-file", help="Figures of one's own: a csv like results/published/elsewhere.csv.", metavar="FILE"
     ),
 ]
-ContractFilter = Annotated[str | None, typer.Option("--contract", help="Beginning of the contract's digest.")]
+ContractFilter = Annotated[
+    str | None,
+    typer.Option("--contract", help="Beginning of a digest, or rules of others: s3rec, letter, minionerec, hstu."),
+]
+MaskHistory = Annotated[
+    bool, typer.Option("--mask-history", help="The same runs as if items of the history took no ranks.")
+]
 SliceBy = Annotated[
     Literal["item-popularity", "user-length", "unseen-item", "collision", "new-user"] | None,
     typer.Option("--slice", help="Cut the users by what is known of their case, and show each slice on its own."),
@@ -65,12 +71,14 @@ ConfigFilter = Annotated[
 ]
 
 
-def filters_of(configs: list[str] | None, contract: str | None, preset: str | None) -> Filters:
+def filters_of(
+    configs: list[str] | None, contract: str | None, preset: str | None, mask_history: bool = False
+) -> Filters:
     """Which runs count; the configs are words with commas between, or given one by one."""
     from results.store.selection import Filters
 
     words = [word.strip() for text in configs or [] for word in text.split(",") if word.strip()]
-    return Filters(tuple(words), contract, preset)
+    return Filters(tuple(words), contract, preset, mask_history)
 
 
 def table(
@@ -103,6 +111,7 @@ def table(
     config: ConfigFilter = None,
     contract: ContractFilter = None,
     preset: PresetFilter = None,
+    mask_history: MaskHistory = False,
     slice: SliceBy = None,
     ci: Annotated[
         bool, typer.Option("--ci", help="95 % bootstrap intervals over users and seeds; csv and json always have them.")
@@ -137,7 +146,7 @@ def table(
         slicing=None if slice is None else slicing_named(slice),
         intervals=ci or form in ("csv", "json"),
     )
-    filters = filters_of(config, contract, preset)
+    filters = filters_of(config, contract, preset, mask_history)
     names = _datasets(runs_dir, dataset)
     if which == "overall":
         tables = [overall_table(runs_dir, name, filters, view) for name in names]
@@ -298,7 +307,13 @@ def _run_folder(wanted: str, runs_dir: Path) -> Path:
 
 def _record(run: Run) -> dict[str, Any]:
     metrics = {f"{row['metric']}@{row['k']}": row["value"] for row in run.metrics().iter_rows(named=True)}
-    return {"folder": str(run.folder), "finished": True, **asdict(run.record), "metrics": metrics}
+    return {
+        "folder": str(run.folder),
+        "finished": True,
+        "bytes": run.num_bytes,
+        **asdict(run.record),
+        "metrics": metrics,
+    }
 
 
 def _unfinished(run: UnfinishedRun) -> dict[str, Any]:

@@ -14,15 +14,18 @@ import polars as pl
 from harness.config import to_toml
 from harness.data.dataset import PADDING, Dataset, EvalCases
 from harness.data.prepare import load_dataset, load_test
-from harness.evaluation.outcomes import Evaluation, evaluate
+from harness.evaluation.listing import Listing, listing_of, outcomes_of
+from harness.evaluation.outcomes import Evaluation, evaluation_of
 from harness.experiment.compute import fit_context, group_of, group_size, histories, is_shared
 from harness.experiment.place import Place, run_key
 from harness.experiment.plan import FULL, Cell
-from harness.interfaces import Recommender, SharesCodes
+from harness.interfaces import Contract, Recommender, SharesCodes
 from harness.jobs.graph import Send
 from harness.methods import method_named
 from harness.provenance import environment, now
 from harness.stages import full_disk_as_one_line, locked
+from results.store.outcomes import LIST_PLACES
+from results.store.reading import is_plain, ranks_under
 from results.store.runs import write_run
 from results.store.schema import RunRecord, cases_frame, history_frame, ranks_frame
 
@@ -37,12 +40,17 @@ def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
     fitted = place.store.folder(cell.fit)
     cases = load_test(place.dataset, dataset)
     with group_of(cell.fit, run_key(cell), place) as group:
-        context = fit_context(cell.fit, place, fitted, send, group)
+        contract = cell.settings.contract
+        context = fit_context(cell.fit, place, fitted, send, group, contract)
         recommender = method.load(fitted, cell.config, dataset, context)
-        result = evaluate(recommender, cases, cell.settings.contract.top_k)
+        places = max(LIST_PLACES, contract.num_beams, contract.top_k)
+        listing = listing_of(recommender, dataset, cases, contract.top_k, places)
     if not place.world.is_main:
         return
+    items, scores = (lists[:, : contract.top_k] for lists in listing[:2])
+    result = evaluation_of(items, scores, cases.targets)
     record = record_of(cell, dataset, place, result, recommender.health(), started)
+    tables = tables_of(recommender, dataset, cases, result, listing, contract)
     # A cluster job that outlived its submitter may be writing the same run.
     lock = locked(fitted.with_name(f"{cell.fit.key}.lock"), f"the run '{cell.label}'", wait_seconds=-1)
     with full_disk_as_one_line(folder), lock:
@@ -52,13 +60,29 @@ def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
         write_run(
             folder,
             record,
-            ranks=ranks_frame(result.ranks, cases.targets, result.items, result.invalid),
-            cases=cases_of(recommender, dataset, cases),
+            **tables,
             history=history_frame(histories(fitted)),
             config_toml=to_toml({cell.method: cell.config.model_dump(mode="json")}),
             env=environment() | {"processes": group_size(cell.fit, place)},
             item_counts=np.bincount(dataset.train.items, minlength=dataset.num_items + 1)[1:],
         )
+
+
+def tables_of(
+    recommender: Recommender,
+    dataset: Dataset,
+    cases: EvalCases,
+    result: Evaluation,
+    listing: Listing,
+    contract: Contract,
+) -> dict[str, pl.DataFrame]:
+    """The run's tables by users: outcomes of all, ranks and cases of those whom the contract keeps."""
+    outcomes, about = outcomes_of(recommender, dataset, cases, listing), cases_of(recommender, dataset, cases)
+    if is_plain(rules := dict(contract)):
+        ranks = ranks_frame(result.ranks, cases.targets, result.items, result.invalid)
+    else:
+        ranks = ranks_under(rules, outcomes, about, "the evaluation")
+    return {"ranks": ranks, "cases": about.join(ranks.select("user"), on="user", how="semi"), "outcomes": outcomes}
 
 
 def record_of(

@@ -93,7 +93,7 @@ def cell_of(dataset: Dataset, method_name: str, ablation: Ablation, seed: int, s
     unchanged_settings = replace(settings, tables={}, assignments=(), text_encoder=None)
     changes = differences(ablation.change(configured(method, name, unchanged_settings)), config)
     fit = stage_of(
-        Need(method_name, config), dataset=dataset.fingerprint, seed=seed, conditions=conditions_of(settings)
+        Need(method_name, config), dataset=dataset.fingerprint, seed=seed, conditions=fit_conditions(settings)
     )
     return Cell(method_name, ablation, seed, config, settings, fit, changes)
 
@@ -110,6 +110,11 @@ def conditions_of(settings: Settings) -> dict[str, Any]:
     """What decides a result beside config, data and seed; `processes` only where there are several."""
     conditions = {"contract": settings.contract.model_dump(mode="json"), "precision": settings.precision}
     return conditions | ({"processes": settings.processes} if settings.processes > 1 else {})
+
+
+def fit_conditions(settings: Settings) -> dict[str, Any]:
+    """Those that decide a fit: one model serves all contracts that only read its lists otherwise."""
+    return conditions_of(replace(settings, contract=settings.contract.of_fits()))
 
 
 def differences(base: Config, config: Config, prefix: str = "") -> dict[str, Any]:

@@ -14,7 +14,8 @@ from results.errors import ResultsError
 from results.published.registry import Figure, Rules
 from results.statistics.inference import mean_over_seeds
 from results.store.find import RunFilter, find_runs, refuse_several_datasets
-from results.store.runs import CASES, Run
+from results.store.reading import is_plain, read_as
+from results.store.runs import CASES, OUTCOMES, Run
 from results.store.schema import RunRecord
 from results.store.selection import RowRuns, chosen_configs
 
@@ -30,6 +31,7 @@ class Check:
     figure: Figure
     ours: str | None = None  # label of our row; None: there is none
     preset: str = ""  # of that row
+    history_removed: bool = False  # from our ranking
     seeds: int = 0
     value: float | None = None
     percent: float | None = None  # 100 (ours - theirs) / theirs
@@ -58,9 +60,14 @@ def checks(rows: Sequence[RowRuns], figures: Iterable[Figure], max_history: int 
 
 
 def rows_of(runs_dir: Path, dataset: str, configs: Sequence[str] = (), preset: str | None = None) -> list[RowRuns]:
-    """The rows of a data set under every contract; `ResultsError` as for a table."""
+    """The rows of a data set under every contract, and read without the history where outcomes are stored.
+
+    `ResultsError` as for a table.
+    """
     runs = find_runs(runs_dir, RunFilter(dataset=dataset, preset=preset))
     refuse_several_datasets(runs, dataset)
+    plain = [run for run in runs if is_plain(run.record.contract) and (run.folder / OUTCOMES).exists()]
+    runs += [read_as(run, {"history": "removed"}) for run in plain]
     by_row: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         record = run.record
@@ -78,7 +85,7 @@ def differences(theirs: Rules, record: RunRecord, longest: int, max_history: int
     found = []
     if record.split != "leave-one-out":
         found.append(f"ours is split by {record.split}")
-    masked = contract.get("history", "kept") == "removed"
+    masked = _removes_history(record)
     if theirs.history_masked is not None and theirs.history_masked != masked:
         found.append(
             "items of the history are left out of the ranking there, not here"
@@ -105,6 +112,10 @@ def unstated(rules: Rules, record: RunRecord) -> list[str]:
     told = {"history left out or not": rules.history_masked, "longest history": rules.max_history}
     told |= {"beams": rules.beams} if _is_generative(record) else {}
     return [name for name, value in told.items() if value is None]
+
+
+def _removes_history(record: RunRecord) -> bool:
+    return record.contract.get("history", "kept") == "removed"
 
 
 def _is_generative(record: RunRecord) -> bool:
@@ -136,6 +147,7 @@ def _check(figure: Figure, row: RowRuns, differing: Sequence[str]) -> Check:
         figure=figure,
         ours=row.label,
         preset=row.record.preset,
+        history_removed=_removes_history(row.record),
         seeds=len(values_SU),
         value=value,
         percent=percent,

@@ -10,7 +10,7 @@ from results.published import paper
 from results.published.registry import Registry
 from results.statistics.inference import ALPHA
 from results.statistics.metrics.registry import known_metrics, rank_metrics
-from results.store.schema import RunRecord
+from results.store.contract import told
 from results.store.selection import Filters, check_one_population, dataset_label, select_runs
 from results.tables.content import Origin, Table, TableCell, TableColumn, TableRow, Unit, against
 from results.tables.contests import (
@@ -143,7 +143,8 @@ def _table(
 ) -> Table:
     """The table under its caption, with how to read it above the other notes."""
     record, cut = lines[0].runs.record, "" if view.slicing is None else f", by {view.slicing.title}"
-    origin = Origin(record.dataset, record.dataset_fingerprint, record.contract_digest, _rules(record))
+    rules = told(record.contract, record.split)
+    origin = Origin(record.dataset, record.dataset_fingerprint, record.contract_digest, rules)
     users = () if view.slicing is None else (TableColumn("Users", Unit.COUNT, origin=origin),)
     shown = [(view.titles.get(metric, metric), k) for metric, k in (*view.by_user, *view.of_lists)]
     return Table(
@@ -154,11 +155,6 @@ def _table(
         notes=(*_reading_notes(lines), *_interval_notes(lines, view), *_unknown_notes(lines, view), *notes),
         subject=dataset_label(record),
     )
-
-
-def _rules(record: RunRecord) -> str:
-    """What the contract says, in one line."""
-    return ", ".join(f"{name}={value}" for name, value in record.contract.items())
 
 
 def _unknown_notes(lines: Sequence[Line], view: View) -> list[str]:
@@ -190,7 +186,8 @@ def _reading_notes(lines: Sequence[Line]) -> list[str]:
     spread = "Mean ± standard deviation over seeds." if most > 1 else "One seed: training randomness is not measured."
     return [
         spread,
-        f"{lines[0].values[0].shape[1]:,} users; contract {record.contract_digest}: {_rules(record)}.",
+        f"{lines[0].values[0].shape[1]:,} users; contract {record.contract_digest}: "
+        f"{told(record.contract, record.split)}.",
     ]
 
 

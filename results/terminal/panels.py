@@ -15,6 +15,7 @@ from rich.text import Text
 
 from results.statistics.inference import bootstrap_interval, fixed_random
 from results.statistics.metrics.registry import rank_metrics, user_values
+from results.store.contract import DEFAULTS
 from results.store.find import UnfinishedRun
 from results.store.runs import Run
 from results.store.schema import RunRecord
@@ -51,16 +52,16 @@ def _runs_grid(runs: Sequence[Run], unfinished: Sequence[UnfinishedRun]) -> Grid
     grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
     for name in ("Method", "Variant", "Config"):
         grid.add_column(name, no_wrap=True)
-    for name in ("Seed", "Recall@10", "NDCG@10", "Time"):
+    for name in ("Seed", "Recall@10", "NDCG@10", "Time", "Size"):
         grid.add_column(name, justify="right", no_wrap=True)
     for run in runs:
         record = run.record
         scores = [_score(run, metric) for metric in ("Recall", "NDCG")]
         place = [record.method, record.variant, record.config_digest[:8], str(record.seed)]
-        grid.add_row(*map(Text, [*place, *scores, duration(sum(record.seconds.values()))]))
+        grid.add_row(*map(Text, [*place, *scores, duration(sum(record.seconds.values())), size(run.num_bytes)]))
     for open_run in unfinished:
         place = [open_run.method, open_run.variant, open_run.config_digest[:8], str(open_run.seed)]
-        grid.add_row(*[Text(text, "dim") for text in [*place, UNKNOWN, UNKNOWN, "unfinished"]])
+        grid.add_row(*[Text(text, "dim") for text in [*place, UNKNOWN, UNKNOWN, "unfinished", UNKNOWN]])
     return grid
 
 
@@ -72,7 +73,7 @@ def run_panel(run: Run) -> RenderableType:
         ("Curves", _curve_grid(run.history())),
         ("Health", _lines(health_lines(record.health))),
         ("Cost", _lines(_cost_lines(record))),
-        ("Judged by", _lines([("contract", record.contract_digest), *_plain(record.contract)])),
+        ("Judged by", _lines([("contract", record.contract_digest), *_plain({**DEFAULTS, **record.contract})])),
         ("Assumptions", Group(*[Text(f"- {text}") for text in record.assumptions]) if record.assumptions else None),
         ("Environment", _lines(_plain(run.environment()))),
         ("Config", Syntax(run.config_text().strip(), "toml", theme="ansi_dark", background_color="default")),
@@ -106,6 +107,14 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(num_bytes: int) -> str:
+    """Bytes as a person says them: 812 B, 41.5 KB, 3.2 MB (1 KB is 1,000 B)."""
+    for unit, whole in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if num_bytes >= whole:
+            return f"{num_bytes / whole:.1f} {unit}"
+    return f"{num_bytes} B"
 
 
 def health_lines(health: Mapping[str, Any]) -> list[tuple[str, str]]:

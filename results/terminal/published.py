@@ -57,7 +57,7 @@ def checks_view(checks: Sequence[Check], dataset: str, published_as: str) -> Ren
         figure = check.figure
         unstated = f" (not stated: {', '.join(check.unstated)})" if check.unstated and not check.differences else ""
         grid.add_row(
-            Text(f"{check.ours} ({check.preset})" if check.preset else check.ours or ""),
+            Text(_ours(check)),
             Text(figure.label),
             Text(f"{figure.metric}@{figure.k}"),
             Text(f"{figure.value:.{DECIMALS}f}"),
@@ -80,6 +80,12 @@ def checks_view(checks: Sequence[Check], dataset: str, published_as: str) -> Ren
     called = "" if dataset == published_as else f", which is {published_as} by its counts"
     title = Text(f"Published figures against runs on {dataset}{called}", "bold")
     return Group(title, grid, Text(), *[Text(note, "dim") for note in notes])
+
+
+def _ours(check: Check) -> str:
+    """SASRec (lite, history removed)."""
+    about = ", ".join(filter(None, [check.preset, "history removed" if check.history_removed else ""]))
+    return f"{check.ours} ({about})" if about else check.ours or ""
 
 
 def _number(value: float | None, form: str) -> str:

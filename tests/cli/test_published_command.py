@@ -35,9 +35,12 @@ def test_verify_tells_rules_distance_and_verdict(harness, ratings, own):
     assert [check["verdict"] for check in found] == [
         "reproduced within 5 %",
         "above",
-        "not comparable, because items of the history are left out of the ranking there, not here",
+        "above",  # under its own rules: read without the history
         "no run of ours",
     ]
+    assert [check["history_removed"] for check in found] == [False, False, True, False]
+    masked = json.loads(harness("table", "overall", "--mask-history", "--json").out)
+    assert found[2]["value"] == masked["rows"][0]["cells"][1]["value"]
     shown = json.loads(harness("show", "markov", "--json").out)["metrics"]["NDCG@10"]
     assert found[1]["value"] == pytest.approx(shown)
     assert found[1]["percent"] == pytest.approx(100 * (shown / 0.5 - 1))

@@ -78,7 +78,7 @@ def test_all_forms_name_the_data_set_of_each_value(tables: list[Table]) -> None:
     toys = [row for row in rows if row["dataset"] == "toys" and row["row"] == "SASREC"]
     assert {row["fingerprint"] for row in toys} == {b"toys".hex()}
     assert {(row["schema"], row["contract"], row["config"]) for row in toys} == {("2", "abcd", "feed000000000000")}
-    assert {row["rules"] for row in toys} == {"top_k=10, num_beams=20, decoding=trie"}
+    assert all(row["rules"].startswith("top_k=10, num_beams=20, decoding=trie") for row in toys)
     content = json.loads(to_json(joined))
     assert content["columns"][4]["origin"]["fingerprint"] == b"toys".hex()
     assert content["rows"][0]["cells"][4]["config"] == "feed000000000000"
