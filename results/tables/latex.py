@@ -23,7 +23,6 @@ def to_latex(table: Table) -> str:
         rf"\caption{{{_latex(table.caption)}}}",
         rf"\label{{tab:{_slug(table.caption)}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{" + opening,
-        +rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}",
         r"\toprule",
         *_group_heading(table),
         heading + r" \\",
