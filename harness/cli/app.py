@@ -13,7 +13,21 @@ from typing import Annotated, NoReturn
 import typer
 
 from harness import __version__
-from harness.cli import bench, clean, compare, data, doctor, figure, methods, published, report, run, sweep, tables
+from harness.cli import (
+    bench,
+    clean,
+    compare,
+    data,
+    doctor,
+    figure,
+    lists,
+    methods,
+    published,
+    report,
+    run,
+    sweep,
+    tables,
+)
 from harness.cli.values import completed
 from harness.errors import DataError, HarnessError, UsageError
 from results.errors import ResultsError
@@ -43,6 +57,8 @@ app.command("ls", epilog=tables.LS_EXAMPLES)(tables.ls)
 app.command("show", epilog=tables.SHOW_EXAMPLES)(tables.show)
 app.command("published", epilog=published.PUBLISHED_EXAMPLES)(published.published)
 app.command("verify", epilog=published.VERIFY_EXAMPLES)(published.verify)
+app.command("score", epilog=lists.SCORE_EXAMPLES)(lists.score)
+app.command("export", epilog=lists.EXPORT_EXAMPLES)(lists.export)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.add_typer(data.app, name="data")
 app.command("methods", epilog=methods.EXAMPLES)(methods.methods)

@@ -197,7 +197,7 @@ def show(
     from results.store.runs import read_run
     from results.terminal.panels import run_panel
 
-    found = read_run(_run_folder(run, runs_dir))
+    found = read_run(run_folder_named(run, runs_dir))
     if json:
         environment = {"environment": found.environment(), "config_toml": found.config_text()}
         print_json(_record(found) | environment)
@@ -286,7 +286,7 @@ def _print(made: Table, form: str, out: Path | None) -> None:
     print(f"wrote {out}", file=sys.stderr)
 
 
-def _run_folder(wanted: str, runs_dir: Path) -> Path:
+def run_folder_named(wanted: str, runs_dir: Path) -> Path:
     """The one run folder that is meant by a path or by a part of a path."""
     if Path(wanted).name.startswith("seed=") and Path(wanted).is_dir():
         return Path(wanted)

@@ -193,6 +193,12 @@ def load_test(folder: Path | str, dataset: Dataset) -> EvalCases:
     return _cases(read_table(folder, TEST, meta))
 
 
+def test_users(folder: Path | str) -> list[str]:
+    """The raw keys of the test cases' users, in the order of `load_test`."""
+    folder = Path(folder)
+    return read_table(folder, TEST, read_meta(folder))["user"].to_list()
+
+
 def describe(folder: Path | str) -> dict[str, Any]:
     """Name, fingerprint, synthetic flag and `statistics` of a prepared folder, read from meta.json alone."""
     meta = read_meta(Path(folder))

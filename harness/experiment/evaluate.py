@@ -31,7 +31,7 @@ from results.store.schema import RunRecord, cases_frame, history_frame, ranks_fr
 
 
 def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
-    """Reads the test split, ranks every user's target, and writes the run. The only caller of `load_test`."""
+    """Reads the test split, ranks every user's target, and writes the run. Only lists from elsewhere read it too."""
     started = time.perf_counter()
     if not place.world.is_main and not is_shared(cell.fit):
         return
