@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,6 +13,7 @@ from harness.cli import options
 from harness.cli.options import CacheDir, Json, RunsDir, print_json
 from harness.cli.tables import ConfigFilter, PresetFilter, PublishedFile, filters_of
 from harness.errors import UsageError
+from harness.jobs.local import start_server
 
 if TYPE_CHECKING:
     from results.published.registry import Registry
@@ -21,7 +23,8 @@ PUBLISHED_EXAMPLES = (
     "[bold]harness published --published-file mine.csv --json[/]"
 )
 VERIFY_EXAMPLES = (
-    "Examples: [bold]harness verify beauty2014[/] · [bold]harness verify beauty2014 --preset paper --json[/]"
+    "Examples: [bold]harness verify beauty2014[/] · [bold]harness verify beauty2014 --preset paper --json[/] · "
+    "[bold]harness verify --install[/]"
 )
 
 
@@ -62,15 +65,28 @@ def published(
 
 
 def verify(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The data set of our runs, as ls names it.")],
+    dataset: Annotated[
+        str | None, typer.Argument(metavar="[DATASET]", help="The data set of our runs, as ls names it.")
+    ] = None,
+    install: Annotated[
+        bool,
+        typer.Option(
+            "--install", help="Instead: train two small cells, and compare them with what our machine computed."
+        ),
+    ] = False,
     published_file: PublishedFile = None,
     configs: ConfigFilter = None,
     preset: PresetFilter = None,
     json: Json = False,
     runs_dir: RunsDir = options.RUNS,
     cache_dir: CacheDir = options.CACHE,
-) -> None:
+) -> int:
     """Say of each published figure whether a run of ours is under the same rules, and how far apart they are."""
+    if install == (dataset is not None):
+        what = "not both" if install else "such as: harness verify beauty2014"
+        raise UsageError(f"harness verify takes a data set or --install, {what}")
+    if dataset is None:
+        return _verify_installation(json)
     from rich.console import Console
 
     from results.published.registry import registry
@@ -97,6 +113,31 @@ def verify(
         print_json([asdict(check) for check in found])
     else:
         Console(highlight=False).print(checks_view(found, dataset, name))
+    return 0
+
+
+def _verify_installation(as_json: bool) -> int:
+    """Prints each quantity beside the shipped one; the exit code is 1 where one is off."""
+    start_server()
+    import tempfile
+
+    from rich.console import Console
+
+    from harness.cli.progress import observed_results
+    from harness.experiment.installation import compared, measured, shipped_values
+    from results.terminal.installation import installation_view
+
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as work:
+        found = compared(measured(Path(work), 1, observed_results), shipped_values())
+    seconds = time.perf_counter() - started
+    if as_json:
+        lines = [{**asdict(one), "agrees": one.agrees} for one in found]
+        print_json({"agrees": all(one.agrees for one in found), "seconds": seconds, "quantities": lines})
+    else:
+        lines = [(one.quantity, one.shipped, one.found, one.allowed, one.agrees) for one in found]
+        Console(highlight=False).print(installation_view(lines, seconds))
+    return int(not all(one.agrees for one in found))
 
 
 def _known_name(dataset: str, known: Registry, runs_dir: Path, cache_dir: Path) -> str:

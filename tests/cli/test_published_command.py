@@ -59,3 +59,15 @@ def test_the_option_published_takes_a_word_or_none(harness, ratings, own):
     assert [beside["label"] for beside in both["rows"][0]["beside"]] == ["mine", "theirs ≠"]
     assert "add --published elsewhere" in harness(*table, "--published-file", str(own)).error
     assert "--slice must not meet --published" in harness(*table, "all", "--slice", "new-user").error
+
+
+def test_verify_takes_a_data_set_or_install(harness):
+    assert "takes a data set or --install" in harness("verify").error
+    assert "not both" in harness("verify", "demo", "--install").error
+
+
+@pytest.mark.slow
+def test_this_installation_computes_what_ours_does(harness):
+    ended = harness("verify", "--install", "--json")
+    content = json.loads(ended.out)
+    assert (ended.code, content["agrees"], len(content["quantities"])) == (0, True, 10)
