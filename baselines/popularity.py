@@ -76,6 +76,7 @@ METHOD = Method(
     name="popularity",
     title="Popularity",
     family="no training",
+    groups=("core",),
     place=10,
     follows_contract=False,
     config=PopularityConfig,

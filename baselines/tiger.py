@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from harness.artifacts import LITE_TOKENIZER, PAPER_ENCODER, TEXT_VECTORS, TINY_TOKENIZER, TOKENIZER, text_assumptions
+from harness.artifacts import (
+    LITE_TOKENIZER,
+    PAPER_ENCODER,
+    TEXT_VECTORS,
+    TINY_TOKENIZER,
+    TOKENIZER,
+    ReadsItemVectors,
+    item_vectors,
+    item_vectors_assumptions,
+    text_assumptions,
+)
 from harness.config import Config
 from harness.data.dataset import Dataset
 from harness.data.text.vectors import TextConfig
@@ -21,8 +31,7 @@ from harness.generative.generator import (
 from harness.generative.tokenizer.fit import TokenizerConfig
 from harness.interfaces import Artifacts, FitContext, Method, Need
 from harness.nn.t5 import T5Config
-from harness.sequence.sasrec import LITE_VECTORS, TINY, SASRecConfig, sasrec_vectors, vectors_config
-from harness.sequence.training import softmax_assumptions
+from harness.sequence.sasrec import LITE_VECTORS, TINY, vectors_config
 
 
 class TIGERConfig(Config):
@@ -34,10 +43,9 @@ class TIGERConfig(Config):
     training: GeneratorTraining = Field(default_factory=GeneratorTraining)
 
 
-class TIGERSASConfig(Config):
+class TIGERSASConfig(ReadsItemVectors):
     """TIGER-SAS: ETEGRec's initial tokenizer, frozen, and TIGER's generator: no alignment, no alternation."""
 
-    vectors: SASRecConfig = Field(description="the SASRec whose item table is tokenised")
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
     generator: T5Config = Field(default_factory=T5Config)
     training: GeneratorTraining = Field(default_factory=GeneratorTraining)
@@ -49,8 +57,8 @@ def tiger_needs(config: TIGERConfig) -> dict[str, Need]:
 
 
 def tiger_sas_needs(config: TIGERSASConfig) -> dict[str, Need]:
-    """A tokenizer of the SASRec vectors; the same stage as ETEGRec's, if the configs agree."""
-    return {"tokenizer": Need(TOKENIZER, config.tokenizer, {"vectors": sasrec_vectors(config.vectors)})}
+    """A tokenizer of the item vectors; the same stage as ETEGRec's, if the configs agree."""
+    return {"tokenizer": Need(TOKENIZER, config.tokenizer, {"vectors": item_vectors(config)})}
 
 
 def fit(
@@ -67,6 +75,8 @@ TIGER = Method(
     name="tiger",
     title="TIGER",
     family="generative",
+    groups=("core", "paper", "generative"),
+    inputs=("text",),
     place=300,
     config=TIGERConfig,
     fit=fit,
@@ -94,6 +104,7 @@ TIGER_SAS = Method(
     name="tiger-sas",
     title="TIGER-SAS",
     family="generative",
+    groups=("core", "paper", "generative"),
     place=310,
     config=TIGERSASConfig,
     fit=fit,
@@ -109,6 +120,6 @@ TIGER_SAS = Method(
     },
     tiny={"vectors": TINY, "tokenizer": TINY_TOKENIZER, "generator": TINY_T5, "training": TINY_TRAINING},
     grid=GRID,
-    assumptions=lambda config: softmax_assumptions(config.vectors),
+    assumptions=item_vectors_assumptions,
     effort=lambda config: config.training.epochs,
 )

@@ -54,7 +54,8 @@ class Contract(Config):
     def _beams_fill_the_list(self) -> Contract:
         if self.num_beams < self.top_k:
             raise ValueError(
-                f"num_beams >= top_k must hold, but got num_beams={self.num_beams}, top_k={self.top_k}; raise num_beams"
+                f"num_beams >= top_k must hold, but got num_beams={self.num_beams}, top_k={self.top_k}; "
+                "raise num_beams (--beams)"
             )
         return self
 
@@ -161,6 +162,9 @@ class ArtifactKind:
     is_distributed: bool = False  # `build` shares its work among the processes of `context.group`
     follows_contract: bool = False  # the contract decides the result, through the selection by validation NDCG@10
     version: int = 1  # raised when the code of `build` changes its result
+    # Why these data do not allow it, with a remedy, in one line; None: they do. What is wrong on any data, or with a
+    # file that the user names, is raised.
+    obstacle: Callable[[Any, Dataset], str | None] = lambda config, dataset: None
 
 
 class Need(NamedTuple):
@@ -173,6 +177,7 @@ class Need(NamedTuple):
 
 Artifacts = Mapping[str, Path]  # the need's name → the folder of the finished stage
 Family = Literal["no training", "item-scoring", "generative"]
+Input = Literal["text", "features", "timestamps"]  # what a data set may carry beside the interactions' order
 
 
 @dataclass(frozen=True)
@@ -185,6 +190,8 @@ class Method:
     fit: Callable[[Any, Dataset, Artifacts, FitContext], Recommender]
     load: Callable[[Path, Any, Dataset, FitContext], Recommender]
     family: Family = "item-scoring"
+    groups: tuple[str, ...] = ()  # names under which `--methods` takes it: core, paper, generative, strong, or new ones
+    inputs: tuple[Input, ...] = ()  # what it asks of a data set
     place: int = 1000  # in the tables: rows go up by it, and by title where it is equal
     is_proposed: bool = False  # the method that a paper proposes: tables compare it with the best of the others
     needs: Callable[[Any], dict[str, Need]] = lambda config: {}
@@ -201,6 +208,7 @@ class Method:
     is_distributed: bool = False  # as in `ArtifactKind`, and its recommender shares an evaluation
     follows_contract: bool = True  # as in `ArtifactKind`
     version: int = 1  # as in `ArtifactKind`
+    obstacle: Callable[[Any, Dataset], str | None] = lambda config, dataset: None  # as in `ArtifactKind`
 
 
 class Ablation(NamedTuple):

@@ -16,8 +16,8 @@ from results.store.runs import DONE
 QUIET = Observer(started=lambda key: None, message=lambda key, content: None, ended=lambda key, outcome: None)
 
 
-def prepared(folder: Path, *, with_texts: bool = True) -> Path:
-    """The planted walks as a prepared data set."""
+def prepared(folder: Path, *, text: str | None = None) -> Path:
+    """The planted walks as a prepared data set, with texts of their own, or the same one for each item."""
     walks = planted.walks()
     users, steps = walks.shape
     texts = {f"i{item}": text for item, text in enumerate(planted.planted_dataset().catalog.texts or (), start=1)}
@@ -29,7 +29,12 @@ def prepared(folder: Path, *, with_texts: bool = True) -> Path:
         },
         schema={"user": pl.Categorical, "item": pl.Categorical, "time": pl.Int64},
     )
-    prepare(RawInteractions(frame, texts if with_texts else None), PrepareConfig(), folder, "planted")
+    prepare(
+        RawInteractions(frame, texts if text is None else dict.fromkeys(texts, text)),
+        PrepareConfig(),
+        folder,
+        "planted",
+    )
     return folder
 
 

@@ -16,6 +16,7 @@ from harness import __version__
 from harness.cli import (
     bench,
     clean,
+    codes,
     compare,
     data,
     doctor,
@@ -61,6 +62,7 @@ app.command("score", epilog=lists.SCORE_EXAMPLES)(lists.score)
 app.command("export", epilog=lists.EXPORT_EXAMPLES)(lists.export)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.add_typer(data.app, name="data")
+app.add_typer(codes.app, name="codes")
 app.command("methods", epilog=methods.EXAMPLES)(methods.methods)
 app.add_typer(bench.app, name="bench", help=bench.bench.__doc__, epilog=bench.EXAMPLES)
 app.command("clean", epilog=clean.EXAMPLES)(clean.clean)

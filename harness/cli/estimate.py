@@ -21,7 +21,12 @@ def show(planned: Sequence[tuple[Plan, Place]], *, as_json: bool) -> None:
     """Prints what the plans, one a data set, would do."""
     estimates = [estimated(plan, place) for plan, place in planned]
     if as_json:
-        content = [asdict(estimate) | {"wall_seconds": estimate.wall_seconds} for estimate in estimates]
+        content = [
+            asdict(estimate)
+            | {"wall_seconds": estimate.wall_seconds}
+            | {"left_out": [{"methods": names, "cause": cause} for cause, names in plan.left_out.items()]}
+            for estimate, (plan, _) in zip(estimates, planned, strict=True)
+        ]
         print_json(content if len(content) > 1 else content[0])
         return
     console = Console(highlight=False)

@@ -58,7 +58,7 @@ def score(
     from results.tables.performance import overall_table
     from results.tables.render import to_rich
 
-    allowed = names_of(allow, ALLOWED, "fault") if allow else []
+    allowed = names_of(allow, ALLOWED, "fault", {"all": ALLOWED}) if allow else []
     prepared = open_dataset(reading.source(dataset), cache_dir)
     data = load_dataset(prepared)
     rules = contract_for(runs_dir, data, contract, top_k)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -54,18 +56,25 @@ def described(config: Config, table: str) -> str:
         if isinstance(value, Config):
             children.append(described(value, f"{table}.{field}"))
             continue
-        line = to_toml({field: config.model_dump(mode="json")[field]}).strip().replace("\n", " ")
+        line = to_toml({field: config.model_dump(mode="json").get(field)}).strip().replace("\n", " ")
         about = type(config).model_fields[field].description
         lines.append(f"{line}  # {about}" if about else line)
     return "\n".join(["\n".join(lines), *children]).replace("\n[", "\n\n[")
 
 
 def _list(found: list[Method], as_json: bool) -> None:
-    """The methods with presets, recipes and ablations."""
+    """The methods with family, groups, inputs, time against SASRec's at preset lite, presets, recipes, ablations."""
+    from harness.methods import total_effort
+
+    lite = {method.name: total_effort(method, method.presets["lite"]) for method in found if "lite" in method.presets}
     rows = [
         {
             "name": method.name,
             "title": method.title,
+            "family": method.family,
+            "groups": list(method.groups),
+            "needs": list(method.inputs),
+            "time": _against_sasrec(lite.get(method.name, math.inf), lite),
             "presets": list(method.presets),
             "recipes": ["default", *method.recipes],
             "ablations": list(method.ablations),
@@ -81,12 +90,22 @@ def _list(found: list[Method], as_json: bool) -> None:
     from rich.text import Text
 
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    for heading in ("Method", "Title", "Presets", "Recipes", "Ablations"):
-        grid.add_column(heading, no_wrap=heading in ("Method", "Title"))
+    shown = {"name": "Method", "family": "Family", "groups": "Groups", "needs": "Needs", "time": "Time"}
+    shown |= {"recipes": "Recipes", "ablations": "Ablations"}
+    for key, heading in shown.items():
+        grid.add_column(heading, no_wrap=key in ("name", "family"), justify="right" if key == "time" else "left")
     for row in rows:
-        grid.add_row(*[Text(_listed(value)) for value in row.values()])
+        grid.add_row(*[Text(_listed(row[key])) for key in shown])
     Console(highlight=False).print(grid)
 
 
+def _against_sasrec(effort: float, efforts: Mapping[str, float]) -> float | None:
+    """About how long a fit takes, as a multiple of SASRec's; None where the method does not tell."""
+    unit = efforts.get("sasrec")
+    return round(effort / unit, 1) if unit and math.isfinite(effort) else None
+
+
 def _listed(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, list) else str(value)
+    if isinstance(value, float):
+        return f"{value:g}x"
+    return ", ".join(value) if isinstance(value, list) else str(value or "")

@@ -84,12 +84,15 @@ class Reading:
         typer.Option(metavar="FILE", help="The items' texts (default: found beside the file).", rich_help_panel=FILES),
     ] = None
     user_col: Annotated[
-        str | None, typer.Option(metavar="C", help="Column of users in a csv or parquet file.", rich_help_panel=FILES)
+        str | None,
+        typer.Option(
+            metavar="C", help="Column of users in csv or parquet (default: by usual names).", rich_help_panel=FILES
+        ),
     ] = None
     item_col: Annotated[str | None, typer.Option(metavar="C", help="Column of items.", rich_help_panel=FILES)] = None
     time_col: Annotated[
         str | None,
-        typer.Option(metavar="C", help="Column of times (without it, row order is time).", rich_help_panel=FILES),
+        typer.Option(metavar="C", help="Column of times; none: row order is time.", rich_help_panel=FILES),
     ] = None
     core: Annotated[
         int | None,
@@ -141,8 +144,15 @@ class Judging:
     text: Annotated[
         str | None,
         typer.Option(
-            help="Text encoder of all methods that read text: tfidf-svd, minilm, a model, file:PATH.npy.",
+            help="Text encoder of all methods that read text: tfidf-svd, minilm, a model, file:PATH.",
             metavar="ENCODER",
+        ),
+    ] = None
+    vectors: Annotated[
+        str | None,
+        typer.Option(
+            help="Item vectors of all methods that read SASRec's: a file of your own (npy, safetensors, parquet).",
+            metavar="FILE",
         ),
     ] = None
     set_: Annotated[
@@ -191,6 +201,7 @@ class Judging:
                 recipe=self.recipe,
                 precision=self.precision,
                 text=self.text,
+                vectors=self.vectors,
                 processes=processes,
                 rules=self.contract,
             )

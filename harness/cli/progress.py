@@ -98,6 +98,8 @@ class Jobs:
         """The line that tells how a job ended."""
         self.finished += 1
         where = f"[{self.finished}/{self.total}] {self.labels[key]}"
+        if outcome.status == "skipped":
+            return f"{where}: skipped, since it needs what failed"
         if outcome.status != "done":
             return f"{where}: {outcome.status}: {outcome.error}"
         took = duration(time.monotonic() - self.begun[key])

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli import options, values
+from harness.cli.data import tell_columns
 from harness.cli.machine import Execution, Machine
 from harness.cli.options import Json, Judging, Reading, RunsDir, takes_groups
 from harness.errors import UsageError
 from harness.jobs.local import start_server
+
+if TYPE_CHECKING:
+    from harness.data.dataset import Dataset
+    from harness.experiment.place import Place
+    from harness.experiment.plan import Plan
+    from harness.jobs.torchrun import World
 
 EXAMPLES = (
     "Examples: [bold]harness run --ablation all[/] · [bold]harness run --dataset data/ratings.csv.gz --core 5 "
@@ -31,7 +39,9 @@ def run(
         ),
     ] = "demo",
     reading: Reading,
-    methods: Annotated[str, typer.Option(help="Names with commas between, or all.", metavar="LIST")] = "all",
+    methods: Annotated[
+        str, typer.Option(help="Names or groups (core, paper, generative, strong, all) with commas.", metavar="LIST")
+    ] = "core",
     ablation: Annotated[
         str, typer.Option(help="none, all, names (sia, psa, sia+psa, at, ete), or METHOD:NAME.", metavar="LIST")
     ] = "none",
@@ -54,9 +64,6 @@ def run(
     if execution.executor == "local" and not dry_run:
         start_server()
     from harness.cli import estimate, progress, summary
-    from harness.data.open import open_dataset
-    from harness.data.prepare import load_dataset
-    from harness.experiment.plan import make_plan
     from harness.experiment.run import run_plan
     from harness.jobs.torchrun import World, end_when_others_end
 
@@ -65,22 +72,13 @@ def run(
         end_when_others_end()
     machine, run_jobs = execution.checked(machine, world.size)
     method_names, ablation_names = _variants(methods, ablation)
-    seed_numbers = values.seeds_of(seeds)
+    asked = {"method_names": method_names, "ablation_names": ablation_names, "seeds": values.seeds_of(seeds)}
+    asked["optional"] = method_names if methods.strip() == "all" else ()
     names = datasets_of(dataset)
     if len(names) > 1 and world.size > 1:
         raise UsageError("processes that torchrun started work on one data set at a time; name one with --dataset")
-    experiments = []
-    for name in names:  # all are read and planned before anything is trained
-        source = reading.source(name)
-        settings = judging.settings(source.preset, world.size)
-        with world.main_first("data set"), progress.working(f"reading {name}"):
-            folder = open_dataset(source, machine.cache_dir)
-        data = load_dataset(folder)
-        with judging.telling_lines():
-            plan = make_plan(
-                data, method_names=method_names, ablation_names=ablation_names, seeds=seed_numbers, settings=settings
-            )
-        experiments.append((data, plan, machine.place(folder, runs_dir, world)))
+    # All are read and planned before anything is trained.
+    experiments = [_experiment(name, reading, judging, machine, runs_dir, world, asked) for name in names]
     if not world.is_main:
         if not dry_run:
             run_plan(*experiments[0][1:], progress.SILENT)
@@ -97,6 +95,34 @@ def run(
     return summary.show(done, as_json=json)
 
 
+def _experiment(
+    name: str,
+    reading: Reading,
+    judging: Judging,
+    machine: Machine,
+    runs_dir: Path,
+    world: World,
+    asked: Mapping[str, Any],
+) -> tuple[Dataset, Plan, Place]:
+    """The data set, prepared now if need be, what is to be computed on it, and where; tells what is left out."""
+    from harness.cli import progress, summary
+    from harness.data.open import open_dataset
+    from harness.data.prepare import load_dataset
+    from harness.experiment.plan import make_plan
+
+    source = reading.source(name)
+    settings = judging.settings(source.preset, world.size)
+    with world.main_first("data set"), progress.working(f"reading {name}"):
+        folder = open_dataset(source, machine.cache_dir)
+    data = load_dataset(folder)
+    with judging.telling_lines():
+        plan = make_plan(data, settings=settings, **asked)
+    if world.is_main:
+        tell_columns(folder)
+        summary.tell_left_out(plan.left_out)
+    return data, plan, machine.place(folder, runs_dir, world)
+
+
 def datasets_of(text: str) -> list[str]:
     """The data sets that `--dataset` names: one that is there under the whole text, else those between the commas."""
     return [text] if "," not in text or Path(text).exists() else values.names_in(text, "--dataset")
@@ -105,9 +131,9 @@ def datasets_of(text: str) -> list[str]:
 def _variants(method_texts: str, ablation_texts: str) -> tuple[list[str], list[str]]:
     """Names of the methods and of the ablations; ablated methods come along, since the table needs their row."""
     from harness.experiment.plan import ablation_named, ablations_of
-    from harness.methods import methods
+    from harness.methods import groups, methods
 
     ablation_names = ablations_of(ablation_texts)
-    method_names = values.names_of(method_texts, list(methods()), "method")
+    method_names = values.names_of(method_texts, list(methods()), "method", groups())
     ablated = [ablation_named(name)[0] for name in ablation_names]
     return list(dict.fromkeys([*method_names, *ablated])), ablation_names

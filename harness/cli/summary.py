@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -58,9 +58,8 @@ def show(done: Sequence[Done], *, as_json: bool) -> int:
     failed = [(one, result) for one in done for result in one.failed]
     if failed:
         print(f"\n{len(failed)} of {sum(len(one.results) for one in done)} cells failed:", file=sys.stderr)
-        for one, result in failed:
-            where = f"{one.dataset.name}, " if len(done) > 1 else ""
-            print(f"  {where}{result.cell.label}: {result.outcome.error}", file=sys.stderr)
+        for error, labels in _by_error(failed, several=len(done) > 1).items():
+            print(f"  {'; '.join(labels)}: {error}", file=sys.stderr)
         print("everything computed stays; give the same command again to go on", file=sys.stderr)
     return int(bool(failed or reasons))
 
@@ -87,6 +86,21 @@ def _joined(made: Sequence[dict[str, Table]]) -> tuple[dict[str, Table], list[st
         except ResultsError as error:
             reasons.append(f"no {name} table: {error}")
     return joined, reasons
+
+
+def tell_left_out(left_out: Mapping[str, Sequence[str]]) -> None:
+    """One line on stderr for each cause, with the methods that are left out for it."""
+    for cause, names in left_out.items():
+        print(f"left out: {', '.join(names)}: {cause}", file=sys.stderr)
+
+
+def _by_error(failed: Sequence[tuple[Done, CellResult]], *, several: bool) -> dict[str, list[str]]:
+    """Labels of the cells by what they failed with, with their data set where there are several."""
+    found: dict[str, list[str]] = {}
+    for one, result in failed:
+        where = f"{one.dataset.name}, " if several else ""
+        found.setdefault(result.outcome.error, []).append(where + result.cell.label)
+    return found
 
 
 def _tables(dataset: Dataset, results: Sequence[CellResult], place: Place) -> tuple[dict[str, Table], list[str]]:

@@ -141,7 +141,7 @@ def prepared(raw: RawInteractions, config: PrepareConfig) -> Prepared:
     interactions = k_core(interactions, config.core)
     if not len(interactions):
         raise DataError(
-            f"no interaction is left of {total:,} after the {config.core}-core filter; lower core, or give more data"
+            f"no interaction is left of {total:,} after the {config.core}-core filter; lower --core, or give more data"
         )
     interactions = _long_enough(interactions, raw, config)
 
@@ -173,7 +173,7 @@ def _long_enough(interactions: OrderedInteractions, raw: RawInteractions, config
     raise DataError(
         f"every user needs {config.min_interactions} interactions (to learn, to select, to test), but "
         f"user '{user}' has {per_user[at]}, as one of {affected:,} such users; "
-        f"drop them with short_users=drop, or filter with core=5"
+        f"leave them out with --short-users drop, or filter with --core 5"
     )
 
 

@@ -6,7 +6,7 @@ A prepared folder holds
     validation.parquet   user, history, target: one row per case
     items.parquet        key, text: row i is item i + 1
     test.parquet         user, history, target, new_user: one row per case, in a file that only `load_test` opens
-    meta.json            name, fingerprint, split, config, counts, statistics, and the SHA-256 of each file
+    meta.json            name, fingerprint, source, split, config, counts, statistics, traps, SHA-256 of each file
 
 Histories hold their last `max_history` items.
 """
@@ -33,9 +33,12 @@ from harness.data.formats.format import RawInteractions
 from harness.data.splits import leave_one_out
 from harness.data.splits.split import LEAVE_ONE_OUT, Cases, Parts, Split
 from harness.data.statistics import Counts, statistics
+from harness.data.text.metadata import text_facts
+from harness.data.times import times_facts
+from harness.data.traps import traps
 from harness.errors import DataError
 
-LAYOUT = 2  # raised when the files of a prepared folder change their form
+LAYOUT = 3  # raised when the files of a prepared folder change their form
 TRAIN, VALIDATION, ITEMS, TEST = "train.parquet", "validation.parquet", "items.parquet", "test.parquet"
 META = "meta.json"
 
@@ -61,8 +64,20 @@ def prepare(
             f"the raw files are not the published ones"
         )
     meta = {"name": name, "fingerprint": content.fingerprint(config), "synthetic": raw.synthetic}
-    meta |= {"config": config.model_dump(mode="json"), "counts": asdict(counts)}
+    meta |= {"config": config.model_dump(mode="json"), "counts": asdict(counts), "source": _source(raw, content)}
     return _write(content, split, Path(folder), meta)
+
+
+def _source(raw: RawInteractions, content: Prepared) -> dict[str, Any]:
+    """Where the data come from and what they are: format, columns, kinds of times and texts."""
+    columns = raw.columns
+    return {
+        "format": raw.format or "generated",
+        "columns": asdict(columns) if columns else None,
+        "told": str(columns) if columns else None,
+        "times": times_facts(content.sequences, content.times),
+        "texts": text_facts(content.texts),
+    }
 
 
 def split_again(original: Path, split: Split, folder: Path) -> Dataset:
@@ -97,6 +112,8 @@ def _write(content: Prepared, split: Split, folder: Path, meta: Mapping[str, Any
             "original": None if split.name == LEAVE_ONE_OUT else meta["name"],
             "split": split.record(),
             "statistics": statistics(content, parts.train, num_new),
+            # What a split of a prepared folder cannot count, having no times, it takes from the original.
+            "traps": {**meta.get("traps", {}), **traps(content, parts.train, parts.test)},
             "sha256": {path.name: sha256(path) for path in sorted(unfinished.glob("*.parquet"))},
         }
         (unfinished / META).write_text(json.dumps({**meta, **split_meta}, indent=1) + "\n", encoding="utf-8")
@@ -200,9 +217,10 @@ def test_users(folder: Path | str) -> list[str]:
 
 
 def describe(folder: Path | str) -> dict[str, Any]:
-    """Name, fingerprint, synthetic flag and `statistics` of a prepared folder, read from meta.json alone."""
+    """Name, fingerprint, synthetic flag, statistics, traps and source of a prepared folder, from meta.json alone."""
     meta = read_meta(Path(folder))
-    return {key: meta[key] for key in ("name", "fingerprint", "synthetic")} | meta["statistics"]
+    told = {key: meta[key] for key in ("name", "fingerprint", "synthetic")}
+    return told | meta["statistics"] | {"traps": meta["traps"], "source": meta["source"]}
 
 
 class LayoutError(DataError):

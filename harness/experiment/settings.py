@@ -23,6 +23,7 @@ def settings_of(
     recipe: str,
     precision: Literal["fp32", "bf16"] = "fp32",
     text: str | None = None,
+    vectors: str | None = None,
     processes: int = 1,
     rules: str | None = None,
 ) -> Settings:
@@ -40,7 +41,7 @@ def settings_of(
     contract = merged(basis, tables.get("contract", {}), prefix="contract.")
     assert isinstance(contract, Contract)
     of_methods = {name: table for name, table in tables.items() if name != "contract"}
-    return Settings(preset, recipe, contract, precision, processes, of_methods, text_encoder=text)
+    return Settings(preset, recipe, contract, precision, processes, of_methods, text_encoder=text, item_vectors=vectors)
 
 
 def assignments_of(texts: Iterable[str]) -> dict[str, Table]:

@@ -5,7 +5,7 @@ Shape legend: B samples, N items, L code levels, K codes of a level, k places of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,9 @@ from harness.data.dataset import Dataset, Sequences
 from harness.data.samples import PrefixSamples, shuffled_batches
 from harness.distributed import Group
 from harness.evaluation.outcomes import validation_score
+from harness.evaluation.ranking import Scorer, Scores, ranked
 from harness.generative.decoding.beam import recommend_by_codes
+from harness.generative.decoding.exact import exact_scores
 from harness.generative.decoding.trie import Trie
 from harness.generative.tokenizer.codes import CodeTable, code_health, tuple_keys
 from harness.interfaces import FitContext, Recommendations
@@ -178,14 +180,21 @@ class CodeRecommender:
         self.group = context.group
         self.item_keys = item_keys
         self.has_dedup_level = has_dedup_level
+        # Of all items, where they are decoded exactly; None: only what the beams find has a score.
+        self.scores: Scorer | None = self._exact_scores if context.contract.decoding == "exact" else None
 
     def recommend(self, histories: Sequences, k: int) -> Recommendations:
         """The items of the k best code tuples; 0 where a freely generated tuple is no item's."""
+        if self.scores is not None:
+            return ranked(self.scores, histories, k, self.group)
         return self._searched(histories, k, fills=True)
 
     def found(self, histories: Sequences, places: int) -> Recommendations:
         """The same for any number of places, of which the beams may leave the last ones empty."""
         return self._searched(histories, places, fills=False)
+
+    def _exact_scores(self, histories: Sequences) -> Scores:
+        return exact_scores(self.model, histories, self.codes.codes, self.trie, group=self.group)
 
     def _searched(self, histories: Sequences, k: int, *, fills: bool) -> Recommendations:
         items, scores = recommend_by_codes(
@@ -248,11 +257,17 @@ def fit_on_codes(
     context: FitContext,
     *,
     has_dedup_level: bool = True,
+    start: Callable[[CodeSeq2Seq], None] | None = None,
 ) -> CodeRecommender:
-    """A new generator trained on the frozen codes that `folder` holds (METHODS B.3)."""
+    """A new generator trained on the frozen codes that `folder` holds (METHODS B.3).
+
+    `start` gives it other weights than the drawn ones.
+    """
     keys = dataset.catalog.keys
     codes = CodeTable.load(folder / CODES_FILE, keys)
     model = new_generator(generator, codes, context)
+    if start is not None:
+        start(model)
     recommender = CodeRecommender(model, codes, context, item_keys=keys, has_dedup_level=has_dedup_level)
     return fit_generator(recommender, training, dataset, context)
 

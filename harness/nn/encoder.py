@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.data.dataset import Sequences
+from harness.data.dataset import PADDING, Sequences
 from harness.nn.ragged import Ragged
 
 
@@ -53,6 +53,14 @@ class PackedRows:
         flat = x_TD.new_zeros(rows * longest, x_TD.shape[1]).index_copy(0, self.slots_T, x_TD)
         return flat.view(rows, longest, -1)
 
+    def windows(self, length: int, *, at_end: bool) -> Tensor:
+        """(B, length) int64: each row, `length` items at most, behind padding (`at_end`) or followed by it."""
+        lengths_B1 = self.layout.lengths[:, None]
+        places = np.arange(length)
+        is_item = places >= length - lengths_B1 if at_end else places < lengths_B1
+        flat = self.items_T.new_full((is_item.size,), PADDING)
+        return flat.index_copy(0, self._tensor(np.flatnonzero(is_item)), self.items_T).view(-1, length)
+
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.layout.device)
 
@@ -77,6 +85,10 @@ class Encoder(nn.Module):
     def forward(self, rows: PackedRows, places_M: Tensor) -> Tensor:
         """(M, D) states at the given places of the flat axis, each of which predicts the item after it."""
         raise NotImplementedError
+
+    def read_rows(self, histories: Sequences) -> Sequences:
+        """What the network reads of each history to recommend; the state at a row's end is that of its next item."""
+        return histories.last(self.max_history)
 
     @property
     def item_rows_VD(self) -> Tensor:

@@ -52,7 +52,7 @@ class SequenceRecommender:
     def scores(self, histories: Sequences) -> Scores:
         """Scores of all items for each history's next item, a chunk of users at a time (users by history length)."""
         self.network.eval()
-        histories = histories.last(self.network.max_history)
+        histories = self.network.read_rows(histories)
         table_ND = self.network.item_vectors_ND
         size = max(self.least_scored_users, self.score_elements // len(table_ND))
         by_length = np.argsort(histories.lengths, kind="stable")

@@ -6,7 +6,7 @@ Shape legend: B rows, M targets, N items, D width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NamedTuple, Self
 
@@ -20,7 +20,7 @@ from harness.data.dataset import Dataset
 from harness.distributed import ALONE, Group
 from harness.nn.encoder import Encoder, PackedRows, pack
 from harness.sequence.losses import chunked_cross_entropy, linear_cross_entropy, sampled_cross_entropy
-from harness.sequence.targets import Draws, ItemDraws, TrainingRows
+from harness.sequence.targets import Draws, ItemDraws, Rows, TrainingRows
 from harness.training.loop import Losses
 
 PIECE_TOKENS = 16_384  # tokens whose activations are held at a time; more of a batch waits for the next piece
@@ -91,7 +91,7 @@ def softmax_assumptions(config: SequenceTraining, title: str = "SASRec") -> list
 class Objective(NamedTuple):
     """What a network learns from: rows with targets, and what a target costs."""
 
-    rows: TrainingRows
+    rows: Rows
     loss: Loss
     draws: Draws | None = None  # what the loss contrasts the targets with; None: with all items
 
@@ -99,7 +99,7 @@ class Objective(NamedTuple):
 def softmax_objective(
     config: SequenceTraining,
     dataset: Dataset,
-    rows_of: Callable[[Dataset], TrainingRows] = TrainingRows.every_next_item,
+    rows_of: Callable[[Dataset], Rows] = TrainingRows.every_next_item,
 ) -> Objective:
     """The rows' targets under the config's softmax over the items."""
     rows = rows_of(dataset)
@@ -136,6 +136,10 @@ class Batches:
 
     def __call__(self, stream: np.random.Generator) -> Iterator[list[Piece]]:
         """One epoch, in as many batches as rows of weight 1 would fill, or one fewer."""
+        rows = self.objective.rows.for_epoch(stream)
+        return replace(self, objective=self.objective._replace(rows=rows))._cut(stream)
+
+    def _cut(self, stream: np.random.Generator) -> Iterator[list[Piece]]:
         rows = self.objective.rows
         order = stream.permutation(len(rows))
         weights = rows.weights[order]

@@ -1,7 +1,8 @@
 """What every method must do. Oracles: properties, equality to the bit, and a planted pattern."""
 
+import contextlib
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ import pytest
 from harness.config import Config, merged
 from harness.data.dataset import Dataset, EvalCases, Sequences
 from harness.evaluation.outcomes import evaluate
-from harness.interfaces import FitContext, Method, Recommender
+from harness.interfaces import FitContext, Method, Progress, Recommender
 from harness.testing.planted import (
     NUM_ITEMS,
     computed_inputs,
@@ -41,14 +42,33 @@ class Fitted:
         return self.method.load(folder, self.config, self.dataset, self.context)
 
 
-def fit(method: Method, config: Config, folder: Path, cache: Path, *, seed: int = 0) -> Fitted:
-    """The method fitted on the planted pattern; stages below it are shared in `cache`."""
+def fit(
+    method: Method, config: Config, folder: Path, cache: Path, *, seed: int = 0, is_interrupted: bool = False
+) -> Fitted:
+    """The method fitted on the planted pattern; stages below it are shared in `cache`.
+
+    An interrupted fit is stopped at the end of its second epoch, and then goes on.
+    """
     dataset = planted_dataset()
     stage = fit_stage(method, config, dataset=dataset, seed=seed)
     inputs = computed_inputs(stage, dataset, cache)
     context = context_of(stage, folder)
     context.folder.mkdir(parents=True)
+    if is_interrupted:
+        with contextlib.suppress(KeyboardInterrupt):
+            method.fit(config, dataset, inputs, replace(context, report=interrupt))
     return Fitted(method, config, dataset, context, method.fit(config, dataset, inputs, context))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file in the folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def interrupt(progress: Progress) -> None:
+    """Stops a fit after two epochs."""
+    if progress.epoch == 2:
+        raise KeyboardInterrupt
 
 
 class MethodConformance:
@@ -72,6 +92,13 @@ class MethodConformance:
     def cases(cls) -> EvalCases:
         """The last step of every walk, which no fit has seen."""
         return held_out(planted_dataset())
+
+    def saved(self, config: Config, root: Path, *, seed: int, is_interrupted: bool) -> Recommender:
+        """A fit whose result is saved below the root too."""
+        fitted = fit(self.method, config, root / "fit", root / "cache", seed=seed, is_interrupted=is_interrupted)
+        (root / "saved").mkdir()
+        fitted.recommender.save(root / "saved")
+        return fitted.recommender
 
     @pytest.mark.parametrize("k", [1, 10, NUM_ITEMS])
     def test_lists_hold_existing_items_each_at_most_once_and_the_best_first(
@@ -115,19 +142,20 @@ class MethodConformance:
         files = {path.suffix for path in Path(moved).rglob("*") if path.is_file()}
         assert files <= {".safetensors", ".json"}
 
-    def test_the_same_seed_gives_the_same_ranks_and_another_one_others(self, cases: EvalCases, tmp_path: Path) -> None:
+    def test_the_same_seed_gives_the_same_weights_after_an_interruption_too_and_another_one_others(
+        self, cases: EvalCases, tmp_path: Path
+    ) -> None:
         """Each fit with every stage below it, in a folder of its own; few epochs, so that seeds still tell."""
         config = merged(self.method.presets["lite"], shortened(self.method.tiny))
         first, again, other = (
-            evaluate(
-                fit(self.method, config, tmp_path / name / "fit", tmp_path / name / "cache", seed=seed).recommender,
-                cases,
-                10,
-            )
+            evaluate(self.saved(config, tmp_path / name, seed=seed, is_interrupted=name == "again"), cases, 10)
             for name, seed in (("first", 0), ("again", 0), ("other", 1))
         )
         np.testing.assert_array_equal(first.ranks, again.ranks)
         np.testing.assert_array_equal(first.items, again.items)
+        weights, weights_again = (contents(tmp_path / name / "saved") for name in ("first", "again"))
+        assert weights
+        assert weights == weights_again
         assert np.array_equal(first.items, other.items) != self.is_seeded
 
     def test_metrics_lie_between_0_and_1_and_grow_with_k(self, fitted: Fitted, cases: EvalCases) -> None:

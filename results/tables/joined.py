@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from results.errors import ResultsError
-from results.tables.content import Beside, Origin, Table, TableCell, TableRow
+from results.tables.content import Beside, Origin, Table, TableCell, TableRow, Unit
 
 Key = tuple[str, str]  # section, label
 
@@ -23,7 +23,7 @@ def side_by_side(tables: Sequence[Table]) -> Table:
     by_key = [{(row.section, row.label): row for row in table.rows} for table in tables]
     order = _merged([list(rows) for rows in by_key])
     rows = [_row(key, [found.get(key) for found in by_key], tables) for key in order]
-    rows.sort(key=lambda row: (_section_place(row.section, order), row.apart))
+    rows.sort(key=lambda row: (_section_place(row.section, order), row.unit is Unit.CHANGE))
     first, subject = tables[0], f"{', '.join(groups[:-1])} and {groups[-1]}"
     caption = first.caption.replace(f" on {first.subject}", f" on {subject}", 1)
     return Table(caption, first.corner, columns, tuple(rows), tuple(_notes(tables, groups)), subject)
@@ -82,8 +82,9 @@ def _row(key: Key, found: Sequence[TableRow | None], tables: Sequence[Table]) ->
         for other in row.beside if row is not None else ():
             empty: tuple[float | None, ...] = (None,) * total
             beside.append(Beside(other.label, empty[:start] + other.values + empty[start + width :]))
-    first = next(row for row in found if row is not None)
-    return TableRow(key[1], tuple(cells), first.unit, first.apart, key[0], beside=tuple(_joined(beside)))
+    known = [row for row in found if row is not None]
+    apart = all(row.apart for row in known)  # where all tables that have the row set it off
+    return TableRow(key[1], tuple(cells), known[0].unit, apart, key[0], beside=tuple(_joined(beside)))
 
 
 def _joined(lines: Sequence[Beside]) -> list[Beside]:

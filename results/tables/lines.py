@@ -5,6 +5,7 @@ Shape legend: S seeds, U users.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -128,6 +129,17 @@ def list_cells(line: Line, columns: Sequence[MetricColumn]) -> tuple[TableCell, 
 
 def _of_config(line: Line, cell: TableCell) -> TableCell:
     return replace(cell, config=line.runs.record.config_digest)
+
+
+def grouped(rows: Sequence[TableRow], part: Part) -> list[TableRow]:
+    """The rows, a line before each but the first whose method is of another kind than the row's before it.
+
+    The kinds are those of the paper's table: no training, item-scoring, generative, proposed.
+    """
+    records = [line.runs.record for line in part.lines]
+    kinds = ["proposed" if record.is_proposed else record.family for record in records]
+    opens = [False, *(kind != before for before, kind in pairwise(kinds))]
+    return [replace(row, apart=opened) for row, opened in zip(rows, opens, strict=True)]
 
 
 def headed(row: TableRow, part: Part, slicing: Slicing | None) -> TableRow:

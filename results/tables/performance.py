@@ -27,7 +27,7 @@ from results.tables.contests import (
     whole_table,
 )
 from results.tables.elsewhere import with_figures
-from results.tables.lines import Line, MetricColumn, Part, headed, line_of, list_cells, part_rows, parts_of
+from results.tables.lines import Line, MetricColumn, Part, grouped, headed, line_of, list_cells, part_rows, parts_of
 from results.tables.slices import Slicing
 
 PAPER_COLUMNS: tuple[MetricColumn, ...] = (("Recall", 5), ("Recall", 10), ("NDCG", 5), ("NDCG", 10))
@@ -82,7 +82,7 @@ def overall_table(runs_dir: Path, dataset: str, filters: Filters | None = None, 
     reference, reference_note = _reference(lines, view, "overall")
     rows = []
     for index, part in enumerate(parts):
-        made = starred(part_rows(part, view.slicing, view.intervals), _of_part(best, index), answers)
+        made = starred(grouped(part_rows(part, view.slicing, view.intervals), part), _of_part(best, index), answers)
         improvement = _of_part(against_best, index)
         made += [improvement_row(part, improvement, answers)] if improvement else []
         rows += _finished(made, part, view, reference)

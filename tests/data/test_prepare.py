@@ -159,7 +159,7 @@ def test_interactions_are_ordered_as_by_numpys_stable_sort_on_two_keys(kind: typ
 
 def test_a_short_user_is_an_error_that_names_them_unless_they_are_dropped() -> None:
     rows = [("u", "a", 1), ("u", "b", 2), ("v", "a", 1), ("v", "b", 2), ("v", "c", 3)]
-    with pytest.raises(DataError, match=r"needs 3 interactions .* user 'u' has 2.*short_users=drop"):
+    with pytest.raises(DataError, match=r"needs 3 interactions .* user 'u' has 2.*--short-users drop"):
         prepared(raw_of(rows), PrepareConfig())
     assert list(sequences_of(rows, PrepareConfig(short_users="drop"))) == ["v"]
 

@@ -1,4 +1,4 @@
-"""`verify --install`. Oracles: arithmetic by hand; that a wrong learning rate is found; the shipped values themselves."""
+"""`verify --install`. Oracles: arithmetic by hand, the shipped values, and a wrong learning rate that must be found."""
 
 import json
 import math

@@ -100,6 +100,25 @@ def test_all_positions_in_one_pass_give_the_loss_and_gradients_of_one_sample_per
         torch.testing.assert_close(gradient, expected_gradients[name], msg=name)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_prefixes_as_rows_of_their_own_change_the_dropout_masks_alone(tmp_path, dropout):
+    """Oracle: one sample per prefix under torch's softmax. A stride changes the histories, and with them the loss."""
+    dataset, found = random_dataset(), {}
+    for batches, stride in (("users", 1), ("prefixes", 1), ("users", 3)):
+        config = TINY.replace(batch_size=10_000, dropout=dropout, batches=batches, stride=stride)
+        network = SASREC.new(config, dataset, FitContext(0, tmp_path)).network.double()
+        epoch = batches_of(config, dataset)
+        torch.manual_seed(0)
+        (batch,) = epoch(np.random.default_rng(0))
+        found[batches, stride], _ = loss_and_gradients(network, batch_losses(network, epoch.objective.loss, batch))
+        if batches == "prefixes":
+            assert [len(piece.rows.ends_B) for piece in batch] == [len(piece.targets_M) for piece in batch]
+    expected = sum(losses["total"].item() for losses in prefix_sample_losses(network.eval(), dataset))
+    for key, loss in found.items():
+        assert (loss == pytest.approx(expected, rel=1e-9)) is (dropout == 0 and key != ("users", 3))
+    assert len(set(found.values())) >= 2
+
+
 @pytest.mark.parametrize("legacy_pad", [False, True])
 def test_the_chunked_softmax_gives_the_losses_and_gradients_of_the_full_one(tmp_path, legacy_pad):
     dataset, found = random_dataset(), []
