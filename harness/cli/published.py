@@ -132,8 +132,8 @@ def _verify_installation(as_json: bool) -> int:
         found = compared(measured(Path(work), 1, observed_results), shipped_values())
     seconds = time.perf_counter() - started
     if as_json:
-        lines = [{**asdict(one), "agrees": one.agrees} for one in found]
-        print_json({"agrees": all(one.agrees for one in found), "seconds": seconds, "quantities": lines})
+        told = [{**asdict(one), "agrees": one.agrees} for one in found]
+        print_json({"agrees": all(one.agrees for one in found), "seconds": seconds, "quantities": told})
     else:
         lines = [(one.quantity, one.shipped, one.found, one.allowed, one.agrees) for one in found]
         Console(highlight=False).print(installation_view(lines, seconds))

@@ -1,7 +1,8 @@
 """Whether an installation computes what ours does: two small cells on the demo data, against shipped values.
 
 Bits differ between processors and libraries, so values may differ a little: a loss by `LOSS_TOLERANCE` of itself, a
-metric by `METRIC_TOLERANCE`. What is counted (users, parameters) must be the same.
+metric by `METRIC_TOLERANCE`. What is counted (users, parameters) must be the same. With other vector instructions
+SASRec's values were the same to 7 digits; TIGER's loss differed by 0.02 %, its metrics by up to 0.0011.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ CELLS: Mapping[str, dict[str, Any]] = {
     "sasrec": {"epochs": 4, "patience": None},
     "tiger": {"tokenizer": {"epochs": 20}, "training": {"epochs": 4, "evaluate_every": 4}},
 }
-LOSS_TOLERANCE = 0.02  # relative
-METRIC_TOLERANCE = 0.02  # absolute: of a share of users
+LOSS_TOLERANCE = 0.01  # relative
+METRIC_TOLERANCE = 0.01  # absolute: of a share of users
 METRICS = (("Recall", 10), ("NDCG", 10))
 SHIPPED = "installation.json"
 
