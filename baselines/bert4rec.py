@@ -66,7 +66,7 @@ class BERT4Rec(Encoder):
         self.output = nn.Linear(width, width)
         self.output_norm = nn.LayerNorm(width, eps=1e-12)
         self.output_bias = nn.Parameter(torch.zeros(dataset.num_items + 1))
-        draw_normal(self, legacy_pad=config.legacy_pad)
+        draw_normal(self, item_table=None if config.legacy_pad else self.item_table)
 
     def read_rows(self, histories: Sequences) -> Sequences:
         """The last items, as many as leave room for the mask that is appended to them."""

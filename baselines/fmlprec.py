@@ -103,7 +103,7 @@ class FMLPRec(Encoder):
         self.blocks = nn.ModuleList(
             FilterBlock(self.max_history, config.hidden_size, config.dropout) for _ in range(config.num_layers)
         )
-        draw_normal(self, legacy_pad=config.legacy_pad)
+        draw_normal(self, item_table=None if config.legacy_pad else self.item_table)
 
     def forward(self, rows: PackedRows, places_M: Tensor) -> Tensor:
         """(M, D), M = B: it is asked at the end of each row, in order."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Self
+
 from pydantic import Field
 
 from harness.artifacts import (
     LITE_TOKENIZER,
+    OWN_CODES,
     PAPER_ENCODER,
     TEXT_VECTORS,
     TINY_TOKENIZER,
     TOKENIZER,
+    OwnCodes,
     ReadsItemVectors,
     item_vectors,
     item_vectors_assumptions,
@@ -17,6 +21,7 @@ from harness.artifacts import (
 )
 from harness.config import Config
 from harness.data.dataset import Dataset
+from harness.data.text.own import pinned, short_name
 from harness.data.text.vectors import TextConfig
 from harness.generative.generator import (
     LITE_T5,
@@ -35,12 +40,22 @@ from harness.sequence.sasrec import LITE_VECTORS, TINY, vectors_config
 
 
 class TIGERConfig(Config):
-    """TIGER: text vectors, tokenizer, generator."""
+    """TIGER: text vectors, tokenizer, generator; or codes of one's own, and the generator."""
+
+    added_later: ClassVar[frozenset[str]] = frozenset({"codes"})
 
     text: TextConfig = Field(default_factory=TextConfig)
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
     generator: T5Config = Field(default_factory=T5Config)
     training: GeneratorTraining = Field(default_factory=GeneratorTraining)
+    codes: str | None = Field(
+        None, pattern="^file:.", description="file:PATH takes item codes from a file, as `harness codes` reads them"
+    )
+
+    def pinned(self) -> Self:
+        """The config with the content of the file that it names."""
+        config = super().pinned()
+        return config if config.codes is None else config.replace(codes=f"file:{pinned(config.codes[len('file:') :])}")
 
 
 class TIGERSASConfig(ReadsItemVectors):
@@ -52,7 +67,9 @@ class TIGERSASConfig(ReadsItemVectors):
 
 
 def tiger_needs(config: TIGERConfig) -> dict[str, Need]:
-    """A tokenizer of the text vectors."""
+    """A tokenizer of the text vectors, or the codes of a file."""
+    if config.codes is not None:
+        return {"tokenizer": Need(OWN_CODES, OwnCodes(file=config.codes.removeprefix("file:")))}
     return {"tokenizer": Need(TOKENIZER, config.tokenizer, {"vectors": Need(TEXT_VECTORS, config.text)})}
 
 
@@ -64,8 +81,18 @@ def tiger_sas_needs(config: TIGERSASConfig) -> dict[str, Need]:
 def fit(
     config: TIGERConfig | TIGERSASConfig, dataset: Dataset, artifacts: Artifacts, context: FitContext
 ) -> CodeRecommender:
-    """The generator trained on the tokenizer's codes."""
-    return fit_on_codes(artifacts["tokenizer"], config.generator, config.training, dataset, context)
+    """The generator trained on the tokenizer's codes; those of a file are taken as they are."""
+    own = isinstance(config, TIGERConfig) and config.codes is not None
+    return fit_on_codes(
+        artifacts["tokenizer"], config.generator, config.training, dataset, context, has_dedup_level=not own
+    )
+
+
+def tiger_assumptions(config: TIGERConfig) -> list[str]:
+    """What stands in for the published, as one line each."""
+    if config.codes is None:
+        return text_assumptions(config.text)
+    return [f"item codes from the file {short_name(config.codes)} instead of an RQ-VAE of item texts"]
 
 
 # The learning rates of METHODS B.3; how strongly the generator is held back is not published, so a light grid.
@@ -96,7 +123,7 @@ TIGER = Method(
         "training": {**TINY_TRAINING, "epochs": 80, "evaluate_every": 40},
     },
     grid=GRID,
-    assumptions=lambda config: text_assumptions(config.text),
+    assumptions=tiger_assumptions,
     effort=lambda config: config.training.epochs,
 )
 

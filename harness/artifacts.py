@@ -13,11 +13,13 @@ from pydantic import Field
 
 from harness.config import Config
 from harness.data.dataset import Dataset
-from harness.data.text.own import own_vectors, pinned, short_name, width_of
+from harness.data.text.own import location, own_vectors, pinned, short_name, width_of
 from harness.data.text.vectors import TextConfig, encode_items, load_vectors, obstacle_to_vectors, save_vectors
 from harness.errors import DataError
+from harness.generative.tokenizer.code_files import read_codes
 from harness.generative.tokenizer.codes import CodeTable, deduplicate
 from harness.generative.tokenizer.fit import TokenizerConfig, fit_tokenizer, save_tokenizer
+from harness.generative.tokenizer.reassign import semantic_codes
 from harness.generative.tokenizer.rqvae import RQVAEConfig
 from harness.interfaces import ArtifactKind, Artifacts, FitContext, Need
 from harness.sequence.sasrec import SASRecConfig, sasrec_assumptions, sasrec_vectors
@@ -95,13 +97,20 @@ def build_text_vectors(config: TextConfig, dataset: Dataset, inputs: Artifacts, 
     save_vectors(context.folder, dataset.catalog.keys, vectors_ND)
 
 
+def build_text_vectors_if_any(config: TextConfig, dataset: Dataset, inputs: Artifacts, context: FitContext) -> None:
+    """Writes a vector for each item's text, and nothing where the data set has no texts."""
+    if dataset.catalog.texts is not None:
+        build_text_vectors(config, dataset, inputs, context)
+
+
 def build_tokenizer(config: TokenizerConfig, dataset: Dataset, inputs: Artifacts, context: FitContext) -> None:
     """Trains an RQ-VAE on the input `vectors`; writes it, and the items' codes with their de-duplication level."""
     vectors_NZ = torch.from_numpy(load_vectors(inputs["vectors"], dataset.catalog.keys))
     rqvae = fit_tokenizer(config, vectors_NZ, context)
     save_tokenizer(rqvae, context.folder)
     size = config.rqvae.codebook_size
-    codes_NL = deduplicate(rqvae.codes(vectors_NZ.to(context.device)), size).cpu()
+    codes_NL = semantic_codes(rqvae, vectors_NZ.to(context.device), config.zero_collisions)
+    codes_NL = deduplicate(codes_NL, size).cpu()
     CodeTable.of(codes_NL, (size,) * codes_NL.shape[1]).save(context.folder / CODES_FILE, dataset.catalog.keys)
 
 
@@ -110,7 +119,28 @@ def text_obstacle(config: TextConfig, dataset: Dataset) -> str | None:
     return obstacle_to_vectors(dataset.catalog, config)
 
 
+class OwnCodes(Config):
+    """Item codes out of a file."""
+
+    file: str
+
+
+def build_own_codes(config: OwnCodes, dataset: Dataset, inputs: Artifacts, context: FitContext) -> None:
+    """Writes the file's codes of the data set's items as they are, without a de-duplication level."""
+    keys = dataset.catalog.keys
+    read_codes(location(config.file)[0], keys).save(context.folder / CODES_FILE, keys)
+
+
+def codes_obstacle(config: OwnCodes, dataset: Dataset) -> None:
+    """`DataError` for a file that does not fit the data; nothing stands in the way of one that does."""
+    read_codes(location(config.file)[0], dataset.catalog.keys)
+
+
+OWN_CODES = ArtifactKind(
+    "own-codes", build_own_codes, effort=lambda config: 0.0, is_seeded=False, obstacle=codes_obstacle
+)
 TEXT_VECTORS = ArtifactKind("text-vectors", build_text_vectors, is_seeded=False, obstacle=text_obstacle)
+TEXT_VECTORS_IF_ANY = ArtifactKind("text-vectors-if-any", build_text_vectors_if_any, is_seeded=False)
 OWN_VECTORS = ArtifactKind(
     "own-vectors", build_own_vectors, effort=lambda config: 0.0, is_seeded=False, obstacle=own_obstacle
 )

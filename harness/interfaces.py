@@ -9,16 +9,16 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from harness.config import Config
 from harness.data.dataset import Dataset, Sequences
 from harness.distributed import ALONE, Group
-from results.store.contract import compact, contradictions
+from results.store.contract import ALWAYS, DEFAULTS, contradictions
 
 
 class Contract(Config):
@@ -27,6 +27,8 @@ class Contract(Config):
     The test split is read once, at the end. How the data are split is named by their fingerprint. A dump, and so the
     digest, leaves out what `results.store.contract.compact` leaves out: later rules at their defaults.
     """
+
+    added_later: ClassVar[frozenset[str]] = frozenset(DEFAULTS) - frozenset(ALWAYS)
 
     top_k: int = Field(default=10, ge=1, description="length of the ranked lists")
     num_beams: int = Field(default=20, ge=1, description="beam width of generative methods")
@@ -64,10 +66,6 @@ class Contract(Config):
         if reason := contradictions(dict(self)):
             raise ValueError(reason)
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return compact(dump(self))
 
     def of_fits(self) -> Contract:
         """The part that decides how a model is trained and selected: how its lists are read is not in it."""
@@ -161,6 +159,7 @@ class ArtifactKind:
     is_seeded: bool = True  # False: made without a random number that matters, so one serves all seeds
     is_distributed: bool = False  # `build` shares its work among the processes of `context.group`
     follows_contract: bool = False  # the contract decides the result, through the selection by validation NDCG@10
+    reads_times: bool = False  # the times of interactions decide the result, not only their order
     version: int = 1  # raised when the code of `build` changes its result
     # Why these data do not allow it, with a remedy, in one line; None: they do. What is wrong on any data, or with a
     # file that the user names, is raised.
@@ -207,6 +206,7 @@ class Method:
     effort: Callable[[Any], float] = lambda config: math.inf  # of `fit`, as `ArtifactKind.effort`
     is_distributed: bool = False  # as in `ArtifactKind`, and its recommender shares an evaluation
     follows_contract: bool = True  # as in `ArtifactKind`
+    reads_times: bool = False  # as in `ArtifactKind`
     version: int = 1  # as in `ArtifactKind`
     obstacle: Callable[[Any, Dataset], str | None] = lambda config, dataset: None  # as in `ArtifactKind`
 

@@ -14,6 +14,7 @@ import typer
 
 from harness import __version__
 from harness.cli import (
+    audit,
     bench,
     clean,
     codes,
@@ -61,6 +62,7 @@ app.command("verify", epilog=published.VERIFY_EXAMPLES)(published.verify)
 app.command("score", epilog=lists.SCORE_EXAMPLES)(lists.score)
 app.command("export", epilog=lists.EXPORT_EXAMPLES)(lists.export)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
 app.add_typer(data.app, name="data")
 app.add_typer(codes.app, name="codes")
 app.command("methods", epilog=methods.EXAMPLES)(methods.methods)

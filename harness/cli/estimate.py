@@ -14,7 +14,7 @@ from harness.cli.options import print_json
 from harness.experiment.estimate import Estimate, PlannedStage, estimated
 from harness.experiment.place import Place
 from harness.experiment.plan import Plan
-from results.terminal.panels import duration
+from results.terminal.quantities import duration
 
 
 def show(planned: Sequence[tuple[Plan, Place]], *, as_json: bool) -> None:

@@ -252,8 +252,3 @@ class Studies:
 def print_json(content: Any) -> None:
     """`content` as the only thing on stdout."""
     typer.echo(json.dumps(content, indent=1, default=str))
-
-
-def size_of(num_bytes: int) -> str:
-    """A size on disk, in MiB or GiB."""
-    return f"{num_bytes / 2**30:,.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:,.1f} MiB"

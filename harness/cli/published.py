@@ -13,7 +13,6 @@ from harness.cli import options
 from harness.cli.options import CacheDir, Json, RunsDir, print_json
 from harness.cli.tables import ConfigFilter, PresetFilter, PublishedFile, filters_of
 from harness.errors import UsageError
-from harness.jobs.local import start_server
 
 if TYPE_CHECKING:
     from results.published.registry import Registry
@@ -118,6 +117,8 @@ def verify(
 
 def _verify_installation(as_json: bool) -> int:
     """Prints each quantity beside the shipped one; the exit code is 1 where one is off."""
+    from harness.jobs.local import start_server
+
     start_server()
     import tempfile
 

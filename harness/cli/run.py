@@ -13,7 +13,6 @@ from harness.cli.data import tell_columns
 from harness.cli.machine import Execution, Machine
 from harness.cli.options import Json, Judging, Reading, RunsDir, takes_groups
 from harness.errors import UsageError
-from harness.jobs.local import start_server
 
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
@@ -62,6 +61,8 @@ def run(
     What is done already is not done again; a run that was interrupted goes on when the same command is given again.
     """
     if execution.executor == "local" and not dry_run:
+        from harness.jobs.local import start_server
+
         start_server()
     from harness.cli import estimate, progress, summary
     from harness.experiment.run import run_plan
@@ -71,9 +72,9 @@ def run(
     if world.size > 1:
         end_when_others_end()
     machine, run_jobs = execution.checked(machine, world.size)
-    method_names, ablation_names = _variants(methods, ablation)
-    asked = {"method_names": method_names, "ablation_names": ablation_names, "seeds": values.seeds_of(seeds)}
-    asked["optional"] = method_names if methods.strip() == "all" else ()
+    method_names, ablation_names, optional = _variants(methods, ablation)
+    asked = {"method_names": method_names, "ablation_names": ablation_names, "optional": optional}
+    asked["seeds"] = values.seeds_of(seeds)
     names = datasets_of(dataset)
     if len(names) > 1 and world.size > 1:
         raise UsageError("processes that torchrun started work on one data set at a time; name one with --dataset")
@@ -128,12 +129,16 @@ def datasets_of(text: str) -> list[str]:
     return [text] if "," not in text or Path(text).exists() else values.names_in(text, "--dataset")
 
 
-def _variants(method_texts: str, ablation_texts: str) -> tuple[list[str], list[str]]:
-    """Names of the methods and of the ablations; ablated methods come along, since the table needs their row."""
+def _variants(method_texts: str, ablation_texts: str) -> tuple[list[str], list[str], list[str]]:
+    """Names of the methods, of the ablations, and of the methods that no one named by themselves.
+
+    Ablated methods come along, since the table needs their row.
+    """
     from harness.experiment.plan import ablation_named, ablations_of
     from harness.methods import groups, methods
 
     ablation_names = ablations_of(ablation_texts)
     method_names = values.names_of(method_texts, list(methods()), "method", groups())
     ablated = [ablation_named(name)[0] for name in ablation_names]
-    return list(dict.fromkeys([*method_names, *ablated])), ablation_names
+    optional = [name for name in values.by_group_alone(method_texts, method_names) if name not in ablated]
+    return list(dict.fromkeys([*method_names, *ablated])), ablation_names, optional

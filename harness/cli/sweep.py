@@ -118,7 +118,7 @@ def sweep(
     with judging.telling_lines():
         check_limits(data, settings.contract)
         cells = [_cell(data, one, settings, seed, is_curve=grid is not None) for one in spaces]
-    left_out = impossible(cells, data, [cell.method for cell in cells] if method == "all" else ())
+    left_out = impossible(cells, data, values.by_group_alone(method, [cell.method for cell in cells]))
     tell_left_out(left_out)
     dropped = {name for names in left_out.values() for name in names}
     spaces, cells = ([one for one in each if one.method not in dropped] for each in (spaces, cells))

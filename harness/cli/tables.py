@@ -135,7 +135,7 @@ def table(
         raise UsageError("--published-file adds to what others report; add --published elsewhere, or all")
     if which == "datasets":
         made = datasets_table(_counts(cache_dir, dataset), published=published is not None)
-        _print(made, form, out)
+        print_table(made, "json" if json else format, out)
         return
     columns, titles = _columns(metrics, k)
     view = View(
@@ -152,7 +152,7 @@ def table(
         tables = [overall_table(runs_dir, name, filters, view) for name in names]
     else:
         tables = [ablation_table(runs_dir, name, method, filters, view) for name in names]
-    _print(side_by_side(tables), form, out)
+    print_table(side_by_side(tables), "json" if json else format, out)
 
 
 def ls(
@@ -170,7 +170,7 @@ def ls(
     from rich.console import Console
 
     from results.store.find import RunFilter, find_runs, find_unfinished
-    from results.terminal.panels import runs_table
+    from results.terminal.listing import runs_table
 
     wanted = RunFilter(
         dataset=dataset, method=method, variant=variant, config=config, seed=seed, contract=contract, preset=preset
@@ -266,11 +266,13 @@ def only_dataset(runs_dir: Path) -> str:
     return found(runs_dir)
 
 
-def _print(made: Table, form: str, out: Path | None) -> None:
+def print_table(made: Table, format: str | None, out: Path | None) -> None:
+    """The table on stdout, or in a file; `format` as the command line names it, None: as the file ends."""
     from rich.console import Console
 
     from results.tables.render import render, to_rich
 
+    form = format_of(format, out)
     if form == "rich" and out is None:
         Console().print(to_rich(made))
         return

@@ -51,6 +51,12 @@ def names_in(text: str, option: str) -> list[str]:
     return names
 
 
+def by_group_alone(text: str, names: Sequence[str]) -> list[str]:
+    """Those of the names that a text gives through groups alone, and not by themselves."""
+    named = {name.strip() for name in text.split(",")}
+    return [name for name in names if name not in named]
+
+
 def formats_of(text: str) -> list[str]:
     """Formats of a figure, with commas between; `UsageError` for an unknown one."""
     from results.figures.rendering import FORMATS

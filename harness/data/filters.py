@@ -17,6 +17,7 @@ from pydantic import Field
 from harness.config import Config
 from harness.data.dataset import Sequences
 from harness.data.formats.format import RawInteractions
+from harness.data.item_features import feature_columns
 from harness.errors import DataError
 
 
@@ -119,6 +120,7 @@ class Prepared:
     user_keys: pl.Series  # (U,) String
     item_keys: pl.Series  # (N,) String
     texts: tuple[str | None, ...] | None
+    features: pl.DataFrame | None = None  # N rows, as `feature_columns` makes them; None: no item has any
 
     def fingerprint(self, config: PrepareConfig) -> str:
         """16 hex digits of the SHA-256 of sequences, item keys, texts and config; no path and no date enters."""
@@ -153,9 +155,10 @@ def prepared(raw: RawInteractions, config: PrepareConfig) -> Prepared:
     if raw.texts is not None:
         texts = tuple(raw.texts.get(key) or None for key in item_keys.to_list())
         texts = texts if any(texts) else None
-    return Prepared(
-        Sequences(ids, offsets), None if times is None else times[interactions.rows], user_keys, item_keys, texts
-    )
+    own_times = None if times is None else times[interactions.rows]
+    whole_times = None if own_times is None else np.floor(own_times).astype(np.int64)
+    features = feature_columns(raw.features, item_keys)
+    return Prepared(Sequences(ids, offsets, whole_times), own_times, user_keys, item_keys, texts, features)
 
 
 def _long_enough(interactions: OrderedInteractions, raw: RawInteractions, config: PrepareConfig) -> OrderedInteractions:

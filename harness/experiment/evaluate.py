@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,7 @@ import polars as pl
 from harness.config import to_toml
 from harness.data.dataset import PADDING, Dataset, EvalCases
 from harness.data.prepare import load_dataset, load_test
+from harness.distributed import ALONE, Group
 from harness.evaluation.listing import Listing, listing_of, outcomes_of
 from harness.evaluation.outcomes import Evaluation, evaluation_of
 from harness.experiment.compute import fit_context, group_of, group_size, histories, is_shared
@@ -30,21 +31,23 @@ from results.store.runs import write_run
 from results.store.schema import RunRecord, cases_frame, history_frame, ranks_frame
 
 
+class Judged(NamedTuple):
+    """A fitted cell's lists for the test cases."""
+
+    recommender: Recommender
+    dataset: Dataset
+    cases: EvalCases
+    listing: Listing
+
+
 def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
-    """Reads the test split, ranks every user's target, and writes the run. Only lists from elsewhere read it too."""
+    """Reads the test split, ranks every user's target, and writes the run."""
     started = time.perf_counter()
     if not place.world.is_main and not is_shared(cell.fit):
         return
-    method = method_named(cell.method)
-    dataset = load_dataset(place.dataset)
-    fitted = place.store.folder(cell.fit)
-    cases = load_test(place.dataset, dataset)
+    contract, fitted = cell.settings.contract, place.store.folder(cell.fit)
     with group_of(cell.fit, run_key(cell), place) as group:
-        contract = cell.settings.contract
-        context = fit_context(cell.fit, place, fitted, send, group, contract)
-        recommender = method.load(fitted, cell.config, dataset, context)
-        places = max(LIST_PLACES, contract.num_beams, contract.top_k)
-        listing = listing_of(recommender, dataset, cases, contract.top_k, places)
+        recommender, dataset, cases, listing = judged(cell, contract, place, send, group)
     if not place.world.is_main:
         return
     items, scores = (lists[:, : contract.top_k] for lists in listing[:2])
@@ -66,6 +69,16 @@ def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
             env=environment() | {"processes": group_size(cell.fit, place)},
             item_counts=np.bincount(dataset.train.items, minlength=dataset.num_items + 1)[1:],
         )
+
+
+def judged(cell: Cell, contract: Contract, place: Place, send: Send, group: Group = ALONE) -> Judged:
+    """The cell's model loaded and asked under a contract. Beside it, only lists from elsewhere read the test."""
+    dataset, fitted = load_dataset(place.dataset), place.store.folder(cell.fit)
+    cases = load_test(place.dataset, dataset)
+    context = fit_context(cell.fit, place, fitted, send, group, contract)
+    recommender = method_named(cell.method).load(fitted, cell.config, dataset, context)
+    places = max(LIST_PLACES, contract.num_beams, contract.top_k)
+    return Judged(recommender, dataset, cases, listing_of(recommender, dataset, cases, contract.top_k, places))
 
 
 def tables_of(

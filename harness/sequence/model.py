@@ -96,6 +96,7 @@ class SequenceModel:
     name: str  # of its stage, its files and its random streams
     network: Callable[[Any, Dataset], Encoder]  # from its config; initial weights from torch's default generator
     objective: Callable[[Any, Dataset], Objective] = softmax_objective
+    start: Callable[[Encoder, Artifacts], None] = lambda network, artifacts: None  # weights that come from artifacts
 
     def new(self, config: SequenceTraining, dataset: Dataset, context: FitContext) -> SequenceRecommender:
         """The method before its training, with initial weights from the run's stream `<name>/init`."""
@@ -125,6 +126,7 @@ class SequenceModel:
         """A trained recommender, selected by validation NDCG@10 (the last epoch's where `patience` is none)."""
         recommender = self.new(config, dataset, context)
         network, objective = recommender.network, self.objective(config, dataset)
+        self.start(network, artifacts)
 
         def score() -> float:
             return float(ndcg(all_ranks(recommender.scores, dataset.validation, context.group), SELECTION_K).mean())

@@ -4,20 +4,22 @@ Files are written to a temporary name and renamed. DONE comes last and lists the
 that was interrupted, and a file that was cut short later, are both seen.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from results.errors import ResultsError
-from results.statistics.metrics.registry import metrics_from_lists, metrics_from_ranks
-from results.store.outcomes import checked_outcomes
 from results.store.schema import CASES_SCHEMA, HISTORY_SCHEMA, METRICS_SCHEMA, RANKS_SCHEMA, RunRecord, conform
+
+if TYPE_CHECKING:
+    import numpy as np
 
 RECORD = "run.json"
 METRICS = "metrics.parquet"
@@ -55,6 +57,8 @@ class Run:
                 f"1 <= k <= list length must hold, but got {name}@{k} and stored lists of {self.list_length} items; "
                 "lower k, or run again with a larger top_k"
             )
+        from results.statistics.metrics.registry import metrics_from_lists
+
         found = metrics_from_lists(self.ranks(["top_items"])["top_items"], [k], num_items=self.record.num_items)
         return next((value.value for value in found if value.metric == name), None)
 
@@ -131,6 +135,8 @@ def write_run(
     cases = conform(cases, CASES_SCHEMA, "cases")
     if sorted(cases["user"]) != sorted(ranks["user"]):
         raise ResultsError(f"cases must hold the users of the ranks, but {len(cases)} and {len(ranks)} users differ")
+    from results.store.outcomes import checked_outcomes  # NumPy, which only writing needs
+
     outcomes = None if outcomes is None else checked_outcomes(outcomes, ranks)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DONE).unlink(missing_ok=True)
@@ -163,6 +169,8 @@ def raise_trials(folder: Path, trials: int) -> Run:
 
 def metrics_frame(record: RunRecord, ranks: pl.DataFrame, item_counts: np.ndarray | None = None) -> pl.DataFrame:
     """One row per metric and k, for the usual k that the stored lists can answer."""
+    from results.statistics.metrics.registry import metrics_from_lists, metrics_from_ranks  # as in `write_run`
+
     top_k = int(record.contract["top_k"])
     ks = [k for k in STORED_KS if k <= top_k]
     row = (record.dataset, record.method, record.variant, record.config_digest, record.seed, record.contract_digest)

@@ -11,6 +11,8 @@ import numpy as np
 
 from results.errors import ResultsError
 from results.statistics.inference import bootstrap_interval, fixed_random, std_over_seeds
+from results.store.contract import told
+from results.store.schema import RunRecord
 from results.store.selection import RowRuns
 from results.tables.content import DECIMALS, TableCell, TableRow
 from results.tables.slices import Slicing
@@ -44,6 +46,11 @@ class Part:
     def num_users(self) -> int:
         """Users of a slice that is the same for all lines."""
         return self.lines[0].values[0].shape[1]
+
+
+def judged(record: RunRecord, num_users: int) -> str:
+    """The foot of a table: how many users were judged, and by which rules."""
+    return f"{num_users:,} users; contract {record.contract_digest}: {told(record.contract, record.split)}."
 
 
 def line_of(row: RowRuns, columns: Sequence[MetricColumn]) -> Line:

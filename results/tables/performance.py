@@ -27,7 +27,18 @@ from results.tables.contests import (
     whole_table,
 )
 from results.tables.elsewhere import with_figures
-from results.tables.lines import Line, MetricColumn, Part, grouped, headed, line_of, list_cells, part_rows, parts_of
+from results.tables.lines import (
+    Line,
+    MetricColumn,
+    Part,
+    grouped,
+    headed,
+    judged,
+    line_of,
+    list_cells,
+    part_rows,
+    parts_of,
+)
 from results.tables.slices import Slicing
 
 PAPER_COLUMNS: tuple[MetricColumn, ...] = (("Recall", 5), ("Recall", 10), ("NDCG", 5), ("NDCG", 10))
@@ -184,11 +195,7 @@ def _reading_notes(lines: Sequence[Line]) -> list[str]:
     record = lines[0].runs.record
     most = max(len(line.runs.seeds) for line in lines)
     spread = "Mean ± standard deviation over seeds." if most > 1 else "One seed: training randomness is not measured."
-    return [
-        spread,
-        f"{lines[0].values[0].shape[1]:,} users; contract {record.contract_digest}: "
-        f"{told(record.contract, record.split)}.",
-    ]
+    return [spread, judged(record, lines[0].values[0].shape[1])]
 
 
 def _reference(

@@ -19,15 +19,16 @@ def nothing_is_trained() -> bool:
     return not Path("runs").exists() and {path.name for path in Path("cache").iterdir()} <= {"prepared"}
 
 
-def test_methods_that_cannot_run_are_left_out_of_all_with_one_line(harness, ratings):
-    ended = run(harness, ratings, "--dry-run")
+@pytest.mark.parametrize("group", [(), ("--methods", "all"), ("--methods", "paper,core")], ids=" ".join)
+def test_methods_that_cannot_run_are_left_out_of_a_group_with_one_line(harness, ratings, group):
+    ended = run(harness, ratings, "--dry-run", *group)
     assert ended.code == 0
     assert [line for line in ended.err.splitlines() if line] == [
         f"left out: tiger, letter: {NO_TEXTS} file:PATH (docs/item-vectors.md)"
     ]
     assert "TIGER-SAS" in ended.out
     assert "TIGER," not in ended.out
-    planned = json.loads(run(harness, ratings, "--dry-run", "--json").out)
+    planned = json.loads(run(harness, ratings, "--dry-run", "--json", *group).out)
     (left_out,) = planned["left_out"]
     assert left_out["methods"] == ["tiger", "letter"]
     assert left_out["cause"].startswith(NO_TEXTS)
@@ -35,7 +36,7 @@ def test_methods_that_cannot_run_are_left_out_of_all_with_one_line(harness, rati
 
 
 def test_a_method_that_is_named_and_cannot_run_is_an_error(harness, ratings):
-    ended = run(harness, ratings, "--methods", "popularity,tiger,letter", "--seeds", "3")
+    ended = run(harness, ratings, "--methods", "core,tiger,letter", "--seeds", "3")
     assert ended.code == 2
     assert ended.error.startswith(f"error: 'tiny' does not allow tiger, letter: {NO_TEXTS}")
     assert nothing_is_trained()

@@ -1,18 +1,37 @@
 """`harness score` and `export`. Oracles: the exported run itself, the raw file, faults planted and counted by hand."""
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
+from tiny_ratings import ROWS
 
-RUN = ("--methods", "sasrec,markov", "--set", "sasrec.epochs=2")
+from harness.cli import main
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the runs and the cache of two methods on the ratings: made once, since it takes the longest."""
+    folder = tmp_path_factory.mktemp("stored")
+    (folder / "tiny.csv").write_text("\n".join(ROWS) + "\n")
+    run = ["run", "--dataset", "tiny.csv", "--methods", "sasrec,markov", "--set", "sasrec.epochs=2"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in ("HARNESS_RUNS_DIR", "HARNESS_CACHE_DIR"):
+            patch.delenv(name, raising=False)
+        with pytest.raises(SystemExit) as ended:
+            main(run)
+    assert ended.value.code == 0
+    return folder
 
 
 @pytest.fixture
-def exported(harness, ratings: Path) -> pl.DataFrame:
-    """A data set with two runs, and SASRec's lists in lists.csv."""
-    assert harness("run", "--dataset", str(ratings), *RUN).code == 0
+def exported(harness, stored: Path, ratings: Path) -> pl.DataFrame:
+    """The stored runs and cache, and SASRec's lists in lists.csv."""
+    for name in ("runs", "cache"):
+        shutil.copytree(stored / name, name)
     ended = harness("export", "sasrec", "--out", "lists.csv")
     assert (ended.code, ended.err) == (0, "wrote lists.csv: 520 places of 40 users\n")  # 13 items: no list has 50
     return pl.read_csv("lists.csv")
@@ -27,17 +46,17 @@ def cells(harness, label: str) -> list[dict]:
 @pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl", "run", "tsv.gz"])
 def test_exported_lists_score_to_the_same_row_to_the_last_digit(harness, ratings, exported, ending):
     assert harness("export", "sasrec", "--out", f"again.{ending}").code == 0
-    scored = json.loads(
-        harness("score", f"again.{ending}", "--dataset", str(ratings), "--name", "My Model", "--json").out
-    )
+    score = ("score", f"again.{ending}", "--dataset", str(ratings), "--name", "My Model", "--json")
+    scored = json.loads(harness(*score).out)
     assert (scored["new"], scored["title"], scored["method"]) == (True, "My Model", "my-model")
-    assert cells(harness, "My Model") == cells(harness, "SASRec, epochs=2")
     (folder,) = Path("runs").glob("tiny-*/sasrec/full/*/seed=0")
-    for table in ("ranks", "outcomes", "metrics"):
+    for table in ("ranks", "outcomes", "metrics", "cases"):
         ours = pl.read_parquet(folder / f"{table}.parquet")
         theirs = pl.read_parquet(Path(scored["folder"]) / f"{table}.parquet")
         left = {"metrics": ["method", "config_digest"], "outcomes": ["popular_ahead"]}.get(table, [])
         assert theirs.drop(left).equals(ours.drop(left))
+    if ending == "csv":  # the tables are the same whatever the file was
+        assert cells(harness, "My Model") == cells(harness, "SASRec, epochs=2")
 
 
 def test_a_scored_row_is_compared_shown_and_masked_like_any_other(harness, ratings, exported):

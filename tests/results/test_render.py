@@ -15,7 +15,9 @@ from results.errors import ResultsError
 from results.store.find import UnfinishedRun
 from results.tables.content import Beside, Table, TableCell, TableColumn, TableRow, Unit
 from results.tables.render import FORMATS, html_fragment, render, to_csv, to_json, to_latex, to_markdown, to_rich
-from results.terminal.panels import duration, run_panel, runs_table, size, sparkline
+from results.terminal.listing import runs_table
+from results.terminal.panels import run_panel, sparkline
+from results.terminal.quantities import duration, size
 
 
 @pytest.fixture

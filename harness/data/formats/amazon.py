@@ -10,6 +10,7 @@ import polars as pl
 from harness.data.formats.columns import arranged
 from harness.data.formats.delimited import Table, checked_names, first_line, read_table
 from harness.data.formats.format import ChosenColumns, Columns, Format, Head, beside
+from harness.data.item_features import amazon_features
 from harness.data.text.metadata import amazon_texts
 
 COLUMNS = ("user_id", "parent_asin", "rating", "timestamp")
@@ -53,6 +54,7 @@ FORMAT = Format(
     read,
     metadata=partial(beside, is_metadata=is_metadata),
     texts=amazon_texts,
+    features=amazon_features,
     columns=columns_of,
     is_text_table=True,
 )

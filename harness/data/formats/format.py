@@ -11,6 +11,7 @@ from typing import NamedTuple
 import polars as pl
 
 from harness.data.files import readable
+from harness.data.item_features import FeatureReader, Features
 from harness.data.text.metadata import MetadataReader
 from harness.errors import DataError
 
@@ -62,6 +63,7 @@ class RawInteractions:
     synthetic: bool = False
     format: str | None = None  # None: generated
     columns: ChosenColumns | None = None  # None: the format has no columns
+    features: Features | None = None  # None: the source carries none
 
 
 class Head(NamedTuple):
@@ -91,6 +93,7 @@ class Format:
     parts: Callable[[Path], tuple[Path, ...]] = lambda path: (path,)  # all files of a data set, given one of them
     metadata: Callable[[Path], Path | None] = lambda path: None  # finds the file of metadata beside the last part
     texts: MetadataReader | None = None  # reads item texts from the file of metadata
+    features: FeatureReader | None = None  # reads item features from it too
     item_order: Callable[[Path], tuple[str, ...]] | None = None  # reads the order of item ids from it instead
     columns: Callable[[Path, Columns], ChosenColumns] | None = None  # None: the format has no columns
     is_text_table: bool = False  # read as `csv` where the user names columns

@@ -70,12 +70,15 @@ def read_files(
     frame = format.read(files.interactions, columns)
     _check(frame, files.interactions[-1], columns)
     texts = item_order = None
+    wanted = set(frame["item"].unique().cast(pl.String).to_list()) if files.metadata else set()
     if files.metadata and format.texts:
-        wanted = set(frame["item"].unique().cast(pl.String).to_list())
         texts = format.texts(files.metadata, wanted, text_fields)
+    features = None
+    if files.metadata and format.features:
+        features = format.features(files.metadata, wanted)
     if files.metadata and format.item_order:
         item_order = format.item_order(files.metadata)
-    return RawInteractions(frame, texts, item_order, format=format.name, columns=chosen)
+    return RawInteractions(frame, texts, item_order, format=format.name, columns=chosen, features=features)
 
 
 def _check(frame: pl.DataFrame, path: Path, columns: Columns) -> None:

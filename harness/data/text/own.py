@@ -92,7 +92,7 @@ def _checked_width(named: str, keys: tuple[str, ...], stamp: tuple[int, ...]) ->
 def _stamp(path: Path) -> tuple[int, ...]:
     """Changes when the file or its keys do; `DataError` where there is no such file."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file of item vectors; check the path")
+        raise DataError(f"{path}: no such file; check the path")
     files = [file for file in (path, path.with_suffix(KEYS)) if file.exists()]
     return tuple(number for file in files for number in (file.stat().st_mtime_ns, file.stat().st_size))
 

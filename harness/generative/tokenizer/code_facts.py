@@ -23,13 +23,11 @@ def code_facts(table: CodeTable, dataset: Dataset) -> dict[str, Any]:
     an item and the next one of a training sequence have the same first code.
     """
     codes_NL = table.codes[PADDING + 1 :]
-    sharers_N = table.sharers(table.num_levels).numpy()
     return {
         "items": table.num_items,
         "levels": table.num_levels,
         "sizes": list(table.sizes),
         **code_health(codes_NL, max(table.sizes)),
-        "colliding_items": float((sharers_N > 1).mean()),
         "followers": follower_lift(codes_NL[:, 0].numpy(), dataset.train),
     }
 

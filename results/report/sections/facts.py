@@ -24,7 +24,7 @@ from results.report.verdicts import against_paper, summary
 from results.store.contract import told
 from results.store.selection import RowRuns
 from results.tables.render import UNKNOWN
-from results.terminal.panels import duration
+from results.terminal.quantities import duration
 
 COUNTS = {
     "users": "users",
