@@ -40,7 +40,7 @@ from harness.data.times import times_facts
 from harness.data.traps import traps
 from harness.errors import DataError
 
-LAYOUT = 4  # raised when the files of a prepared folder change their form
+LAYOUT = 5  # raised when the files of a prepared folder change their form
 TRAIN, VALIDATION, ITEMS, TEST = "train.parquet", "validation.parquet", "items.parquet", "test.parquet"
 META = "meta.json"
 
