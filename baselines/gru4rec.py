@@ -75,6 +75,7 @@ def assumptions(config: GRU4RecConfig) -> list[str]:
 METHOD = Method(
     name=GRU4REC.name,
     title="GRU4Rec",
+    groups=("paper",),
     place=110,
     follows_contract=False,
     config=GRU4RecConfig,

@@ -7,11 +7,12 @@ Shape legend: N items, L levels.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from pydantic import Field
 from scipy import sparse
-from sklearn.cluster import spectral_clustering
 
 from harness.artifacts import CODES_FILE
 from harness.config import Config
@@ -79,7 +80,13 @@ def cluster_paths(affinity_NN: sparse.csr_array, config: CollaborativeIds) -> li
         groups = []
         for group in split:
             part = affinity_NN[group][:, group]
-            labels = spectral_clustering(part, n_clusters=config.clusters, assign_labels="cluster_qr", random_state=0)
+            with warnings.catch_warnings():  # parts that are not connected are groups of their own
+                warnings.filterwarnings("ignore", "Graph is not fully connected")
+                from sklearn.cluster import spectral_clustering  # over a second, which most commands need not wait
+
+                labels = spectral_clustering(
+                    part, n_clusters=config.clusters, assign_labels="cluster_qr", random_state=0
+                )
             for label in np.unique(labels):
                 members = group[labels == label]
                 for item in members:

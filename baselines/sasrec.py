@@ -33,6 +33,7 @@ def assumptions(config: SASRecConfig) -> list[str]:
 METHOD = Method(
     name=SASREC.name,
     title="SASRec",
+    groups=("core", "paper"),
     place=130,
     follows_contract=False,
     config=SASRecConfig,

@@ -9,7 +9,7 @@ from etegrec.artifacts import needs, restore, save_parts
 from etegrec.config import ETEGRecConfig, FineTuning
 from etegrec.model import ETEGRec
 from etegrec.training import ETEGRecTraining
-from harness.artifacts import LITE_TOKENIZER, TINY_TOKENIZER
+from harness.artifacts import LITE_TOKENIZER, TINY_TOKENIZER, item_vectors_assumptions
 from harness.data.dataset import Dataset
 from harness.data.text.vectors import load_vectors
 from harness.generative.generator import (
@@ -24,7 +24,7 @@ from harness.generative.generator import (
 from harness.generative.tokenizer.fit import load_tokenizer
 from harness.interfaces import Artifacts, Curve, FitContext, Method
 from harness.seeding import derive_seed
-from harness.sequence.sasrec import LITE_VECTORS, TINY, sasrec_assumptions, vectors_config
+from harness.sequence.sasrec import LITE_VECTORS, TINY, vectors_config
 from harness.training.loop import train
 
 PAPER = ETEGRecConfig(vectors=vectors_config(256))
@@ -140,6 +140,7 @@ METHOD = Method(
     name="etegrec",
     title="ETEGRec",
     family="generative",
+    groups=("core", "paper", "generative"),
     place=400,
     is_proposed=True,
     config=ETEGRecConfig,
@@ -165,7 +166,7 @@ METHOD = Method(
     },
     recipes={"paper": paper_recipe, "official": official_recipe},
     ablations=ABLATIONS,
-    assumptions=lambda config: sasrec_assumptions(config.vectors),
+    assumptions=item_vectors_assumptions,
     effort=effort,
     grid=GRID,
     curves=CURVES,

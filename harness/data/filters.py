@@ -17,6 +17,7 @@ from pydantic import Field
 from harness.config import Config
 from harness.data.dataset import Sequences
 from harness.data.formats.format import RawInteractions
+from harness.data.item_features import feature_columns
 from harness.errors import DataError
 
 
@@ -119,6 +120,7 @@ class Prepared:
     user_keys: pl.Series  # (U,) String
     item_keys: pl.Series  # (N,) String
     texts: tuple[str | None, ...] | None
+    features: pl.DataFrame | None = None  # N rows, as `feature_columns` makes them; None: no item has any
 
     def fingerprint(self, config: PrepareConfig) -> str:
         """16 hex digits of the SHA-256 of sequences, item keys, texts and config; no path and no date enters."""
@@ -141,7 +143,7 @@ def prepared(raw: RawInteractions, config: PrepareConfig) -> Prepared:
     interactions = k_core(interactions, config.core)
     if not len(interactions):
         raise DataError(
-            f"no interaction is left of {total:,} after the {config.core}-core filter; lower core, or give more data"
+            f"no interaction is left of {total:,} after the {config.core}-core filter; lower --core, or give more data"
         )
     interactions = _long_enough(interactions, raw, config)
 
@@ -153,9 +155,10 @@ def prepared(raw: RawInteractions, config: PrepareConfig) -> Prepared:
     if raw.texts is not None:
         texts = tuple(raw.texts.get(key) or None for key in item_keys.to_list())
         texts = texts if any(texts) else None
-    return Prepared(
-        Sequences(ids, offsets), None if times is None else times[interactions.rows], user_keys, item_keys, texts
-    )
+    own_times = None if times is None else times[interactions.rows]
+    whole_times = None if own_times is None else np.floor(own_times).astype(np.int64)
+    features = feature_columns(raw.features, item_keys)
+    return Prepared(Sequences(ids, offsets, whole_times), own_times, user_keys, item_keys, texts, features)
 
 
 def _long_enough(interactions: OrderedInteractions, raw: RawInteractions, config: PrepareConfig) -> OrderedInteractions:
@@ -173,7 +176,7 @@ def _long_enough(interactions: OrderedInteractions, raw: RawInteractions, config
     raise DataError(
         f"every user needs {config.min_interactions} interactions (to learn, to select, to test), but "
         f"user '{user}' has {per_user[at]}, as one of {affected:,} such users; "
-        f"drop them with short_users=drop, or filter with core=5"
+        f"leave them out with --short-users drop, or filter with --core 5"
     )
 
 

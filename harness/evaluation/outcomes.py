@@ -35,13 +35,17 @@ def evaluate(recommender: Recommender, cases: EvalCases, k: int) -> Evaluation:
 
     An item may be recommended at most once (an `assert`: a method that repeats one is broken, not unlucky).
     """
-    items, scores = recommender.recommend(cases.histories, k)
+    return evaluation_of(*recommender.recommend(cases.histories, k), cases.targets)
+
+
+def evaluation_of(items: np.ndarray, scores: np.ndarray, targets_U: np.ndarray) -> Evaluation:
+    """The evaluation of (U, k) listed items with their scores; an `assert` as in `evaluate`."""
     valid = items != PADDING
     refuse_unreal(scores[valid])
     hidden = np.where(valid, items, -1 - np.arange(items.shape[1]))
     in_order = np.sort(hidden, axis=1)
     assert (in_order[:, 1:] != in_order[:, :-1]).all(), "an item was recommended twice in one list"
-    return Evaluation(target_ranks(items, cases.targets), items.astype(np.int32), (~valid).sum(axis=1).astype(np.int32))
+    return Evaluation(target_ranks(items, targets_U), items.astype(np.int32), (~valid).sum(axis=1).astype(np.int32))
 
 
 def refuse_unreal(scores: np.ndarray) -> None:
@@ -60,7 +64,17 @@ def validation_score(recommender: Recommender, dataset: Dataset) -> float:
 
 
 def validation_scores(recommender: Recommender, dataset: Dataset) -> dict[str, float]:
-    """NDCG@10 and Recall@10 on the validation targets, averaged over all users that have one."""
+    """NDCG@10 and Recall@10 on the validation targets, averaged over all users that have one.
+
+    `NDCG@10 error` and `Recall@10 error` are the standard errors of these means over users.
+    """
     k = min(SELECTION_K, dataset.num_items)
     ranks_U = evaluate(recommender, dataset.validation, k).ranks
-    return {"NDCG@10": float(ndcg(ranks_U, k).mean()), "Recall@10": float(recall(ranks_U, k).mean())}
+    values = {"NDCG@10": ndcg(ranks_U, k), "Recall@10": recall(ranks_U, k)}
+    means = {name: float(values_U.mean()) for name, values_U in values.items()}
+    return means | {f"{name} error": standard_error(values_U) for name, values_U in values.items()}
+
+
+def standard_error(values_U: np.ndarray) -> float:
+    """Of the mean over users; 0 for one user, who tells nothing of others."""
+    return float(values_U.std(ddof=1) / len(values_U) ** 0.5) if len(values_U) > 1 else 0.0

@@ -15,13 +15,27 @@ from harness.data.samples import PrefixSamples
 from harness.errors import DataError
 
 
+class Rows(Protocol):
+    """Rows of items with targets, as `Batches` takes them; fields and methods are those of `TrainingRows`."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+    @property
+    def targets(self) -> np.ndarray: ...
+    @property
+    def users(self) -> np.ndarray: ...
+    @property
+    def weights(self) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
+    def for_epoch(self, stream: np.random.Generator) -> Rows: ...
+    def histories(self, rows: np.ndarray) -> Sequences: ...
+    def next_items(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+
+
 @dataclass(frozen=True)
 class TrainingRows:
-    """Rows of items whose last positions each predict the item that comes next.
-
-    Other targets, such as masked items, are a class of their own with the same fields but `starts`, and the same
-    methods.
-    """
+    """Rows of items whose last positions each predict the item that comes next."""
 
     sequences: Sequences
     starts: np.ndarray  # (R,) int64 place of a row's first item in `sequences.items`
@@ -81,11 +95,15 @@ class TrainingRows:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def for_epoch(self, stream: np.random.Generator) -> TrainingRows:
+        """The rows of one epoch: always these, without a draw."""
+        return self
+
     def histories(self, rows: np.ndarray) -> Sequences:
         """The items of the given rows."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return Sequences(self.sequences.items[_ranges(self.starts[rows], lengths)], offsets)
+        return self.sequences.at(_ranges(self.starts[rows], lengths), offsets, self.users[rows])
 
     def next_items(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The given rows' targets, row by row: (M,) int64 each.
@@ -173,3 +191,16 @@ class ItemDraws:
         places_J = np.searchsorted(self.cumulative_N, stream.random(self.count), side="right")
         shares_J = np.diff(self.cumulative_N, prepend=0.0)[places_J]
         return places_J + 1, np.log(self.count * shares_J).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class OwnDraws:
+    """Uniform draws of items with replacement, each target's own, which may be the target."""
+
+    is_shared: ClassVar[bool] = False
+    num_items: int
+    count: int  # K
+
+    def draw(self, users_M: np.ndarray, stream: np.random.Generator) -> tuple[np.ndarray]:
+        """(M, K) int64 items for each of the given users' targets."""
+        return (stream.integers(1, self.num_items + 1, (len(users_M), self.count)),)

@@ -1,7 +1,8 @@
 """What every method must do. Oracles: properties, equality to the bit, and a planted pattern."""
 
+import contextlib
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from harness.config import Config, merged
 from harness.data.dataset import Dataset, EvalCases, Sequences
 from harness.data.prepare import TEST, load_dataset
 from harness.evaluation.outcomes import evaluate
-from harness.interfaces import FitContext, Method, Recommender
+from harness.interfaces import FitContext, Method, Progress, Recommender
 from harness.testing.planted import (
     NUM_ITEMS,
     computed_inputs,
@@ -46,15 +47,34 @@ class Fitted:
 
 
 def fit(
-    method: Method, config: Config, folder: Path, cache: Path, *, seed: int = 0, dataset: Dataset | None = None
+    method: Method,
+    config: Config,
+    folder: Path,
+    cache: Path,
+    *,
+    seed: int = 0,
+    dataset: Dataset | None = None,
+    is_interrupted: bool = False,
 ) -> Fitted:
-    """The method fitted on the planted pattern, or on another data set; stages below it are shared in `cache`."""
+    """The method fitted on the planted pattern, or on another data set; stages below it are shared in `cache`.
+
+    An interrupted fit is stopped at the end of its second epoch, and then goes on.
+    """
     dataset = dataset or planted_dataset()
     stage = fit_stage(method, config, dataset=dataset, seed=seed)
     inputs = computed_inputs(stage, dataset, cache)
     context = context_of(stage, folder)
     context.folder.mkdir(parents=True)
+    if is_interrupted:
+        with contextlib.suppress(KeyboardInterrupt):
+            method.fit(config, dataset, inputs, replace(context, report=interrupt))
     return Fitted(method, config, dataset, context, method.fit(config, dataset, inputs, context))
+
+
+def interrupt(progress: Progress) -> None:
+    """Stops a fit after two epochs."""
+    if progress.epoch == 2:
+        raise KeyboardInterrupt
 
 
 def tensors_of(root: Path) -> dict[str, np.ndarray]:
@@ -72,8 +92,8 @@ ShortFits = dict[str, tuple[Fitted, Path]]
 def short_fits(method: Method, root: Path) -> ShortFits:
     """Fits of few epochs, so that seeds still tell, each with the folder of its files and of all stages below it.
 
-    `blind`: of a prepared data set whose test file is gone; `again`: the same seed with other test targets; `other`:
-    another seed.
+    `blind`: of a prepared data set whose test file is gone; `again`: the same seed with other test targets, interrupted
+    and continued; `other`: another seed.
     """
     config = merged(method.presets["lite"], shortened(method.tiny))
     found = {}
@@ -83,7 +103,15 @@ def short_fits(method: Method, root: Path) -> ShortFits:
             (data / TEST).unlink()
         else:
             with_other_test_targets(data)
-        fitted = fit(method, config, files / "fit", files / "cache", seed=seed, dataset=load_dataset(data))
+        fitted = fit(
+            method,
+            config,
+            files / "fit",
+            files / "cache",
+            seed=seed,
+            dataset=load_dataset(data),
+            is_interrupted=name == "again",
+        )
         (files / "saved").mkdir()
         fitted.recommender.save(files / "saved")
         found[name] = fitted, files

@@ -6,6 +6,7 @@ so popularity knows nothing, and the last item of a history says all.
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,15 @@ def walks() -> np.ndarray:
 
 
 def planted_dataset() -> Dataset:
-    """All but the last step of the walks, with a text for every item but one."""
+    """All but the last step of the walks, with a text and a store for every item but one."""
     items = walks()
     texts = tuple(f"{COLOURS[i % 3]} {THINGS[i // 3]}" for i in range(NUM_ITEMS - 1))
-    catalog = Catalog(tuple(f"item-{i}" for i in range(1, NUM_ITEMS + 1)), (*texts, None))
-    train = Sequences.from_rows(items[:, :-2].tolist())
+    features = {
+        "store": (*((COLOURS[i % 3],) for i in range(NUM_ITEMS - 1)), ()),
+        "categories": tuple((THINGS[i // 3], "furniture") for i in range(NUM_ITEMS)),
+    }
+    catalog = Catalog(tuple(f"item-{i}" for i in range(1, NUM_ITEMS + 1)), (*texts, None), features)
+    train = replace(Sequences.from_rows(items[:, :-2].tolist()), users=np.arange(NUM_USERS))
     return Dataset("planted", "fedcba9876543210", catalog, train, EvalCases(train, items[:, -2].astype(np.int32)))
 
 
@@ -55,8 +60,8 @@ def held_out(dataset: Dataset) -> EvalCases:
     return EvalCases(dataset.train.appended(dataset.validation.targets), walks()[:, -1].astype(np.int32))
 
 
-def prepared(folder: Path, *, with_texts: bool = True) -> Path:
-    """The walks as a prepared data set on disk; its items are numbered as they appear."""
+def prepared(folder: Path, *, text: str | None = None) -> Path:
+    """The walks as a prepared data set on disk, items numbered as they appear, with their texts or one for all."""
     items = walks()
     users, steps = items.shape
     texts = {f"i{item}": text for item, text in enumerate(planted_dataset().catalog.texts or (), start=1)}
@@ -68,7 +73,9 @@ def prepared(folder: Path, *, with_texts: bool = True) -> Path:
         },
         schema={"user": pl.Categorical, "item": pl.Categorical, "time": pl.Int64},
     )
-    prepare(RawInteractions(frame, texts if with_texts else None), PrepareConfig(), folder, "planted")
+    if text is not None:
+        texts = dict.fromkeys(texts, text)
+    prepare(RawInteractions(frame, texts), PrepareConfig(), folder, "planted")
     return folder
 
 

@@ -160,16 +160,16 @@ def test_no_fit_reads_the_test_split(finished: Path, dataset: Path, tmp_path: Pa
 
 
 def test_a_failed_cell_stops_no_other_and_says_why(tmp_path: Path) -> None:
-    textless = planted.prepared(tmp_path / "textless", with_texts=False)
-    plan = plan_of(textless, ["tiger", "letter", "popularity"])
-    by_method = {result.cell.method: result.outcome for result in run(plan, textless, tmp_path, jobs=2)}
+    wordless = planted.prepared(tmp_path / "wordless", text="--")
+    plan = plan_of(wordless, ["tiger", "letter", "popularity"])
+    by_method = {result.cell.method: result.outcome for result in run(plan, wordless, tmp_path, jobs=2)}
     assert {name: outcome.status for name, outcome in by_method.items()} == {
         "tiger": "skipped",
         "letter": "skipped",
         "popularity": "done",
     }
     for name in ("tiger", "letter"):
-        assert "needs item texts, but the data set has none" in by_method[name].error
+        assert "no item text holds a word" in by_method[name].error
         assert "\n" not in by_method[name].error
 
 
@@ -227,15 +227,18 @@ def test_cases_equal_counting_by_hand(dataset: Path, finished: Path) -> None:
             assert cases["target_sharers"].to_list() == [tuples[1:].count(tuples[target]) for target in targets]
 
 
-def test_a_run_without_cases_is_evaluated_again_without_training(dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("table", ["cases.parquet", "outcomes.parquet"])
+def test_a_run_without_a_later_table_is_evaluated_again_without_training(
+    table: str, dataset: Path, tmp_path: Path
+) -> None:
     plan = plan_of(dataset, ["popularity"])
     (result,) = run(plan, dataset, tmp_path)
-    before, cases = stored(tmp_path), (result.folder / "cases.parquet").read_bytes()
-    (result.folder / "cases.parquet").unlink()
+    before, content = stored(tmp_path), (result.folder / table).read_bytes()
+    (result.folder / table).unlink()
     stage_times = {name: time for name, time in times(tmp_path).items() if name.startswith("cache")}
     run(plan, dataset, tmp_path)
     assert stored(tmp_path) == before
-    assert (result.folder / "cases.parquet").read_bytes() == cases
+    assert (result.folder / table).read_bytes() == content
     assert stage_times.items() <= times(tmp_path).items()
 
 

@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from baselines.bert4rec import BERT4REC
+from baselines.caser import CASER
 from baselines.gru4rec import GRU4REC, GRU4RecConfig
 from baselines.sasrec import original_form
 from etegrec.config import ETEGRecConfig
@@ -30,6 +32,7 @@ from harness.interfaces import FitContext
 from harness.jobs.torchrun import World
 from harness.methods import methods
 from harness.nn.code_seq2seq import CodeSeq2Seq
+from harness.sequence.model import SequenceModel
 from harness.sequence.sasrec import SASREC, SASRecConfig
 from harness.testing import planted
 from harness.training.learner import Learner
@@ -91,6 +94,14 @@ def sasrec_fit(context: FitContext, style: str) -> None:
     SASREC.fit(config, planted.planted_dataset(), {}, context)
 
 
+def tiny_fit(model: SequenceModel, size: int, context: FitContext) -> None:
+    """One epoch without dropout, in batches of this size."""
+    method = methods()[model.name]
+    changes = {**method.tiny, "dropout": 0.0, "epochs": 1, "batch_size": size}
+    config = merged(method.presets["lite"], changes)
+    model.fit(config, planted.planted_dataset(), {}, context)
+
+
 def etegrec_epoch(context: FitContext, epoch: int, **changes: Any) -> None:
     """One epoch of the alternating stage (0: tokenizer, 1: recommender) or of the joint one."""
     training = etegrec_training(ETEGREC.replace(**changes), context)
@@ -99,10 +110,24 @@ def etegrec_epoch(context: FitContext, epoch: int, **changes: Any) -> None:
     train(replace(plan, phase_of=lambda _: phase, epochs=1, score=None), context)
 
 
+def baseline_fit(context: FitContext, name: str) -> None:
+    """One epoch of a tiny preset without dropout."""
+    method = methods()[name]
+    config = merged(method.presets["lite"], {**method.tiny, "epochs": 1})
+    rates = {field: 0.0 for field in type(config).model_fields if field.endswith("dropout")}
+    method.fit(config.replace(**rates), planted.planted_dataset(), {}, context)
+
+
 GRADIENT_CASES: dict[str, Callable[[FitContext], None]] = {
     "generator": generator_fit,
     "sasrec-recbole": lambda context: sasrec_fit(context, "recbole"),
     "gru4rec": lambda context: GRU4REC.fit(TINY_GRU4REC, planted.planted_dataset(), {}, context),
+    "bert4rec": lambda context: tiny_fit(BERT4REC, 40, context),
+    "caser": lambda context: tiny_fit(CASER, 100, context),
+    "hstu": lambda context: baseline_fit(context, "hstu"),
+    "bsarec": lambda context: baseline_fit(context, "bsarec"),
+    "esasrec": lambda context: baseline_fit(context, "esasrec"),
+    "gsasrec": lambda context: baseline_fit(context, "gsasrec"),
     "sasrec-original": lambda context: sasrec_fit(context, "original"),
     "etegrec-tokenizer": lambda context: etegrec_epoch(context, 0),
     "etegrec-recommender": lambda context: etegrec_epoch(context, 1),

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import polars as pl
 
 from harness.data.files import readable
+from harness.data.item_features import FeatureReader, Features
 from harness.data.text.metadata import MetadataReader
 from harness.errors import DataError
 
@@ -32,6 +33,27 @@ class Columns:
 
 
 @dataclass(frozen=True)
+class ChosenColumns:
+    """The columns of a table: those that are read, and the others."""
+
+    columns: Columns  # without `time` the rows' order is the time
+    rating: str | None = None  # not used either: every row is an interaction
+    unused: tuple[str, ...] = ()
+    is_fixed: bool = False  # the format's own names, which leave nothing to choose
+
+    def __str__(self) -> str:
+        """One line for a reader, which says what becomes of the times."""
+        chosen = self.columns
+        told = f"users in column '{chosen.user}', items in '{chosen.item}', "
+        told += f"times in '{chosen.time}'" if chosen.time else "no times: the rows' order counts"
+        told += f"; ratings in '{self.rating}' are not used, every row is an interaction" if self.rating else ""
+        told += f"; not used: {', '.join(self.unused)}" if self.unused else ""
+        return told + (
+            "; if one of these holds times, name it with --time-col" if self.unused and not chosen.time else ""
+        )
+
+
+@dataclass(frozen=True)
 class RawInteractions:
     """What a source holds before any filter: one row per interaction, in the source's order."""
 
@@ -39,6 +61,9 @@ class RawInteractions:
     texts: Mapping[str, str | None] | None = None  # by item key; None: the source carries no text at all
     item_order: tuple[str, ...] | None = None  # a given order of item ids; else the order of first appearance
     synthetic: bool = False
+    format: str | None = None  # None: generated
+    columns: ChosenColumns | None = None  # None: the format has no columns
+    features: Features | None = None  # None: the source carries none
 
 
 class Head(NamedTuple):
@@ -57,9 +82,9 @@ class Head(NamedTuple):
 class Format:
     """A file format: how it is recognised, which files belong together, how they are read.
 
-    `read` gets the files of one data set and the columns that the user named, and returns the frame of
-    `RawInteractions`. It raises `DataError` with file, line, rule and value; that no user, item or time is missing, and
-    that times are finite, is checked for it.
+    `read` gets the files of one data set and the columns to read, those that the user named or those that `columns`
+    makes of them given a file, and returns the frame of `RawInteractions`. It raises `DataError` with file, line, rule
+    and value; that no user, item or time is missing, and that times are finite, is checked for it.
     """
 
     name: str  # as given to --format
@@ -68,7 +93,9 @@ class Format:
     parts: Callable[[Path], tuple[Path, ...]] = lambda path: (path,)  # all files of a data set, given one of them
     metadata: Callable[[Path], Path | None] = lambda path: None  # finds the file of metadata beside the last part
     texts: MetadataReader | None = None  # reads item texts from the file of metadata
+    features: FeatureReader | None = None  # reads item features from it too
     item_order: Callable[[Path], tuple[str, ...]] | None = None  # reads the order of item ids from it instead
+    columns: Callable[[Path, Columns], ChosenColumns] | None = None  # None: the format has no columns
     is_text_table: bool = False  # read as `csv` where the user names columns
 
 

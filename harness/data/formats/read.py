@@ -65,15 +65,20 @@ def read_files(
 ) -> RawInteractions:
     """The interactions and texts of files found by `locate`."""
     format, columns = formats()[files.format], columns or Columns()
+    chosen = format.columns(files.interactions[-1], columns) if format.columns else None
+    columns = chosen.columns if chosen else columns
     frame = format.read(files.interactions, columns)
     _check(frame, files.interactions[-1], columns)
     texts = item_order = None
+    wanted = set(frame["item"].unique().cast(pl.String).to_list()) if files.metadata else set()
     if files.metadata and format.texts:
-        wanted = set(frame["item"].unique().cast(pl.String).to_list())
         texts = format.texts(files.metadata, wanted, text_fields)
+    features = None
+    if files.metadata and format.features:
+        features = format.features(files.metadata, wanted)
     if files.metadata and format.item_order:
         item_order = format.item_order(files.metadata)
-    return RawInteractions(frame, texts, item_order)
+    return RawInteractions(frame, texts, item_order, format=format.name, columns=chosen, features=features)
 
 
 def _check(frame: pl.DataFrame, path: Path, columns: Columns) -> None:
@@ -122,6 +127,8 @@ def locate(
         raise DataError(
             f"{file}: not an interaction file of a known format; name one with --format: {', '.join(formats())}"
         )
+    if metadata is not None and found.texts is None and found.item_order is None:
+        raise UsageError(f"--metadata {metadata}: format '{found.name}' reads no metadata; leave it out")
     interactions = found.parts(file)
     return SourceFiles(found.name, interactions, Path(metadata) if metadata else found.metadata(interactions[-1]))
 

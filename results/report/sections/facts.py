@@ -21,9 +21,10 @@ from results.report.page import Section
 from results.report.pictures import picture_of
 from results.report.sections.cells import count_cell, num_epochs, seconds_cell
 from results.report.verdicts import against_paper, summary
+from results.store.contract import told
 from results.store.selection import RowRuns
 from results.tables.render import UNKNOWN
-from results.terminal.panels import duration
+from results.terminal.quantities import duration
 
 COUNTS = {
     "users": "users",
@@ -64,7 +65,7 @@ def setting_section(material: Material, counts: Mapping[str, Any] | None) -> Sec
     ]
     if counts is not None:
         facts += [(told, _number(counts[key])) for key, told in COUNTS.items() if key in counts]
-    contract = ", ".join(f"{name} {value}" for name, value in record.contract.items())
+    contract = told(record.contract, record.split)
     runs = [run.record for run in material.runs]
     facts += [
         ("contract", f"{contract} (digest {record.contract_digest})"),
@@ -85,10 +86,7 @@ def cost_section(material: Material) -> Section:
     stages = list(dict.fromkeys(stage for run in material.runs for stage in run.record.seconds))
     # What a run shares with others comes first, its own training and test last, as they were computed.
     stages = [stage for stage in stages if stage not in ("fit", "test")] + [s for s in ("fit", "test") if s in stages]
-    columns = (
-        *[DataColumn(stage) for stage in stages],
-        *map(DataColumn, ("Total", "Epochs", "Memory", "Parameters")),
-    )
+    columns = tuple(map(DataColumn, ("Total", "Epochs", "Memory", "Parameters", *stages)))
     total = sum(sum(run.record.seconds.values()) for run in material.runs)
     notes = (
         "Seconds of wall-clock time by stage, means over seeds. A stage that several rows share, such as a tokenizer, "
@@ -129,19 +127,19 @@ def _cost_row(group: RowRuns, stages: Sequence[str]) -> DataRow:
     def mean(value: Callable[[Any], float]) -> float:
         return sum(map(value, records)) / len(records)
 
-    cells = [
-        seconds_cell(mean(lambda record, stage=stage: record.seconds.get(stage, 0.0)))  # type: ignore[misc]
-        if any(stage in record.seconds for record in records)
-        else DataCell(UNKNOWN)
-        for stage in stages
-    ]
     epochs = sum(num_epochs(run.history()) for run in group.runs) / len(records)
     memory = mean(lambda record: record.peak_memory_mb)
-    cells += [
+    cells = [
         seconds_cell(mean(lambda record: sum(record.seconds.values()))),
         DataCell(f"{epochs:,.0f}", epochs) if epochs else DataCell(UNKNOWN),
         DataCell(f"{memory:,.0f}", memory),
         count_cell(group.record.num_parameters),
+    ]
+    cells += [
+        seconds_cell(mean(lambda record, stage=stage: record.seconds.get(stage, 0.0)))  # type: ignore[misc]
+        if any(stage in record.seconds for record in records)
+        else DataCell(UNKNOWN)
+        for stage in stages
     ]
     return DataRow(group.label, tuple(cells))
 
