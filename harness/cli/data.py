@@ -100,6 +100,7 @@ def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> 
     with working(f"reading {source.name}"):
         folder = open_dataset(source, cache_dir, again=again)
     found = describe(folder)
+    tell_notes(found["notes"])
     if as_json:
         print_json({**found, "folder": str(folder)})
         return
@@ -114,6 +115,12 @@ def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> 
             grid.add_row(Text(label, "dim"), Text(shown(key, found[key])))
     console.print(grid)
     print(f"prepared in {folder}", file=sys.stderr)
+
+
+def tell_notes(notes: list[str]) -> None:
+    """What could not be read as it was meant, on stderr."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _grid(*headings: str, heading: bool = True) -> Any:

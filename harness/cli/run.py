@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import options, values
+from harness.cli.data import tell_notes
 from harness.cli.machine import Execution, Machine
 from harness.cli.options import DatasetName, Json, Judging, Reading, RunsDir, takes_groups
 from harness.jobs.local import start_server
@@ -46,7 +47,7 @@ def run(
         start_server()
     from harness.cli import estimate, progress, summary
     from harness.data.open import open_dataset
-    from harness.data.prepare import load_dataset
+    from harness.data.prepare import describe, load_dataset
     from harness.experiment.plan import make_plan
     from harness.experiment.run import run_plan
     from harness.jobs.torchrun import World, end_when_others_end
@@ -63,6 +64,8 @@ def run(
     with world.main_first("data set"), progress.working(f"reading {dataset}"):
         folder = open_dataset(source, machine.cache_dir)
     data = load_dataset(folder)
+    if world.is_main:
+        tell_notes(describe(folder)["notes"])
     with judging.telling_lines():
         plan = make_plan(
             data, method_names=method_names, ablation_names=ablation_names, seeds=seed_numbers, settings=settings

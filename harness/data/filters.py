@@ -178,7 +178,11 @@ def _long_enough(interactions: OrderedInteractions, raw: RawInteractions, config
 
 
 def _item_ids(interactions: OrderedInteractions, raw: RawInteractions) -> tuple[np.ndarray, pl.Series]:
-    """(T,) int32 ids 1..N by first appearance in the source (or in the source's given order), and the keys (N,)."""
+    """(T,) int32 ids 1..N, and the keys (N,): of the items that are left by first appearance in the source.
+
+    Of a source that lists its items, all of them in that order: an item that nobody has, or that a filter took away,
+    keeps its number, so that row i of vectors that were made for the list is item i (METHODS A.5).
+    """
     codes, first_rows = _codes_by_appearance(interactions.items, interactions.rows)
     keys = raw.frame["item"].gather(first_rows).cast(pl.String)
     if raw.item_order is not None:
@@ -186,6 +190,6 @@ def _item_ids(interactions: OrderedInteractions, raw: RawInteractions) -> tuple[
         unknown = [key for key in keys.to_list() if key not in place]
         if unknown:
             raise DataError(f"item '{unknown[0]}' has interactions, but the item map does not name it; mend the map")
-        order = np.argsort([place[key] for key in keys.to_list()])
-        codes, keys = np.argsort(order)[codes], keys.gather(order)
+        codes = np.array([place[key] for key in keys.to_list()], dtype=np.int64)[codes]
+        keys = pl.Series(raw.item_order, dtype=pl.String)
     return (codes + 1).astype(np.int32), keys

@@ -6,7 +6,8 @@ A prepared folder holds
     validation.parquet   user, history, target: one row per case
     items.parquet        key, text: row i is item i + 1
     test.parquet         user, history, target, new_user: one row per case, in a file that only `load_test` opens
-    meta.json            name, fingerprint, split, config, counts, statistics, and the SHA-256 of each file
+    meta.json            name, fingerprint, split, config, counts, statistics, notes of the reading (what could not be
+                         read as it was meant), and the SHA-256 of each file
 
 Histories hold their last `max_history` items.
 """
@@ -35,7 +36,7 @@ from harness.data.splits.split import LEAVE_ONE_OUT, Cases, Parts, Split
 from harness.data.statistics import Counts, statistics
 from harness.errors import DataError
 
-LAYOUT = 2  # raised when the files of a prepared folder change their form
+LAYOUT = 3  # raised when the files of a prepared folder change their form
 TRAIN, VALIDATION, ITEMS, TEST = "train.parquet", "validation.parquet", "items.parquet", "test.parquet"
 META = "meta.json"
 
@@ -61,7 +62,7 @@ def prepare(
             f"the raw files are not the published ones"
         )
     meta = {"name": name, "fingerprint": content.fingerprint(config), "synthetic": raw.synthetic}
-    meta |= {"config": config.model_dump(mode="json"), "counts": asdict(counts)}
+    meta |= {"config": config.model_dump(mode="json"), "counts": asdict(counts), "notes": list(raw.notes)}
     return _write(content, split, Path(folder), meta)
 
 
@@ -194,9 +195,9 @@ def load_test(folder: Path | str, dataset: Dataset) -> EvalCases:
 
 
 def describe(folder: Path | str) -> dict[str, Any]:
-    """Name, fingerprint, synthetic flag and `statistics` of a prepared folder, read from meta.json alone."""
+    """Name, fingerprint, synthetic flag, notes and `statistics` of a prepared folder, read from meta.json alone."""
     meta = read_meta(Path(folder))
-    return {key: meta[key] for key in ("name", "fingerprint", "synthetic")} | meta["statistics"]
+    return {key: meta[key] for key in ("name", "fingerprint", "synthetic", "notes")} | meta["statistics"]
 
 
 def read_meta(folder: Path) -> dict[str, Any]:

@@ -133,8 +133,8 @@ def test_dropping_repeats_keeps_the_earliest_by_time_and_not_by_place() -> None:
 def test_a_given_order_decides_the_item_ids_and_must_name_every_item() -> None:
     rows = [("u", "a", 1), ("u", "b", 2), ("u", "c", 3)]
     content = prepared(raw_of(rows, item_order=("c", "x", "b", "a")), PrepareConfig())
-    assert content.item_keys.to_list() == ["c", "b", "a"]
-    assert content.sequences.items.tolist() == [3, 2, 1]
+    assert content.item_keys.to_list() == ["c", "x", "b", "a"]  # x, which nobody has, keeps its number
+    assert content.sequences.items.tolist() == [4, 3, 1]
     with pytest.raises(DataError, match="item 'c' has interactions, but the item map does not name it"):
         prepared(raw_of(rows, item_order=("a", "b")), PrepareConfig())
 

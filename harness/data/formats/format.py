@@ -37,8 +37,9 @@ class RawInteractions:
 
     frame: pl.DataFrame  # user, item: Categorical; time: Int64 or Float64; no `time`: a user's rows are in order
     texts: Mapping[str, str | None] | None = None  # by item key; None: the source carries no text at all
-    item_order: tuple[str, ...] | None = None  # a given order of item ids; else the order of first appearance
+    item_order: tuple[str, ...] | None = None  # all items by id; else those that occur, by first appearance
     synthetic: bool = False
+    notes: tuple[str, ...] = ()  # what could not be read as it was meant, a line each
 
 
 class Head(NamedTuple):
@@ -58,17 +59,16 @@ class Format:
     """A file format: how it is recognised, which files belong together, how they are read.
 
     `read` gets the files of one data set and the columns that the user named, and returns the frame of
-    `RawInteractions`. It raises `DataError` with file, line, rule and value; that no user, item or time is missing, and
-    that times are finite, is checked for it.
+    `RawInteractions`, or these with notes. It raises `DataError` with file, line, rule and value; that no user, item or
+    time is missing, and that times are finite, is checked for it.
     """
 
     name: str  # as given to --format
     recognises: Callable[[Head], bool]
-    read: Callable[[tuple[Path, ...], Columns], pl.DataFrame]
+    read: Callable[[tuple[Path, ...], Columns], pl.DataFrame | RawInteractions]
     parts: Callable[[Path], tuple[Path, ...]] = lambda path: (path,)  # all files of a data set, given one of them
     metadata: Callable[[Path], Path | None] = lambda path: None  # finds the file of metadata beside the last part
     texts: MetadataReader | None = None  # reads item texts from the file of metadata
-    item_order: Callable[[Path], tuple[str, ...]] | None = None  # reads the order of item ids from it instead
     is_text_table: bool = False  # read as `csv` where the user names columns
 
 
@@ -109,6 +109,18 @@ def beside(file: Path, is_metadata: Callable[[Head], bool]) -> Path | None:
 def stem(file: Path) -> str:
     """The name up to its first known ending: `Beauty` of `Beauty.txt.gz`, `x` of `x.test.jsonl`."""
     return re.sub(r"(\.(train|valid|test))?\.(csv|tsv|txt|inter|jsonl|json)(\.gz)?$", "", file.name)
+
+
+def triple_of(file: Path) -> tuple[Path, ...]:
+    """The paths of train, valid and test, given one of them: by name, or by folder; none where neither tells."""
+    parts = ("train", "valid", "test")
+    if re.search(r"(^|\.)(train|valid|test)\.", file.name):
+        return tuple(
+            file.with_name(re.sub(r"(^|\.)(train|valid|test)\.", rf"\g<1>{part}.", file.name)) for part in parts
+        )
+    if file.parent.name in parts:
+        return tuple(file.parent.with_name(part) / file.name for part in parts)
+    return ()
 
 
 def ragged_frame(users: pl.Series, items: pl.Series) -> pl.DataFrame:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
 from harness.data.formats import amazon, etegrec_jsonl, recbole, s3rec, table
 from harness.data.formats.format import Columns, Format, RawInteractions, head_of, plain_files
+from harness.data.formats.maps import Maps, maps_beside, read_map
 from harness.data.plugins import registered
 from harness.errors import DataError, UsageError, nearest
 
@@ -36,11 +37,12 @@ class SourceFiles:
     format: str
     interactions: tuple[Path, ...]
     metadata: Path | None = None
+    maps: Maps = field(default_factory=Maps)
 
     @property
     def all(self) -> tuple[Path, ...]:
         """Every file that is read."""
-        return (*self.interactions, *([self.metadata] if self.metadata else []))
+        return (*self.interactions, *(path for path in (self.metadata, *self.maps) if path))
 
 
 def read_interactions(
@@ -65,15 +67,15 @@ def read_files(
 ) -> RawInteractions:
     """The interactions and texts of files found by `locate`."""
     format, columns = formats()[files.format], columns or Columns()
-    frame = format.read(files.interactions, columns)
-    _check(frame, files.interactions[-1], columns)
-    texts = item_order = None
+    found = format.read(files.interactions, columns)
+    raw = RawInteractions(found) if isinstance(found, pl.DataFrame) else found
+    _check(raw.frame, files.interactions[-1], columns)
+    if files.maps.items:
+        raw = replace(raw, item_order=read_map(files.maps.items))
     if files.metadata and format.texts:
-        wanted = set(frame["item"].unique().cast(pl.String).to_list())
-        texts = format.texts(files.metadata, wanted, text_fields)
-    if files.metadata and format.item_order:
-        item_order = format.item_order(files.metadata)
-    return RawInteractions(frame, texts, item_order)
+        wanted = {*raw.frame["item"].unique().cast(pl.String).to_list(), *(raw.item_order or ())}
+        raw = replace(raw, texts=format.texts(files.metadata, wanted, text_fields))
+    return raw
 
 
 def _check(frame: pl.DataFrame, path: Path, columns: Columns) -> None:
@@ -123,7 +125,8 @@ def locate(
             f"{file}: not an interaction file of a known format; name one with --format: {', '.join(formats())}"
         )
     interactions = found.parts(file)
-    return SourceFiles(found.name, interactions, Path(metadata) if metadata else found.metadata(interactions[-1]))
+    texts = Path(metadata) if metadata else found.metadata(interactions[-1])
+    return SourceFiles(found.name, interactions, texts, maps_beside(interactions[-1]))
 
 
 def recognised(path: Path, *, columns_named: bool = False) -> Format | None:
