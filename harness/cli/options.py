@@ -75,7 +75,7 @@ class Reading:
         str | None,
         typer.Option(
             metavar="F",
-            help="amazon2023, recbole, s3rec, etegrec-jsonl, csv or parquet (default: recognised from the content).",
+            help="amazon2023, recbole, s3rec, etegrec-jsonl, letter, csv, parquet (default: told by the content).",
             rich_help_panel=FILES,
         ),
     ] = None

@@ -27,6 +27,7 @@ def rows(path: Path, **options: object) -> list[tuple[str, str, float]]:
         ("scientific2018", "amazon2023", 3_285, 3_541, 22_743, 3_541),
         ("beauty2014", "s3rec", 22_363, 12_101, 198_502, 12_101),
         ("instruments2018", "recbole", 24_772, 9_922, 206_153, None),
+        ("scientific5core", "letter", 8_317, 4_344, 58_492, 4_344),
         ("ml100k", "recbole", 943, 1_682, 100_000, 1_682),
     ],
 )

@@ -128,7 +128,8 @@ def _unmatched(
     lines: dict[Window, int],
 ) -> str | None:
     """In words, with an example: samples of the sequences that are no line, and lines that are none. None: no such."""
-    wanted, missing, lacking = 0, 0, {}
+    wanted, missing = 0, 0
+    lacking: dict[str, str] = {}
     for place, (user, row) in enumerate(zip(users, rows, strict=True)):
         for end in range(1, len(row) - 2):
             wanted += 1

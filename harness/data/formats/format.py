@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -47,6 +47,7 @@ class Head(NamedTuple):
 
     magic: bytes  # the first 4 bytes
     lines: list[str]  # the first lines, at most 65,536 characters; none where the file is no text
+    name: str = ""  # of the file
 
     @property
     def first(self) -> str:
@@ -69,6 +70,9 @@ class Format:
     parts: Callable[[Path], tuple[Path, ...]] = lambda path: (path,)  # all files of a data set, given one of them
     metadata: Callable[[Path], Path | None] = lambda path: None  # finds the file of metadata beside the last part
     texts: MetadataReader | None = None  # reads item texts from the file of metadata
+    # Lists all items by id, from the file of metadata and the items that occur.
+    universe: Callable[[Path, Collection[str]], tuple[str, ...] | None] | None = None
+    is_numbered: bool = False  # users and items are the numbers of maps that lie beside the files, not their keys
     is_text_table: bool = False  # read as `csv` where the user names columns
 
 
@@ -80,11 +84,12 @@ def head_of(path: Path) -> Head:
         with readable(path) as stream:
             text = stream.read(HEAD_SIZE)
     except DataError:  # a picture, an archive, a damaged file: nothing that can be told from its lines
-        return Head(magic, [])
+        return Head(magic, [], path.name)
     lines = text.splitlines()
     if not lines:
         raise DataError(f"{path}: the file is empty")
-    return Head(magic, lines[:-1] if len(text) == HEAD_SIZE and len(lines) > 1 else lines)  # the last may be cut
+    is_cut = len(text) == HEAD_SIZE and len(lines) > 1  # the last line may be
+    return Head(magic, lines[:-1] if is_cut else lines, path.name)
 
 
 def plain_files(folder: Path) -> list[Path]:
@@ -108,7 +113,7 @@ def beside(file: Path, is_metadata: Callable[[Head], bool]) -> Path | None:
 
 def stem(file: Path) -> str:
     """The name up to its first known ending: `Beauty` of `Beauty.txt.gz`, `x` of `x.test.jsonl`."""
-    return re.sub(r"(\.(train|valid|test))?\.(csv|tsv|txt|inter|jsonl|json)(\.gz)?$", "", file.name)
+    return re.sub(r"(\.(train|valid|test|inter))?\.(csv|tsv|txt|inter|jsonl|json)(\.gz)?$", "", file.name)
 
 
 def triple_of(file: Path) -> tuple[Path, ...]:

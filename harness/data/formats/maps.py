@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import polars as pl
+
 from harness.data.files import excerpt, readable
-from harness.data.formats.format import stem
+from harness.data.formats.format import RawInteractions, stem
 from harness.errors import DataError
 
 EMBEDDING_MAP, ITEM_MAP, USER_MAP = ".emb_map.json", ".item2id", ".user2id"
@@ -26,6 +29,11 @@ class Maps(NamedTuple):
     users: Path | None = None
 
 
+def is_map(file: Path) -> bool:
+    """Whether the file is named like a map."""
+    return file.name.endswith((EMBEDDING_MAP, ITEM_MAP, USER_MAP))
+
+
 def maps_beside(file: Path) -> Maps:
     """The maps that bear the file's name, in its folder."""
     items, more_items, users = (
@@ -33,6 +41,39 @@ def maps_beside(file: Path) -> Maps:
         for ending in (EMBEDDING_MAP, ITEM_MAP, USER_MAP)
     )
     return Maps(items or more_items, users)
+
+
+def with_maps(raw: RawInteractions, maps: Maps, *, is_numbered: bool) -> RawInteractions:
+    """The interactions with all items of the map, by their numbers, and the users in the order of theirs.
+
+    `is_numbered`: users and items are told by their numbers, and get their keys here. `DataError` for unknown ones.
+    """
+    if maps.items is None:
+        return raw
+    items, frame, texts = read_map(maps.items), raw.frame, raw.texts
+    if is_numbered:
+        frame = _named(frame, "item", items, maps.items)
+        texts = texts and {key: texts.get(str(number)) for number, key in enumerate(items)}
+    if maps.users is not None:
+        users = read_map(maps.users)
+        frame = _named(frame, "user", users, maps.users) if is_numbered else frame
+        places = {user: place for place, user in enumerate(users)}
+        place = pl.col("user").cast(pl.String).replace_strict(places, default=len(users))
+        frame = frame.sort(place, maintain_order=True)
+    return replace(raw, frame=frame, texts=texts, item_order=items)
+
+
+def _named(frame: pl.DataFrame, column: str, keys: tuple[str, ...], path: Path) -> pl.DataFrame:
+    """The column's numbers as keys."""
+    numbers = frame[column].cast(pl.String).cast(pl.Int64, strict=False)
+    unknown = numbers.is_null() | ~numbers.is_between(0, len(keys) - 1)
+    if unknown.any():
+        value = frame[column].filter(unknown).cast(pl.String).first()
+        raise DataError(
+            f"{path}: numbers 0 to {len(keys) - 1:,}, but {column} '{value}' has interactions; mend the map"
+        )
+    named = pl.Series(keys, dtype=pl.String).gather(numbers.fill_null(0))
+    return frame.with_columns(named.cast(pl.Categorical).alias(column))
 
 
 def read_map(path: Path) -> tuple[str, ...]:

@@ -13,15 +13,23 @@ from pathlib import Path
 
 import polars as pl
 
-from harness.data.formats import amazon, etegrec_jsonl, recbole, s3rec, table
+from harness.data.formats import amazon, etegrec_jsonl, letter, recbole, s3rec, table
 from harness.data.formats.format import Columns, Format, RawInteractions, head_of, plain_files
-from harness.data.formats.maps import Maps, maps_beside, read_map
+from harness.data.formats.maps import Maps, is_map, maps_beside, with_maps
 from harness.data.plugins import registered
 from harness.errors import DataError, UsageError, nearest
 
 ENTRY_POINTS = "harness.formats"
 # A file is taken for the first of these that recognises it; formats of installed packages are asked before them.
-BUILT_IN = (amazon.FORMAT, recbole.FORMAT, s3rec.FORMAT, etegrec_jsonl.FORMAT, table.CSV, table.PARQUET)
+BUILT_IN = (
+    amazon.FORMAT,
+    recbole.FORMAT,
+    s3rec.FORMAT,
+    etegrec_jsonl.FORMAT,
+    letter.FORMAT,
+    table.CSV,
+    table.PARQUET,
+)
 
 
 @functools.cache
@@ -70,12 +78,12 @@ def read_files(
     found = format.read(files.interactions, columns)
     raw = RawInteractions(found) if isinstance(found, pl.DataFrame) else found
     _check(raw.frame, files.interactions[-1], columns)
-    if files.maps.items:
-        raw = replace(raw, item_order=read_map(files.maps.items))
+    occurring = raw.frame["item"].unique().cast(pl.String).to_list()
+    if files.metadata and format.universe:
+        raw = replace(raw, item_order=format.universe(files.metadata, occurring))
     if files.metadata and format.texts:
-        wanted = {*raw.frame["item"].unique().cast(pl.String).to_list(), *(raw.item_order or ())}
-        raw = replace(raw, texts=format.texts(files.metadata, wanted, text_fields))
-    return raw
+        raw = replace(raw, texts=format.texts(files.metadata, {*occurring, *(raw.item_order or ())}, text_fields))
+    return with_maps(raw, files.maps, is_numbered=format.is_numbered)
 
 
 def _check(frame: pl.DataFrame, path: Path, columns: Columns) -> None:
@@ -142,7 +150,8 @@ def recognised(path: Path, *, columns_named: bool = False) -> Format | None:
 
 def _interaction_file(folder: Path, name: str | None, columns_named: bool) -> tuple[Path, Format]:
     """The one data set's last file in the folder; `name` is the format that it must have."""
-    kinds = {file: recognised(file, columns_named=columns_named) for file in plain_files(folder)}
+    files = [file for file in plain_files(folder) if not is_map(file)]
+    kinds = {file: recognised(file, columns_named=columns_named) for file in files}
     found = {file: kind for file, kind in kinds.items() if kind is not None and name in (None, kind.name)}
     last_parts = {kind.parts(file)[-1]: kind for file, kind in found.items()} if len(found) > 1 else found
     if len(last_parts) == 1:
