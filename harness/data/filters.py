@@ -17,6 +17,7 @@ from pydantic import Field
 from harness.config import Config
 from harness.data.dataset import Sequences
 from harness.data.formats.format import RawInteractions
+from harness.data.splits.split import Whole
 from harness.errors import DataError
 
 
@@ -119,9 +120,21 @@ class Prepared:
     user_keys: pl.Series  # (U,) String
     item_keys: pl.Series  # (N,) String
     texts: tuple[str | None, ...] | None
+    parts: np.ndarray | None = None  # (T,) uint8 of `Part`, as the source's files are split; None: they are not
+
+    @property
+    def whole(self) -> Whole:
+        """What a split gets."""
+        return Whole(self.sequences, self.times, self.parts)
 
     def fingerprint(self, config: PrepareConfig) -> str:
-        """16 hex digits of the SHA-256 of sequences, item keys, texts and config; no path and no date enters."""
+        """16 hex digits of the SHA-256 of sequences, item keys, texts and config; no path and no date enters.
+
+        How short users may be counts only where it let in users that are shorter than the default has them.
+        """
+        least = PrepareConfig().min_interactions
+        if self.sequences.lengths.min() >= least:
+            config = config.replace(min_interactions=least)
         state = hashlib.sha256(config.digest().encode())
         state.update(self.sequences.items.astype("<i4").tobytes())
         state.update(self.sequences.offsets.astype("<i8").tobytes())
@@ -153,9 +166,9 @@ def prepared(raw: RawInteractions, config: PrepareConfig) -> Prepared:
     if raw.texts is not None:
         texts = tuple(raw.texts.get(key) or None for key in item_keys.to_list())
         texts = texts if any(texts) else None
-    return Prepared(
-        Sequences(ids, offsets), None if times is None else times[interactions.rows], user_keys, item_keys, texts
-    )
+    parts = raw.frame["part"].to_numpy() if "part" in raw.frame.columns else None
+    times, parts = (None if values is None else values[interactions.rows] for values in (times, parts))
+    return Prepared(Sequences(ids, offsets), times, user_keys, item_keys, texts, parts)
 
 
 def _long_enough(interactions: OrderedInteractions, raw: RawInteractions, config: PrepareConfig) -> OrderedInteractions:

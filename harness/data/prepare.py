@@ -83,25 +83,53 @@ def split_again(original: Path, split: Split, folder: Path) -> Dataset:
 
 def _write(content: Prepared, split: Split, folder: Path, meta: Mapping[str, Any]) -> Dataset:
     """The whole data set, taken apart and written; `meta` is what meta.json says of the whole."""
-    parts = split.cut(content.sequences, content.times, split.config)
+    parts = split.cut(content.whole, split.config)
     for what, cases in (("validation", parts.validation), ("test", parts.test)):
         if not len(cases.targets):
             raise DataError(f"split '{split.name}' leaves '{meta['name']}' no {what} case; take another split")
+    if not len(parts.train.items):
+        raise DataError(f"split '{split.name}' leaves '{meta['name']}' nothing to learn from; take another split")
     is_new_C = ~np.isin(parts.test.users, parts.users)
-    num_new = len(np.unique(parts.test.users[is_new_C]))
     with replaced(folder) as unfinished:
         _write_tables(content, parts, meta["config"]["max_history"], is_new_C, unfinished)
         split_meta = {
             "layout": LAYOUT,
             "name": split.dataset_name(meta["name"]),
-            "fingerprint": split.fingerprint(meta["fingerprint"]),
+            "fingerprint": meta["fingerprint"]
+            if split.name == LEAVE_ONE_OUT
+            else _fingerprint(content, parts, is_new_C, meta),
             "original": None if split.name == LEAVE_ONE_OUT else meta["name"],
             "split": split.record(),
-            "statistics": statistics(content, parts.train, num_new),
+            "statistics": statistics(content, parts),
             "sha256": {path.name: sha256(path) for path in sorted(unfinished.glob("*.parquet"))},
         }
         (unfinished / META).write_text(json.dumps({**meta, **split_meta}, indent=1) + "\n", encoding="utf-8")
     return load_dataset(folder)
+
+
+def _fingerprint(content: Prepared, parts: Parts, is_new_C: np.ndarray, meta: Mapping[str, Any]) -> str:
+    """16 hex digits that name the data set as it is split: equal content has equal ones, whoever split it.
+
+    Of parts that are leave-one-out's it is the whole's, which was so before there were other splits.
+    """
+    max_history = meta["config"]["max_history"]
+    if content.sequences.lengths.min() >= leave_one_out.SPLIT.min_interactions:
+        usual = leave_one_out.cut(content.whole, leave_one_out.SPLIT.config)
+        if all(map(np.array_equal, _arrays(usual, max_history), _arrays(parts, max_history))):
+            return meta["fingerprint"]
+    state = hashlib.sha256(json.dumps([max_history, content.item_keys.to_list(), content.texts]).encode())
+    for array in (*_arrays(parts, max_history), is_new_C):
+        state.update(array.astype("<i8").tobytes())
+    return state.hexdigest()[:16]
+
+
+def _arrays(parts: Parts, max_history: int) -> list[np.ndarray]:
+    """All that methods and evaluations see of the parts, a user's number apart."""
+    arrays = [parts.train.items, parts.train.offsets]
+    for cases in (parts.validation, parts.test):
+        seen = cases.histories.last(max_history)
+        arrays += [seen.items, seen.offsets, cases.targets]
+    return arrays
 
 
 def _write_tables(content: Prepared, parts: Parts, max_history: int, is_new_C: np.ndarray, folder: Path) -> None:

@@ -32,7 +32,7 @@ def write(folder: Path, inter: object = INTER, items: object = ITEMS, *, zipped:
 
 
 def rows(folder: Path) -> list[tuple[str, str]]:
-    return read_interactions(folder).frame.with_columns(pl.col("user", "item").cast(pl.String)).rows()
+    return read_interactions(folder).frame.select(pl.col("user", "item").cast(pl.String)).rows()
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.config import Config
-from harness.data.dataset import Sequences
 from harness.data.filters import PrepareConfig, first_appearance_codes, ordered, prepared
 from harness.data.formats.format import RawInteractions
 from harness.data.formats.read import read_interactions
@@ -22,7 +21,7 @@ from harness.data.prepare import (
     load_test,
     prepare,
 )
-from harness.data.splits.split import Cases, Parts, Split
+from harness.data.splits.split import Cases, Parts, Split, Whole
 from harness.data.statistics import Counts
 from harness.errors import DataError
 
@@ -282,7 +281,8 @@ def test_a_real_set_is_prepared_whole(
 def only(user: int, has_validation: bool = True) -> Split:
     """A split under which one user has two cases of each kind, or of the test alone, and all users are learnt from."""
 
-    def cut(sequences: Sequences, times: np.ndarray | None, config: Config) -> Parts:
+    def cut(whole: Whole, config: Config) -> Parts:
+        sequences = whole.sequences
         rows = np.array([user, user])
         cases = Cases(rows, sequences.take(rows).without_last(2), sequences.row(user)[-2:])
         nothing = Cases(rows[:0], sequences.take(rows[:0]), cases.targets[:0])
@@ -307,7 +307,8 @@ def test_a_split_without_any_validation_case_is_refused_and_nothing_is_written(t
 
 
 def test_a_row_without_items_comes_back_from_the_folder_as_such(tmp_path: Path) -> None:
-    def cut(sequences: Sequences, times: np.ndarray | None, config: Config) -> Parts:
+    def cut(whole: Whole, config: Config) -> Parts:
+        sequences = whole.sequences
         users = np.arange(len(sequences))
         cases = Cases(users, sequences.without_last(3), sequences.items[sequences.offsets[1:] - 1])
         return Parts(users, sequences.without_last(1), cases, cases)

@@ -1,4 +1,8 @@
-"""Amazon Reviews 2023: csv `user_id,parent_asin,rating,timestamp` (milliseconds; header optional), metadata jsonl."""
+"""Amazon Reviews 2023: csv `user_id,parent_asin,rating,timestamp` (milliseconds; header optional), metadata jsonl.
+
+The published splits are three such files, `<name>.{train,valid,test}.csv` (`last_out`, `timestamp`), or these with a
+column `history` of the items before, blanks between (`last_out_w_his`, `timestamp_w_his`; METHODS A.2).
+"""
 
 import re
 from functools import partial
@@ -7,17 +11,19 @@ from pathlib import Path
 import polars as pl
 
 from harness.data.formats.delimited import Table, checked_names, first_line, read_table
-from harness.data.formats.format import Columns, Format, Head, beside
+from harness.data.formats.format import Columns, Format, Head, RawInteractions, beside, triple_of
+from harness.data.formats.joined import in_parts, joined
 from harness.data.text.metadata import amazon_texts
 
 COLUMNS = ("user_id", "parent_asin", "rating", "timestamp")
+HISTORY = "history"
 
 
 def recognises(head: Head) -> bool:
     """Whether the first line is the header, or a row of a file without one."""
     fields = head.first.split(",")
     has_header = fields[0] == "user_id" and "parent_asin" in fields
-    return has_header or re.fullmatch(r"[^,]+,[^,]+,[0-9.]+,[0-9]{9,}", head.first) is not None
+    return has_header or re.fullmatch(r"[^,]+,[^,]+,[0-9.]+,[0-9]{9,}(,[^,]*)?", head.first) is not None
 
 
 def is_metadata(head: Head) -> bool:
@@ -25,19 +31,40 @@ def is_metadata(head: Head) -> bool:
     return head.first.startswith("{") and '"parent_asin"' in head.first
 
 
-def read(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame:
-    """The interactions of the one file; the columns' names are fixed."""
-    (path,) = paths
+def parts(file: Path) -> tuple[Path, ...]:
+    """Train, valid and test where all three lie there; else the file alone."""
+    triple = triple_of(file)
+    return triple if triple and all(path.is_file() for path in triple) else (file,)
+
+
+def read(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame | RawInteractions:
+    """The interactions of the one file or of the three; the columns' names are fixed."""
+    frames = [_rows(path) for path in paths]
+    if len(frames) == 1:
+        return frames[0].drop(HISTORY, strict=False)
+    if not all(HISTORY in frame.columns for frame in frames):
+        return in_parts([frame.drop(HISTORY, strict=False) for frame in frames])
+    rows = in_parts(frames).with_columns(pl.col(HISTORY).str.extract_all(r"\S+"))
+    return joined(rows, paths[0], is_first_learnt=False)
+
+
+def _rows(path: Path) -> pl.DataFrame:
     first = first_line(path).split(",")
     header = first[0] == "user_id"
-    names = checked_names(path, first, ("user_id", "parent_asin", "timestamp")) if header else COLUMNS
-    return read_table(Table(path, ",", names, header, "user_id", "parent_asin", "timestamp"))
+    plain = (*COLUMNS, HISTORY)[: len(first)] if len(first) > len(COLUMNS) else COLUMNS
+    names = checked_names(path, first, ("user_id", "parent_asin", "timestamp")) if header else plain
+    checked = tuple(name for name in names if name != HISTORY)
+    history = HISTORY if HISTORY in names else None
+    return read_table(
+        Table(path, ",", names, header, "user_id", "parent_asin", "timestamp", history=history, checked=checked)
+    )
 
 
 FORMAT = Format(
     "amazon2023",
     recognises,
     read,
+    parts=parts,
     metadata=partial(beside, is_metadata=is_metadata),
     texts=amazon_texts,
     is_text_table=True,

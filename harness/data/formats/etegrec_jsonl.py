@@ -17,7 +17,16 @@ import polars as pl
 
 from harness.data.files import json_lines
 from harness.data.formats import amazon
-from harness.data.formats.format import Columns, Format, Head, RawInteractions, beside, ragged_frame, triple_of
+from harness.data.formats.format import (
+    Columns,
+    Format,
+    Head,
+    RawInteractions,
+    beside,
+    last_two_apart,
+    ragged_frame,
+    whole_triple,
+)
 from harness.data.text.metadata import amazon_texts
 from harness.errors import DataError
 
@@ -36,18 +45,6 @@ Window = tuple[str | None, tuple[str, ...]]  # a user, and successive items of t
 def recognises(head: Head) -> bool:
     """Whether the first line is a sample."""
     return head.first.startswith("{") and '"inter_history"' in head.first and '"target_id"' in head.first
-
-
-def parts(file: Path) -> tuple[Path, ...]:
-    """The files of train, valid and test, given one of them; `DataError` where one is missing."""
-    triple = triple_of(file)
-    missing = [path.name for path in triple if not path.exists()]
-    if missing or not triple:
-        raise DataError(
-            f"{file}: etegrec-jsonl needs the files <name>.train.jsonl, <name>.valid.jsonl and <name>.test.jsonl, "
-            f"but {', '.join(missing) or file.name} {'is missing' if missing else 'is named otherwise'}"
-        )
-    return triple
 
 
 def read(paths: tuple[Path, ...], columns: Columns) -> RawInteractions:
@@ -76,7 +73,7 @@ def read(paths: tuple[Path, ...], columns: Columns) -> RawInteractions:
     users = [str(row) if sample.user is None else sample.user for row, sample in enumerate(tests)]
     note = _unmatched([sample.user for sample in tests], rows, cut, counts, lines)
     frame = ragged_frame(pl.Series(users, dtype=pl.String), pl.Series(rows, dtype=pl.List(pl.String)))
-    return RawInteractions(frame, notes=(f"{train_path}: {note}",) if note else ())
+    return RawInteractions(last_two_apart(frame), notes=(f"{train_path}: {note}",) if note else ())
 
 
 def _last_items(tests: list[Sample], valid_path: Path, test_path: Path) -> list[tuple[str, ...]]:
@@ -170,7 +167,7 @@ FORMAT = Format(
     "etegrec-jsonl",
     recognises,
     read,
-    parts=parts,
+    parts=partial(whole_triple, "etegrec-jsonl"),
     metadata=partial(beside, is_metadata=amazon.is_metadata),
     texts=amazon_texts,
 )

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import polars as pl
 
 from harness.data.files import readable
+from harness.data.splits.split import Part
 from harness.data.text.metadata import MetadataReader
 from harness.errors import DataError
 
@@ -35,7 +36,9 @@ class Columns:
 class RawInteractions:
     """What a source holds before any filter: one row per interaction, in the source's order."""
 
-    frame: pl.DataFrame  # user, item: Categorical; time: Int64 or Float64; no `time`: a user's rows are in order
+    # user, item: Categorical; time: Int64 or Float64 (no such column: a user's rows are in order);
+    # part: UInt8 of `Part` (no such column: the files are not split).
+    frame: pl.DataFrame
     texts: Mapping[str, str | None] | None = None  # by item key; None: the source carries no text at all
     item_order: tuple[str, ...] | None = None  # all items by id; else those that occur, by first appearance
     synthetic: bool = False
@@ -72,7 +75,7 @@ class Format:
     texts: MetadataReader | None = None  # reads item texts from the file of metadata
     # Lists all items by id, from the file of metadata and the items that occur.
     universe: Callable[[Path, Collection[str]], tuple[str, ...] | None] | None = None
-    is_numbered: bool = False  # users and items are the numbers of maps that lie beside the files, not their keys
+    numbered: tuple[str, ...] = ()  # of user and item: what is told by numbers, whose keys stand in a map beside
     is_text_table: bool = False  # read as `csv` where the user names columns
 
 
@@ -128,7 +131,26 @@ def triple_of(file: Path) -> tuple[Path, ...]:
     return ()
 
 
+def whole_triple(format: str, file: Path) -> tuple[Path, ...]:
+    """The files of train, valid and test, given one of them; `DataError` where one is missing."""
+    triple = triple_of(file)
+    missing = [str(path) for path in triple if not path.is_file()]
+    if missing or not triple:
+        raise DataError(
+            f"{file}: {format} needs files <name>.train, <name>.valid and <name>.test (or folders of these names), but "
+            f" {', '.join(missing) or file.name} {'is missing' if missing else 'is named otherwise'}"
+        )
+    return triple
+
+
 def ragged_frame(users: pl.Series, items: pl.Series) -> pl.DataFrame:
     """One row per interaction from one list of items per user; their order is all that is known of the times."""
     frame = pl.DataFrame({"user": users, "item": items}).explode("item")
     return frame.with_columns(pl.col("user", "item").cast(pl.Categorical))
+
+
+def last_two_apart(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with each user's last row as `part` test, the one before as validation: files that imply this split."""
+    from_end = pl.len().over("user") - 1 - pl.int_range(pl.len()).over("user")
+    part = pl.when(from_end == 0).then(Part.TEST).when(from_end == 1).then(Part.VALIDATION).otherwise(Part.TRAIN)
+    return frame.with_columns(part.cast(pl.UInt8).alias("part"))

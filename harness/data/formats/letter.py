@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from harness.data.files import excerpt, readable
-from harness.data.formats.format import Columns, Format, Head, beside, ragged_frame
+from harness.data.formats.format import Columns, Format, Head, beside, last_two_apart, ragged_frame
 from harness.data.text.metadata import item_text
 from harness.errors import DataError
 
@@ -46,7 +46,7 @@ def read(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame:
                 f"{excerpt(json.dumps(items))}; mend or remove the user"
             )
     items = pl.Series([list(map(str, items)) for items in content.values()], dtype=pl.List(pl.String))
-    return ragged_frame(pl.Series(list(content), dtype=pl.String), items)
+    return last_two_apart(ragged_frame(pl.Series(list(content), dtype=pl.String), items))
 
 
 def texts(path: Path, wanted: Collection[str], fields: Collection[str] | None) -> dict[str, str | None]:
@@ -97,5 +97,5 @@ FORMAT = Format(
     metadata=partial(beside, is_metadata=is_metadata),
     texts=texts,
     universe=universe,
-    is_numbered=True,
+    numbered=("user", "item"),
 )

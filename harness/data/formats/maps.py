@@ -7,7 +7,7 @@ those of LC-Rec, LETTER and MiniOneRec: a line of key, tab and number, from 0.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -43,20 +43,20 @@ def maps_beside(file: Path) -> Maps:
     return Maps(items or more_items, users)
 
 
-def with_maps(raw: RawInteractions, maps: Maps, *, is_numbered: bool) -> RawInteractions:
+def with_maps(raw: RawInteractions, maps: Maps, numbered: Collection[str]) -> RawInteractions:
     """The interactions with all items of the map, by their numbers, and the users in the order of theirs.
 
-    `is_numbered`: users and items are told by their numbers, and get their keys here. `DataError` for unknown ones.
+    What is `numbered` (user, item) is told by its numbers, and gets its keys here. `DataError` for unknown ones.
     """
     if maps.items is None:
         return raw
     items, frame, texts = read_map(maps.items), raw.frame, raw.texts
-    if is_numbered:
+    if "item" in numbered:
         frame = _named(frame, "item", items, maps.items)
         texts = texts and {key: texts.get(str(number)) for number, key in enumerate(items)}
     if maps.users is not None:
         users = read_map(maps.users)
-        frame = _named(frame, "user", users, maps.users) if is_numbered else frame
+        frame = _named(frame, "user", users, maps.users) if "user" in numbered else frame
         places = {user: place for place, user in enumerate(users)}
         place = pl.col("user").cast(pl.String).replace_strict(places, default=len(users))
         frame = frame.sort(place, maintain_order=True)
@@ -68,7 +68,7 @@ def _named(frame: pl.DataFrame, column: str, keys: tuple[str, ...], path: Path) 
     numbers = frame[column].cast(pl.String).cast(pl.Int64, strict=False)
     unknown = numbers.is_null() | ~numbers.is_between(0, len(keys) - 1)
     if unknown.any():
-        value = frame[column].filter(unknown).cast(pl.String).first()
+        value = frame[column].filter(unknown).cast(pl.String).to_list()[0]
         raise DataError(
             f"{path}: numbers 0 to {len(keys) - 1:,}, but {column} '{value}' has interactions; mend the map"
         )

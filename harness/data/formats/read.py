@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from harness.data.formats import amazon, etegrec_jsonl, letter, recbole, s3rec, table
+from harness.data.formats import amazon, etegrec_jsonl, letter, minionerec, recbole, s3rec, table
 from harness.data.formats.format import Columns, Format, RawInteractions, head_of, plain_files
 from harness.data.formats.maps import Maps, is_map, maps_beside, with_maps
 from harness.data.plugins import registered
@@ -22,6 +22,7 @@ from harness.errors import DataError, UsageError, nearest
 ENTRY_POINTS = "harness.formats"
 # A file is taken for the first of these that recognises it; formats of installed packages are asked before them.
 BUILT_IN = (
+    minionerec.FORMAT,
     amazon.FORMAT,
     recbole.FORMAT,
     s3rec.FORMAT,
@@ -83,7 +84,7 @@ def read_files(
         raw = replace(raw, item_order=format.universe(files.metadata, occurring))
     if files.metadata and format.texts:
         raw = replace(raw, texts=format.texts(files.metadata, {*occurring, *(raw.item_order or ())}, text_fields))
-    return with_maps(raw, files.maps, is_numbered=format.is_numbered)
+    return with_maps(raw, files.maps, format.numbered)
 
 
 def _check(frame: pl.DataFrame, path: Path, columns: Columns) -> None:
@@ -91,7 +92,7 @@ def _check(frame: pl.DataFrame, path: Path, columns: Columns) -> None:
     if frame.is_empty():
         raise DataError(f"{path}: the file holds no interaction")
     for name in frame.columns:
-        values, column = frame[name], getattr(columns, name) or name
+        values, column = frame[name], getattr(columns, name, None) or name
         if values.null_count():
             row = int(values.is_null().arg_max() or 0)
             raise DataError(
@@ -151,6 +152,8 @@ def recognised(path: Path, *, columns_named: bool = False) -> Format | None:
 def _interaction_file(folder: Path, name: str | None, columns_named: bool) -> tuple[Path, Format]:
     """The one data set's last file in the folder; `name` is the format that it must have."""
     files = [file for file in plain_files(folder) if not is_map(file)]
+    if not files and (folder / "test").is_dir():  # MiniOneRec's parts lie in folders
+        files = plain_files(folder / "test")
     kinds = {file: recognised(file, columns_named=columns_named) for file in files}
     found = {file: kind for file, kind in kinds.items() if kind is not None and name in (None, kind.name)}
     last_parts = {kind.parts(file)[-1]: kind for file, kind in found.items()} if len(found) > 1 else found

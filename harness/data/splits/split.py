@@ -7,14 +7,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.config import Config, digest
+from harness.config import Config
 from harness.data.dataset import Sequences
+from harness.errors import UsageError
 
 LEAVE_ONE_OUT = "leave-one-out"  # the default split
+
+
+class Part(IntEnum):
+    """What an interaction is for."""
+
+    TRAIN = 0
+    VALIDATION = 1
+    TEST = 2
+    CONTEXT = 3  # neither learnt nor asked for: it stands in histories alone, or nowhere
+
+
+class Whole(NamedTuple):
+    """A data set before it is taken apart."""
+
+    sequences: Sequences  # U rows, oldest first
+    times: np.ndarray | None = None  # (T,) numbers as the source gives them; None: it tells only an order
+    parts: np.ndarray | None = None  # (T,) uint8 of `Part`, as the source's files are split; None: they are not
+
+    @property
+    def rows_T(self) -> np.ndarray:
+        """(T,) int64: whose interaction it is."""
+        return np.repeat(np.arange(len(self.sequences)), self.sequences.lengths)
 
 
 class Cases(NamedTuple):
@@ -34,28 +58,53 @@ class Parts(NamedTuple):
     test: Cases  # at least one in all
 
 
+def parts_of(whole: Whole, part_T: np.ndarray) -> Parts:
+    """The data set taken apart by what each interaction is for; a case's history is all that precedes its target.
+
+    An item with nothing before it is no case: no history tells whom it is asked for (METHODS A.5).
+    """
+    sequences, rows_T = whole.sequences, whole.rows_T
+
+    def cases(part: Part) -> Cases:
+        places = np.flatnonzero(part_T == part)
+        places = places[places > sequences.offsets[:-1][rows_T[places]]]
+        users = rows_T[places]
+        lengths = places - sequences.offsets[:-1][users]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        items = sequences.items[np.repeat(sequences.offsets[:-1][users], lengths) + within]
+        return Cases(users, Sequences(items, offsets), sequences.items[places])
+
+    is_learnt = part_T == Part.TRAIN
+    users, lengths = np.unique(rows_T[is_learnt], return_counts=True)
+    train = Sequences(sequences.items[is_learnt], np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    return Parts(users, train, cases(Part.VALIDATION), cases(Part.TEST))
+
+
+def _no_argument(text: str) -> Config:
+    raise UsageError(f"this split takes nothing after a colon, but got '{text}'; leave it out")
+
+
 @dataclass(frozen=True)
 class Split:
     """How a data set is taken apart into what is learnt from, what models are selected by, and what they are tested on.
 
-    `cut` gets the full sequences (U rows, oldest first), the times of their interactions ((T,) numbers as the source
-    gives them; None where it tells only an order) and `config`; it raises `DataError` for data that it cannot split.
+    `cut` gets the whole data set and `config`; it raises `DataError` for data that it cannot split. `parsed` makes the
+    config of what stands after a colon (`temporal:0.9`); it raises `UsageError` for what it does not know.
     """
 
     name: str  # as given to --split; ends the name of a data set that is split so, leave-one-out apart
-    cut: Callable[[Sequences, np.ndarray | None, Any], Parts]
+    cut: Callable[[Whole, Any], Parts]
     config: Config = field(default_factory=Config)
     min_interactions: int = 3  # per user
-
-    def fingerprint(self, whole: str) -> str:
-        """The split data set's fingerprint, given that of the whole; under leave-one-out they are the same."""
-        if self.name == LEAVE_ONE_OUT:
-            return whole
-        return digest({"original": whole, self.name.replace("-", "_"): self.config.model_dump(mode="json")})
+    parsed: Callable[[str], Config] = _no_argument
+    argument: str = ""  # what stood after the colon
 
     def dataset_name(self, original: str) -> str:
-        """The split data set's name."""
-        return original if self.name == LEAVE_ONE_OUT else f"{original}-{self.name}"
+        """The split data set's name; a comma of the argument becomes a plus, for names stand in lists with commas."""
+        if self.name == LEAVE_ONE_OUT:
+            return original
+        return f"{original}-{self.name}" + (f"={self.argument.replace(',', '+')}" if self.argument else "")
 
     def record(self) -> dict[str, Any]:
         """What meta.json says of it: name and config."""
