@@ -68,9 +68,9 @@ class Reading:
         str,
         typer.Option(
             metavar="NAME",
-            help="leave-one-out; temporal:POINT, a date or a share of all interactions (0.9), from which on each user's "
-            "first one is the test; temporal:0.8,0.9,every for validation and test, and all after them; given: as the "
-            "files are split; unseen-users: nothing is learnt of the 5 % of users with the fewest interactions.",
+            help="leave-one-out; temporal:POINT, a date or a share of all interactions (0.9), from which on the first "
+            "one of each user is the test; temporal:0.8,0.9,every: validation and test, and all after them; given: as "
+            "the files are split; unseen-users: nothing is learnt of the 5 % of users with the fewest interactions.",
         ),
     ] = "leave-one-out"
     format: Annotated[

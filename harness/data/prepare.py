@@ -32,7 +32,7 @@ from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.data.filters import PrepareConfig, Prepared, prepared
 from harness.data.formats.format import RawInteractions
 from harness.data.splits import leave_one_out
-from harness.data.splits.split import LEAVE_ONE_OUT, Cases, Parts, Split
+from harness.data.splits.split import LEAVE_ONE_OUT, Cases, Parts, Split, arrays_of
 from harness.data.statistics import Counts, statistics
 from harness.errors import DataError
 
@@ -68,6 +68,12 @@ def prepare(
 
 def split_again(original: Path, split: Split, folder: Path) -> Dataset:
     """The data set of a folder that is prepared under leave-one-out, under another split, written to `folder`."""
+    content, meta = read_whole(original)
+    return _write(content, split, folder, meta)
+
+
+def read_whole(original: Path) -> tuple[Prepared, dict[str, Any]]:
+    """The whole sequences of a folder that is prepared under leave-one-out, without times, and its meta.json."""
     meta = read_meta(original)
     if meta["split"]["name"] != LEAVE_ONE_OUT:
         raise DataError(f"{original}: split by {meta['split']['name']} already; name the original data set")
@@ -77,8 +83,7 @@ def split_again(original: Path, split: Split, folder: Path) -> Dataset:
     for cases in (validation, test):
         sequences = sequences.appended(cases["target"].to_numpy())
     texts = tuple(items["text"].to_list())
-    content = Prepared(sequences, None, train["user"], items["key"], texts if any(texts) else None)
-    return _write(content, split, folder, meta)
+    return Prepared(sequences, None, train["user"], items["key"], texts if any(texts) else None), meta
 
 
 def _write(content: Prepared, split: Split, folder: Path, meta: Mapping[str, Any]) -> Dataset:
@@ -115,21 +120,17 @@ def _fingerprint(content: Prepared, parts: Parts, is_new_C: np.ndarray, meta: Ma
     max_history = meta["config"]["max_history"]
     if content.sequences.lengths.min() >= leave_one_out.SPLIT.min_interactions:
         usual = leave_one_out.cut(content.whole, leave_one_out.SPLIT.config)
-        if all(map(np.array_equal, _arrays(usual, max_history), _arrays(parts, max_history))):
+        if all(map(np.array_equal, arrays_of(usual), arrays_of(parts))):
             return meta["fingerprint"]
     state = hashlib.sha256(json.dumps([max_history, content.item_keys.to_list(), content.texts]).encode())
-    for array in (*_arrays(parts, max_history), is_new_C):
+    seen = Parts(
+        parts.users,
+        parts.train,
+        *(cases._replace(histories=cases.histories.last(max_history)) for cases in (parts.validation, parts.test)),
+    )
+    for array in (*arrays_of(seen), is_new_C):
         state.update(array.astype("<i8").tobytes())
     return state.hexdigest()[:16]
-
-
-def _arrays(parts: Parts, max_history: int) -> list[np.ndarray]:
-    """All that methods and evaluations see of the parts, a user's number apart."""
-    arrays = [parts.train.items, parts.train.offsets]
-    for cases in (parts.validation, parts.test):
-        seen = cases.histories.last(max_history)
-        arrays += [seen.items, seen.offsets, cases.targets]
-    return arrays
 
 
 def _write_tables(content: Prepared, parts: Parts, max_history: int, is_new_C: np.ndarray, folder: Path) -> None:

@@ -4,6 +4,7 @@ The published splits are three such files, `<name>.{train,valid,test}.csv` (`las
 column `history` of the items before, blanks between (`last_out_w_his`, `timestamp_w_his`; METHODS A.2).
 """
 
+import json
 import re
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,19 @@ from pathlib import Path
 import polars as pl
 
 from harness.data.formats.delimited import Table, checked_names, first_line, read_table
-from harness.data.formats.format import Columns, Format, Head, RawInteractions, beside, triple_of
-from harness.data.formats.joined import in_parts, joined
-from harness.data.text.metadata import amazon_texts
+from harness.data.formats.format import (
+    Columns,
+    Exported,
+    Format,
+    Head,
+    RawInteractions,
+    beside,
+    check_keys,
+    triple_of,
+)
+from harness.data.formats.joined import earlier, in_parts, joined, write_parts
+from harness.data.formats.maps import write_maps
+from harness.data.text.metadata import amazon_texts, as_field
 
 COLUMNS = ("user_id", "parent_asin", "rating", "timestamp")
 HISTORY = "history"
@@ -60,11 +71,42 @@ def _rows(path: Path) -> pl.DataFrame:
     )
 
 
+def write(exported: Exported, folder: Path) -> None:
+    """Three files with histories, metadata, and the maps that keep the order of items and users.
+
+    Ratings are not known here: each is 1.0. Without times the timestamps are the places in the sequence.
+    """
+    check_keys("amazon2023", exported.items, r"\s")
+    frame, time = exported.frame(), pl.col("place" if exported.times is None else "time").floor().cast(pl.Int64)
+    history = pl.Series(HISTORY, [text or None for text in earlier(exported, exported.items.to_list(), " ")])
+    rows = frame.select(
+        pl.col("user").alias("user_id"),
+        pl.col("item").alias("parent_asin"),
+        pl.lit("1.0").alias("rating"),
+        time.alias("timestamp"),
+        history,
+        "part",
+    )
+    write_parts(rows, exported.name, folder)
+    write_metadata(exported, folder)
+    write_maps(exported, folder)
+
+
+def write_metadata(exported: Exported, folder: Path) -> None:
+    """`meta_<name>.jsonl` with the items that have a text, as their title; no file where none has one."""
+    if exported.texts is None:
+        return
+    pairs = zip(exported.items.to_list(), exported.texts, strict=True)
+    lines = (json.dumps({"parent_asin": key, "title": as_field(text)}) + "\n" for key, text in pairs if text)
+    (folder / f"meta_{exported.name}.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
 FORMAT = Format(
     "amazon2023",
     recognises,
     read,
     parts=parts,
+    write=write,
     metadata=partial(beside, is_metadata=is_metadata),
     texts=amazon_texts,
     is_text_table=True,

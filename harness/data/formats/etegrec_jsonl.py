@@ -6,6 +6,7 @@ items, so a longer sequence stands in no line as a whole: it is put together fro
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -19,14 +20,17 @@ from harness.data.files import json_lines
 from harness.data.formats import amazon
 from harness.data.formats.format import (
     Columns,
+    Exported,
     Format,
     Head,
     RawInteractions,
     beside,
+    check_leave_one_out,
     last_two_apart,
     ragged_frame,
     whole_triple,
 )
+from harness.data.formats.maps import EMBEDDING_MAP, PADDING_KEY
 from harness.data.text.metadata import amazon_texts
 from harness.errors import DataError
 
@@ -39,6 +43,7 @@ class Sample(NamedTuple):
     items: tuple[str, ...]  # the history, oldest first, and then the target
 
 
+CUT = 50  # items of a history, as the authors cut it
 Window = tuple[str | None, tuple[str, ...]]  # a user, and successive items of theirs
 
 
@@ -163,6 +168,24 @@ def _samples(path: Path) -> Iterator[Sample]:
         yield Sample(number, None if user is None else str(user), tuple(items))
 
 
+def write(exported: Exported, folder: Path) -> None:
+    """The three files with users named, the item map and metadata; `DataError` for another split than leave-one-out."""
+    check_leave_one_out("etegrec-jsonl", exported)
+    keys, users = exported.items.to_list(), exported.users.to_list()
+    lines: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
+    for row, user in enumerate(users):
+        items = [keys[item - 1] for item in exported.sequences.row(row).tolist()]
+        for place in range(1, len(items)):
+            split = ("test", "valid")[len(items) - 1 - place] if place >= len(items) - 2 else "train"
+            sample = {"user_id": user, "inter_history": items[max(0, place - CUT) : place], "target_id": items[place]}
+            lines[split].append(json.dumps(sample) + "\n")
+    for split, texts in lines.items():
+        (folder / f"{exported.name}.{split}.jsonl").write_text("".join(texts), encoding="utf-8")
+    numbers = {PADDING_KEY: 0} | {key: number for number, key in enumerate(keys, start=1)}
+    (folder / f"{exported.name}{EMBEDDING_MAP}").write_text(json.dumps(numbers), encoding="utf-8")
+    amazon.write_metadata(exported, folder)
+
+
 FORMAT = Format(
     "etegrec-jsonl",
     recognises,
@@ -170,4 +193,5 @@ FORMAT = Format(
     parts=partial(whole_triple, "etegrec-jsonl"),
     metadata=partial(beside, is_metadata=amazon.is_metadata),
     texts=amazon_texts,
+    write=write,
 )

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
+from harness.data.dataset import Sequences
 from harness.data.files import readable
 from harness.data.splits.split import Part
 from harness.data.text.metadata import MetadataReader
@@ -59,6 +61,29 @@ class Head(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Exported:
+    """A data set and its split, as a format writes them."""
+
+    name: str  # of the files, without endings
+    sequences: Sequences  # U rows of item ids
+    times: np.ndarray | None  # (T,); None: their order is all that is known
+    parts: np.ndarray  # (T,) uint8 of `Part`
+    users: pl.Series  # (U,) String
+    items: pl.Series  # (N,) String: the key of item i stands in row i - 1
+    texts: tuple[str | None, ...] | None
+
+    def frame(self) -> pl.DataFrame:
+        """user, item (keys), number (of the item, from 0), place (in the sequence, from 0), part, time (if known)."""
+        lengths = self.sequences.lengths
+        place = np.arange(len(self.sequences.items)) - np.repeat(self.sequences.offsets[:-1], lengths)
+        number = self.sequences.items - 1
+        frame = pl.DataFrame({"number": number, "place": place, "part": self.parts})
+        user = self.users.gather(np.repeat(np.arange(len(lengths)), lengths))
+        frame = frame.with_columns(user.alias("user"), self.items.gather(number).alias("item"))
+        return frame if self.times is None else frame.with_columns(pl.Series("time", self.times))
+
+
+@dataclass(frozen=True)
 class Format:
     """A file format: how it is recognised, which files belong together, how they are read.
 
@@ -75,6 +100,8 @@ class Format:
     texts: MetadataReader | None = None  # reads item texts from the file of metadata
     # Lists all items by id, from the file of metadata and the items that occur.
     universe: Callable[[Path, Collection[str]], tuple[str, ...] | None] | None = None
+    # Writes a data set and its split into a folder, and says what the files do not tell; None: it cannot.
+    write: Callable[[Exported, Path], str | None] | None = None
     numbered: tuple[str, ...] = ()  # of user and item: what is told by numbers, whose keys stand in a map beside
     is_text_table: bool = False  # read as `csv` where the user names columns
 
@@ -141,6 +168,26 @@ def whole_triple(format: str, file: Path) -> tuple[Path, ...]:
             f" {', '.join(missing) or file.name} {'is missing' if missing else 'is named otherwise'}"
         )
     return triple
+
+
+def check_keys(name: str, keys: pl.Series, forbidden: str) -> None:
+    """`DataError` for a key with a character that matches the pattern: the form could not be read back."""
+    broken = keys.filter(keys.str.contains(forbidden))
+    if len(broken):
+        raise DataError(
+            f"{name} cannot hold the key {broken[0]!r}, as one of {len(broken):,}, for a character of it separates "
+            "fields or items there; write another format with --to, or rename the keys"
+        )
+
+
+def check_leave_one_out(name: str, exported: Exported) -> None:
+    """`DataError` where the split is not the one that the format implies."""
+    frame = last_two_apart(exported.frame())
+    if exported.sequences.lengths.min() < 3 or not np.array_equal(frame["part"].to_numpy(), exported.parts):
+        raise DataError(
+            f"{name} holds whole sequences, whose split is leave-one-out; write this split with --to amazon2023 or "
+            "minionerec"
+        )
 
 
 def ragged_frame(users: pl.Series, items: pl.Series) -> pl.DataFrame:

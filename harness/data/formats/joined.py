@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from harness.data.formats.format import RawInteractions
+from harness.data.formats.format import Exported, RawInteractions
 from harness.data.splits.split import Part
 
 
@@ -72,3 +72,20 @@ def _added(known: list[str], history: list[str], cut: int) -> list[str] | None:
     overlaps = (overlap for overlap in range(min(size, len(known)), 0, -1) if known[-overlap:] == history[:overlap])
     overlap = next(overlaps, None)
     return None if overlap is None else history[overlap:]
+
+
+def earlier(exported: Exported, names: Sequence[str], separator: str) -> list[str]:
+    """(T,) what precedes each interaction, whole, as one text of the items' names."""
+    texts = []
+    for row in range(len(exported.sequences)):
+        known = ""
+        for item in exported.sequences.row(row).tolist():
+            texts.append(known)
+            known += (separator if known else "") + names[item - 1]
+    return texts
+
+
+def write_parts(rows: pl.DataFrame, name: str, folder: Path) -> None:
+    """`<name>.train.csv`, `<name>.valid.csv` and `<name>.test.csv`, by the column `part`, which is left out."""
+    for part, ending in ((Part.TRAIN, "train"), (Part.VALIDATION, "valid"), (Part.TEST, "test")):
+        rows.filter(pl.col("part") == part).drop("part").write_csv(folder / f"{name}.{ending}.csv")

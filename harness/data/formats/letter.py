@@ -16,8 +16,18 @@ from typing import Any
 import polars as pl
 
 from harness.data.files import excerpt, readable
-from harness.data.formats.format import Columns, Format, Head, beside, last_two_apart, ragged_frame
-from harness.data.text.metadata import item_text
+from harness.data.formats.format import (
+    Columns,
+    Exported,
+    Format,
+    Head,
+    beside,
+    check_leave_one_out,
+    last_two_apart,
+    ragged_frame,
+)
+from harness.data.formats.maps import write_maps
+from harness.data.text.metadata import as_field, item_text
 from harness.errors import DataError
 
 FIELDS = ("title", "brand", "categories", "description")  # the order of METHODS B.3
@@ -90,6 +100,26 @@ def _checked(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
+def write(exported: Exported, folder: Path) -> None:
+    """`.inter.json`, `.item.json`, and the maps of numbers; `DataError` for a split that is not leave-one-out."""
+    check_leave_one_out("letter", exported)
+    rows = (exported.sequences.row(row) - 1 for row in range(len(exported.sequences)))
+    _write(folder / f"{exported.name}.inter.json", {str(user): row.tolist() for user, row in enumerate(rows)})
+    write_texts(exported, folder)
+    write_maps(exported, folder)
+
+
+def write_texts(exported: Exported, folder: Path) -> None:
+    """`<name>.item.json`: all items, each with its whole text as the title."""
+    texts = exported.texts or [None] * len(exported.items)
+    records = {str(item): dict.fromkeys(FIELDS, "") | {"title": as_field(text)} for item, text in enumerate(texts)}
+    _write(folder / f"{exported.name}.item.json", records)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
 FORMAT = Format(
     "letter",
     recognises,
@@ -97,5 +127,6 @@ FORMAT = Format(
     metadata=partial(beside, is_metadata=is_metadata),
     texts=texts,
     universe=universe,
+    write=write,
     numbered=("user", "item"),
 )

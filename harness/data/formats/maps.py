@@ -15,7 +15,7 @@ from typing import NamedTuple
 import polars as pl
 
 from harness.data.files import excerpt, readable
-from harness.data.formats.format import RawInteractions, stem
+from harness.data.formats.format import Exported, RawInteractions, check_keys, stem
 from harness.errors import DataError
 
 EMBEDDING_MAP, ITEM_MAP, USER_MAP = ".emb_map.json", ".item2id", ".user2id"
@@ -41,6 +41,14 @@ def maps_beside(file: Path) -> Maps:
         for ending in (EMBEDDING_MAP, ITEM_MAP, USER_MAP)
     )
     return Maps(items or more_items, users)
+
+
+def write_maps(exported: Exported, folder: Path) -> None:
+    """The numbers of items and users from 0, as `<name>.item2id` and `<name>.user2id`."""
+    for ending, keys in ((ITEM_MAP, exported.items), (USER_MAP, exported.users)):
+        check_keys(f"<name>{ending}", keys, r"[\n\r]")
+        lines = (f"{key}\t{number}\n" for number, key in enumerate(keys.to_list()))
+        (folder / f"{exported.name}{ending}").write_text("".join(lines), encoding="utf-8")
 
 
 def with_maps(raw: RawInteractions, maps: Maps, numbered: Collection[str]) -> RawInteractions:

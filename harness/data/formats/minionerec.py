@@ -15,8 +15,10 @@ import polars as pl
 
 from harness.data.formats import letter
 from harness.data.formats.delimited import Table, checked_names, first_line, read_table
-from harness.data.formats.format import Columns, Format, Head, RawInteractions, beside, whole_triple
-from harness.data.formats.joined import in_parts, joined
+from harness.data.formats.format import Columns, Exported, Format, Head, RawInteractions, beside, whole_triple
+from harness.data.formats.joined import earlier, in_parts, joined, write_parts
+from harness.data.formats.maps import write_maps
+from harness.data.splits.split import Part
 
 NEEDED = ("user_id", "history_item_id", "item_id")
 
@@ -44,6 +46,33 @@ def _rows(path: Path) -> pl.DataFrame:
     )
 
 
+def write(exported: Exported, folder: Path) -> str | None:
+    """Three files with whole histories, `.item.json`, and the maps of numbers to keys; what they do not tell.
+
+    There is no row of a user's first item, since nothing precedes it, and no title, which stand in `.item.json`.
+    """
+    numbers = [str(number) for number in range(len(exported.items))]
+    history = pl.format("[{}]", pl.Series("history_item_id", earlier(exported, numbers, ", ")))
+    columns = (
+        pl.col("user").alias("user_id"),
+        history.alias("history_item_id"),
+        pl.col("number").alias("item_id"),
+        "part",
+    )
+    rows = exported.frame().select(*columns, "place").filter(pl.col("place") > 0).drop("place")
+    write_parts(rows, exported.name, folder)
+    letter.write_texts(exported, folder)
+    write_maps(exported, folder)
+    learnt = exported.frame().filter(pl.col("part") == Part.TRAIN)["user"].value_counts()
+    alone = learnt.filter(pl.col("count") == 1)["user"].sort()
+    if not len(alone):
+        return None
+    return (
+        f"{len(alone):,} users (user '{alone[0]}') have one training item, which is no sample; no row tells that it is "
+        "learnt, as popularity does"
+    )
+
+
 FORMAT = Format(
     "minionerec",
     recognises,
@@ -52,5 +81,6 @@ FORMAT = Format(
     metadata=partial(beside, is_metadata=letter.is_metadata),
     texts=letter.texts,
     universe=letter.universe,
+    write=write,
     numbered=("item",),
 )

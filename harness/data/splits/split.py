@@ -81,6 +81,26 @@ def parts_of(whole: Whole, part_T: np.ndarray) -> Parts:
     return Parts(users, train, cases(Part.VALIDATION), cases(Part.TEST))
 
 
+def part_of_each(whole: Whole, parts: Parts) -> np.ndarray | None:
+    """(T,) uint8 of `Part`, from which `parts_of` makes these parts; None: no such labels do."""
+    starts = whole.sequences.offsets[:-1]
+    part_T = np.full(len(whole.sequences.items), Part.CONTEXT, dtype=np.uint8)
+    within = np.arange(len(parts.train.items)) - np.repeat(parts.train.offsets[:-1], parts.train.lengths)
+    part_T[np.repeat(starts[parts.users], parts.train.lengths) + within] = Part.TRAIN
+    for part, cases in ((Part.VALIDATION, parts.validation), (Part.TEST, parts.test)):
+        part_T[starts[cases.users] + cases.histories.lengths] = part
+    again = parts_of(whole, part_T)
+    return part_T if all(map(np.array_equal, arrays_of(again), arrays_of(parts))) else None
+
+
+def arrays_of(parts: Parts) -> list[np.ndarray]:
+    """All that the parts hold, users' numbers apart."""
+    arrays = [parts.train.items, parts.train.offsets]
+    for cases in (parts.validation, parts.test):
+        arrays += [cases.histories.items, cases.histories.offsets, cases.targets]
+    return arrays
+
+
 def _no_argument(text: str) -> Config:
     raise UsageError(f"this split takes nothing after a colon, but got '{text}'; leave it out")
 
