@@ -15,7 +15,7 @@ import polars as pl
 
 from harness.data.formats import amazon, etegrec_jsonl, letter, minionerec, recbole, s3rec, table
 from harness.data.formats.format import Columns, Format, RawInteractions, head_of, plain_files
-from harness.data.formats.maps import Maps, is_map, maps_beside, with_maps
+from harness.data.formats.maps import Maps, is_map, maps_beside, read_map, with_maps
 from harness.data.plugins import registered
 from harness.errors import DataError, UsageError, nearest
 
@@ -83,7 +83,8 @@ def read_files(
     if files.metadata and format.universe:
         raw = replace(raw, item_order=format.universe(files.metadata, occurring))
     if files.metadata and format.texts:
-        raw = replace(raw, texts=format.texts(files.metadata, {*occurring, *(raw.item_order or ())}, text_fields))
+        wanted = {*occurring, *(raw.item_order or ()), *(read_map(files.maps.items) if files.maps.items else ())}
+        raw = replace(raw, texts=format.texts(files.metadata, wanted, text_fields))
     return with_maps(raw, files.maps, format.numbered)
 
 
