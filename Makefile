@@ -21,8 +21,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/harness run --ablation all
 
+# Two workers, each with all tests of a class or a module: more would only share the same fits less.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

@@ -14,7 +14,7 @@ from harness.interfaces import Method
 from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.layers import Dropout
 from harness.sequence.model import SequenceModel
-from harness.sequence.training import GRID, SequenceTraining, effort, softmax_assumptions
+from harness.sequence.training import GRID, TINY_SCHEDULE, SequenceTraining, effort, softmax_assumptions
 
 
 class GRU4RecConfig(SequenceTraining):
@@ -75,6 +75,7 @@ def assumptions(config: GRU4RecConfig) -> list[str]:
 METHOD = Method(
     name=GRU4REC.name,
     title="GRU4Rec",
+    groups=("paper",),
     place=110,
     follows_contract=False,
     config=GRU4RecConfig,
@@ -87,6 +88,7 @@ METHOD = Method(
             embedding_size=64, hidden_size=64, learning_rate=2e-3, batch_size=512, epochs=60, patience=5
         ),
     },
+    tiny={**TINY_SCHEDULE, "embedding_size": 16, "hidden_size": 32},
     grid=GRID,
     assumptions=assumptions,
     effort=effort,

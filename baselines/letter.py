@@ -9,13 +9,24 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from baselines.letter_tokenizer import LetterTokenizerConfig, fit_letter_tokenizer, released, selection_assumptions
-from harness.artifacts import CODES_FILE, PAPER_ENCODER, TEXT_VECTORS, text_assumptions
-from harness.config import Config
+from harness.artifacts import (
+    CODES_FILE,
+    PAPER_ENCODER,
+    TEXT_VECTORS,
+    TINY_TOKENIZER,
+    ReadsItemVectors,
+    check_width,
+    item_vectors,
+    item_vectors_assumptions,
+    text_assumptions,
+)
 from harness.data.dataset import Dataset
 from harness.data.text.vectors import TextConfig, load_vectors
 from harness.generative.generator import (
     LITE_T5,
     LITE_TRAINING,
+    TINY_T5,
+    TINY_TRAINING,
     CodeRecommender,
     GeneratorTraining,
     fit_on_codes,
@@ -26,15 +37,13 @@ from harness.generative.tokenizer.fit import save_tokenizer
 from harness.generative.tokenizer.rqvae import RQVAEConfig
 from harness.interfaces import ArtifactKind, Artifacts, FitContext, Method, Need
 from harness.nn.t5 import T5Config
-from harness.sequence.sasrec import LITE_VECTORS, SASRecConfig, sasrec_vectors, vectors_config
-from harness.sequence.training import softmax_assumptions
+from harness.sequence.sasrec import LITE_VECTORS, TINY, vectors_config
 
 
-class LETTERConfig(Config):
+class LETTERConfig(ReadsItemVectors):
     """LETTER: text vectors, collaborative vectors, tokenizer, generator."""
 
     text: TextConfig = Field(default_factory=TextConfig)
-    vectors: SASRecConfig = Field(description="the SASRec whose item table the codes are aligned with")
     tokenizer: LetterTokenizerConfig = Field(default_factory=LetterTokenizerConfig)
     generator: T5Config = Field(default_factory=T5Config)
     training: GeneratorTraining = Field(description="its temperature is the one of the ranking-guided loss")
@@ -71,7 +80,9 @@ def needs(config: LETTERConfig) -> dict[str, Need]:
     text = Need(TEXT_VECTORS, config.text)
     return {
         "tokenizer": Need(
-            LETTER_TOKENIZER, config.tokenizer, {"text": text, "collaborative": sasrec_vectors(config.vectors)}
+            LETTER_TOKENIZER,
+            config.tokenizer,
+            {"text": text, "collaborative": item_vectors(config)},
         )
     }
 
@@ -103,7 +114,7 @@ def assumptions(config: LETTERConfig) -> list[str]:
     """What stands in for the published, as one line each."""
     return [
         *text_assumptions(config.text),
-        *softmax_assumptions(config.vectors),
+        *item_vectors_assumptions(config),
         *selection_assumptions(config.tokenizer),
     ]
 
@@ -112,6 +123,8 @@ METHOD = Method(
     name="letter",
     title="LETTER",
     family="generative",
+    groups=("core", "paper", "generative"),
+    inputs=("text",),
     place=350,
     config=LETTERConfig,
     fit=fit,
@@ -138,9 +151,17 @@ METHOD = Method(
             training=LITE_TRAINING.replace(temperature=0.9),
         ),
     },
+    tiny={
+        "text": {"dim": 8},
+        "vectors": TINY,
+        "tokenizer": {**TINY_TOKENIZER, "num_groups": 3, "refresh_groups_every": 30},
+        "generator": TINY_T5,
+        "training": TINY_TRAINING,
+    },
     recipes={"official": official_recipe},
     grid=GRID,
     released_decoding="trie",
     assumptions=assumptions,
+    obstacle=lambda config, dataset: check_width(config, dataset, config.tokenizer.rqvae.code_dim),
     effort=lambda config: config.training.epochs,
 )

@@ -26,6 +26,7 @@ from harness.generative.tokenizer.fit import (
     start_codebooks,
     tokenizer_plan,
 )
+from harness.generative.tokenizer.reassign import semantic_codes, without_collisions
 from harness.generative.tokenizer.rqvae import RQVAE, RQVAEConfig, tokenizer_loss
 from harness.generative.tokenizer.sinkhorn import sinkhorn_at_level, sinkhorn_codes
 from harness.interfaces import FitContext
@@ -256,18 +257,20 @@ def initial_bounds(num_items: int, codebook_size: int) -> tuple[int, int]:
 @torch.no_grad()
 def item_codes(rqvae: RQVAE, text_vectors_NZ: Tensor, config: LetterTokenizerConfig) -> Tensor:
     """(N, L) int64 nearest codes, colliding items then given other last codes; (N, L + 1) with `dedup`."""
+    if config.dedup:
+        codes_NL = semantic_codes(rqvae, text_vectors_NZ, config.zero_collisions)
+        return deduplicate(codes_NL, config.rqvae.codebook_size)
     codes, last_distances = [], []
     for text_BZ in text_vectors_NZ.split(ENCODE_ITEMS):
         quantized = rqvae.quantize(rqvae.encode(text_BZ))
         codes.append(quantized.codes_BL)
-        if not config.dedup:  # the other levels' distances would be most of the memory of a large catalog
-            last_distances.append(quantized.distances[-1])
-    if config.dedup:
-        return deduplicate(torch.cat(codes), config.rqvae.codebook_size)
-    return resolve_collisions(
-        torch.cat(codes), torch.cat(last_distances), rounds=config.collision_rounds,
+        last_distances.append(quantized.distances[-1])  # those of the other levels would fill the memory
+    last_distances_NK = torch.cat(last_distances)
+    codes_NL = resolve_collisions(
+        torch.cat(codes), last_distances_NK, rounds=config.collision_rounds,
         epsilon=config.sinkhorn_epsilon, iterations=config.sinkhorn_iterations,
     )  # fmt: skip
+    return without_collisions(codes_NL, last_distances_NK, config.zero_collisions)
 
 
 def resolve_collisions(

@@ -140,6 +140,7 @@ METHOD = Method(
     name="markov",
     title="Markov",
     family="no training",
+    groups=("core",),
     place=20,
     follows_contract=False,
     config=MarkovConfig,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from harness.interfaces import Method
-from harness.sequence.sasrec import LITE, PAPER, SASREC, SASRecConfig
-from harness.sequence.training import GRID, effort, softmax_assumptions
+from harness.sequence.sasrec import LITE, PAPER, SASREC, TINY, SASRecConfig, sasrec_assumptions
+from harness.sequence.training import GRID, effort
 
 
 def original_form(config: SASRecConfig) -> SASRecConfig:
@@ -26,13 +26,14 @@ def assumptions(config: SASRecConfig) -> list[str]:
         f"SASRec: the paper gives only the item dimension (128); {config.style} form, {config.num_layers} layers, "
         f"{config.num_heads} heads, inner size {config.inner_size}, dropout {config.dropout}, "
         f"learning rate {config.learning_rate} are assumed",
-        *softmax_assumptions(config),
+        *sasrec_assumptions(config),
     ]
 
 
 METHOD = Method(
     name=SASREC.name,
     title="SASRec",
+    groups=("core", "paper"),
     place=130,
     follows_contract=False,
     config=SASRecConfig,
@@ -41,6 +42,7 @@ METHOD = Method(
     version=2,
     load=SASREC.load,
     presets={"paper": PAPER, "lite": LITE},
+    tiny=TINY,
     recipes={"original": original_form},
     grid=GRID,
     assumptions=assumptions,

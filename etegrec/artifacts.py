@@ -8,11 +8,10 @@ from torch import nn
 
 from etegrec.config import ETEGRecConfig
 from etegrec.model import ETEGRec
-from harness.artifacts import CODES_FILE, TOKENIZER
+from harness.artifacts import CODES_FILE, TOKENIZER, item_vectors
 from harness.generative.generator import GENERATOR_FILE
 from harness.generative.tokenizer.codes import CodeTable
 from harness.interfaces import Need
-from harness.sequence.sasrec import sasrec_vectors
 from harness.training.checkpoints import load_tensors, save_tensors
 
 # Beside the generator and the codes in a fit's folder.
@@ -28,7 +27,7 @@ def needs(config: ETEGRecConfig) -> dict[str, Need]:
     """
     if not config.end_to_end:
         return {"etegrec": Need("etegrec", config.replace(end_to_end=True))}
-    vectors = sasrec_vectors(config.vectors)
+    vectors = item_vectors(config)
     found = {"vectors": vectors, "tokenizer": Need(TOKENIZER, config.tokenizer, {"vectors": vectors})}
     if not config.alternating and config.finetuning.epochs:
         jointly = config.replace(finetuning=config.finetuning.replace(epochs=0))

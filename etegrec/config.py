@@ -7,11 +7,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from harness.artifacts import ReadsItemVectors
 from harness.config import Config
 from harness.generative.generator import GeneratorTraining
 from harness.generative.tokenizer.fit import TokenizerConfig
 from harness.nn.t5 import T5Config
-from harness.sequence.sasrec import SASRecConfig
 
 
 class FineTuning(Config):
@@ -24,10 +24,9 @@ class FineTuning(Config):
     keep_alignments: bool = Field(default=False, description="C.5 #18: keep SIA and PSA in the loss")
 
 
-class ETEGRecConfig(Config):
+class ETEGRecConfig(ReadsItemVectors):
     """ETEGRec: item vectors, pre-trained tokenizer, alternating stage, fine-tuning stage."""
 
-    vectors: SASRecConfig = Field(description="the SASRec whose item table is tokenised")
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
     generator: T5Config = Field(default_factory=T5Config)
 

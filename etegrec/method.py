@@ -9,15 +9,22 @@ from etegrec.artifacts import needs, restore, save_parts
 from etegrec.config import ETEGRecConfig, FineTuning
 from etegrec.model import ETEGRec
 from etegrec.training import ETEGRecTraining
-from harness.artifacts import LITE_TOKENIZER
+from harness.artifacts import LITE_TOKENIZER, TINY_TOKENIZER, item_vectors_assumptions
 from harness.data.dataset import Dataset
 from harness.data.text.vectors import load_vectors
-from harness.generative.generator import LITE_T5, LITE_TRAINING, CodeRecommender, fit_on_codes, load_recommender
+from harness.generative.generator import (
+    LITE_T5,
+    LITE_TRAINING,
+    TINY_T5,
+    TINY_TRAINING,
+    CodeRecommender,
+    fit_on_codes,
+    load_recommender,
+)
 from harness.generative.tokenizer.fit import load_tokenizer
 from harness.interfaces import Artifacts, Curve, FitContext, Method
 from harness.seeding import derive_seed
-from harness.sequence.sasrec import LITE_VECTORS, vectors_config
-from harness.sequence.training import softmax_assumptions
+from harness.sequence.sasrec import LITE_VECTORS, TINY, vectors_config
 from harness.training.loop import train
 
 PAPER = ETEGRecConfig(vectors=vectors_config(256))
@@ -133,6 +140,7 @@ METHOD = Method(
     name="etegrec",
     title="ETEGRec",
     family="generative",
+    groups=("core", "paper", "generative"),
     place=400,
     is_proposed=True,
     config=ETEGRecConfig,
@@ -142,9 +150,23 @@ METHOD = Method(
     load=load_recommender,
     needs=needs,
     presets={"paper": PAPER, "lite": LITE},
+    tiny={
+        "vectors": TINY,
+        "tokenizer": TINY_TOKENIZER,
+        "generator": TINY_T5,
+        "alignment_warmup_epochs": 2,
+        "epochs": 32,
+        "evaluate_every": 16,
+        "batch_size": 32,
+        "chunk_size": 32,
+        "learning_rate_recommender": 5e-3,
+        "warmup_epochs": 2,
+        "finetuning": {"epochs": 16, "learning_rate": 3e-3, "evaluate_every": 8},
+        "rebuilt": TINY_TRAINING,
+    },
     recipes={"paper": paper_recipe, "official": official_recipe},
     ablations=ABLATIONS,
-    assumptions=lambda config: softmax_assumptions(config.vectors),
+    assumptions=item_vectors_assumptions,
     effort=effort,
     grid=GRID,
     curves=CURVES,

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from etegrec.config import ETEGRecConfig
-from etegrec.objectives import first_occurrences, l_psa, l_sia
+from etegrec.objectives import first_occurrences, l_psa, l_sia, l_sq
 from harness.generative.tokenizer.codes import CodeTable, deduplicate
-from harness.generative.tokenizer.rqvae import RQVAE, tokenizer_loss
+from harness.generative.tokenizer.reassign import semantic_codes
+from harness.generative.tokenizer.rqvae import RQVAE
 from harness.nn.code_seq2seq import CodeSeq2Seq, Summary
 from harness.training.loop import Losses
 
@@ -46,7 +47,8 @@ class ETEGRec(nn.Module):
     @torch.no_grad()
     def refresh_codes(self) -> float:
         """The share of items whose code tuple changes when all items are tokenised anew."""
-        codes = deduplicate(self.tokenizer.codes(self.vectors_ND[1:]), self.codebook_sizes[-1])
+        semantic = semantic_codes(self.tokenizer, self.vectors_ND[1:], self.config.tokenizer.zero_collisions)
+        codes = deduplicate(semantic, self.codebook_sizes[-1])
         changed = (codes != self.codes_NL[1:]).any(dim=1).float().mean().item()
         self.codes_NL[1:] = codes
         return changed
@@ -90,7 +92,7 @@ class ETEGRec(nn.Module):
         else:
             rows = first_occurrences(targets_B) if self.config.unique_targets else slice(None)
             vectors = self.vectors_ND.index_select(0, targets_B[rows])
-        return tokenizer_loss(self.tokenizer(vectors), vectors, self.config.tokenizer.rqvae)
+        return l_sq(self.tokenizer(vectors), vectors, self.config.tokenizer.rqvae)
 
 
 def adapter(width_in: int, hidden: tuple[int, ...], width_out: int) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""The losses of ETEGRec beside the tokenizer's own (METHODS C.2).
+"""The losses of ETEGRec (METHODS C.2); L_REC and L_SQ are those that TIGER's generator and tokenizer have too.
 
 Shape legend: B rows, L levels or tokens, K codes per level, D width of an item vector.
 """
@@ -11,6 +11,11 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from harness.generative.generator import token_loss as l_rec
+from harness.generative.tokenizer.rqvae import tokenizer_loss as l_sq
+
+__all__ = ["combined", "first_occurrences", "l_psa", "l_rec", "l_sia", "l_sq"]
 
 DistanceSign = Literal["minus", "plus"]
 LevelReduction = Literal["mean", "sum"]

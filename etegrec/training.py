@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from etegrec.artifacts import adapters
 from etegrec.model import ETEGRec
-from etegrec.objectives import combined
+from etegrec.objectives import combined, l_rec
 from etegrec.phases import PHASES
 from harness.data.dataset import Dataset, Sequences
 from harness.data.samples import PrefixSamples
@@ -26,7 +26,6 @@ from harness.generative.generator import (
     adamw,
     own_share,
     prefix_batches,
-    token_loss,
     token_losses,
 )
 from harness.generative.tokenizer.codes import flat_health
@@ -171,7 +170,7 @@ class ETEGRecTraining:
             if "rec" in terms:
                 output, codes_BL = self.generate(chunk.histories, targets_B)
                 summary = output.summary
-                losses["rec"] = self.rec_weight * token_loss(output.logits_LBK, codes_BL)
+                losses["rec"] = self.rec_weight * l_rec(output.logits_LBK, codes_BL)
             elif aligned:  # R only runs forward
                 with torch.no_grad():
                     summary = model.generator.summary(chunk.histories, model.codes_NL)

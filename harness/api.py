@@ -42,14 +42,22 @@ from results.tables.render import render
 
 __all__ = ["Contract", "Filters", "Settings", "Source", "View", "Workspace", "as_text", "configure", "list_methods"]
 
-SCHEMA: dict[str, Any] = {"name": pl.String, "title": pl.String, "family": pl.String, "ablations": pl.List(pl.String)}
+SCHEMA: dict[str, Any] = {
+    "name": pl.String,
+    "title": pl.String,
+    "family": pl.String,
+    "groups": pl.List(pl.String),
+    "ablations": pl.List(pl.String),
+}
 SILENT = Observer(started=lambda key: None, message=lambda key, content: None, ended=lambda key, outcome: None)
 
 
 def list_methods() -> pl.DataFrame:
-    """All methods, in the order of tables: `name`, `title`, `family`, and the names of their `ablations`."""
+    """All methods, in the order of tables: `name`, `title`, `family`, `groups`, and the names of their `ablations`."""
     found = methods().values()
-    return pl.DataFrame([(m.name, m.title, m.family, list(m.ablations)) for m in found], SCHEMA, orient="row")
+    return pl.DataFrame(
+        [(m.name, m.title, m.family, list(m.groups), list(m.ablations)) for m in found], SCHEMA, orient="row"
+    )
 
 
 def configure(method: str, preset: str = "lite", **changes: Any) -> Config:

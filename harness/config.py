@@ -1,15 +1,21 @@
 """Typed, frozen configs: unknown fields are errors, and a digest names each config's content."""
 
-import hashlib
-import json
 import keyword
 from collections.abc import Mapping
-from typing import Any, Self, get_args
+from typing import Any, ClassVar, Self, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from harness.errors import FieldError, nearest
+from results.store.contract import digest as digest
 
 
 class Config(BaseModel):
@@ -19,6 +25,15 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    # Fields that a version after the first brought: left out of dumps while they have their default, so that configs
+    # that do not use them keep their digests, and results of before are found.
+    added_later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        idle = {name for name in self.added_later if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in dump(self).items() if name not in idle}
 
     @model_validator(mode="before")
     @classmethod
@@ -33,15 +48,18 @@ class Config(BaseModel):
         """16 hex digits that name this config's content, equal on every machine."""
         return digest(self.model_dump(mode="json"))
 
+    def pinned(self) -> Self:
+        """The config with the content of each file that it names, so that the digest tells of it; its children's here.
+
+        `DataError` for a file that is missing.
+        """
+        children = {name: value.pinned() for name, value in self if isinstance(value, Config)}
+        changed = {name: child for name, child in children.items() if child != getattr(self, name)}
+        return self.replace(**changed) if changed else self
+
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, validated like a new one; `ValidationError` if a rule breaks."""
         return type(self).model_validate({**dict(self), **changes})
-
-
-def digest(content: Any) -> str:
-    """16 hex digits of the SHA-256 of `content` as canonical JSON."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def with_field(config: Config, path: str, value: Any, *, prefix: str = "") -> Config:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,28 +18,59 @@ from pydantic import Field, model_validator
 from harness.config import Config
 from harness.data.dataset import Dataset, Sequences
 from harness.distributed import ALONE, Group
+from results.store.contract import ALWAYS, DEFAULTS, contradictions
 
 
 class Contract(Config):
     """How every method is judged (METHODS A.8); its digest stands in each result row, and tables refuse to mix two.
 
-    The hit unit is the item, all items are ranked, the history is not masked, models are selected by validation
-    NDCG@10 alone, and the test split is read once, at the end.
+    The test split is read once, at the end. How the data are split is named by their fingerprint. A dump, and so the
+    digest, leaves out what `results.store.contract.compact` leaves out: later rules at their defaults.
     """
+
+    added_later: ClassVar[frozenset[str]] = frozenset(DEFAULTS) - frozenset(ALWAYS)
 
     top_k: int = Field(default=10, ge=1, description="length of the ranked lists")
     num_beams: int = Field(default=20, ge=1, description="beam width of generative methods")
-    decoding: Literal["trie", "free", "released"] = Field(
-        "trie", description="generate existing items only, or any codes, or as each method's authors released it"
+    decoding: Literal["trie", "free", "released", "exact"] = Field(
+        "trie",
+        description="how generative methods search: beams over existing items, beams over any codes, as each method's "
+        "authors released it, or the true best of all items",
+    )
+    candidates: Literal["all", "uniform99", "popular99"] = Field(
+        "all", description="what the target is ranked among: all items, or 99 drawn from outside the history"
+    )
+    history: Literal["kept", "removed"] = Field("kept", description="whether items of the history take ranks")
+    hit_unit: Literal["item", "codes"] = Field("item", description="codes: any item with the target's codes is a hit")
+    ties: Literal["item id", "first", "last"] = Field(
+        "item id", description="the target's place among items with its codes: by id, or always the first or the last"
+    )
+    cold_targets: Literal["kept", "dropped"] = Field(
+        "kept", description="whether users count whose target no training sequence has"
+    )
+    selection: Literal["validation NDCG@10"] = Field(
+        "validation NDCG@10", description="what chooses a model, by beams over existing items where decoding is exact"
     )
 
     @model_validator(mode="after")
     def _beams_fill_the_list(self) -> Contract:
         if self.num_beams < self.top_k:
             raise ValueError(
-                f"num_beams >= top_k must hold, but got num_beams={self.num_beams}, top_k={self.top_k}; raise num_beams"
+                f"num_beams >= top_k must hold, but got num_beams={self.num_beams}, top_k={self.top_k}; "
+                "raise num_beams (--beams)"
             )
         return self
+
+    @model_validator(mode="after")
+    def _outcomes_can_be_read_so(self) -> Contract:
+        if reason := contradictions(dict(self)):
+            raise ValueError(reason)
+        return self
+
+    def of_fits(self) -> Contract:
+        """The part that decides how a model is trained and selected: how its lists are read is not in it."""
+        decoding = "trie" if self.decoding == "exact" else self.decoding
+        return Contract(top_k=self.top_k, num_beams=self.num_beams, decoding=decoding)
 
 
 class Recommendations(NamedTuple):
@@ -71,6 +102,19 @@ class SharesCodes(Protocol):
 
     def item_sharers(self) -> np.ndarray:
         """(N,) int: how many items, itself included, have item i + 1's codes, the de-duplication level left aside."""
+        ...
+
+
+@runtime_checkable
+class GeneratesCodes(Protocol):
+    """A recommender that finds items by a search for their codes, and may find fewer than a list has places."""
+
+    def found(self, histories: Sequences, places: int) -> Recommendations:
+        """The best `places` items that the search found; item 0 at -inf where it found no more."""
+        ...
+
+    def item_tuples(self) -> np.ndarray:
+        """(N,) int64 a number for item i + 1's codes as generated, below N; equal exactly where the codes are."""
         ...
 
 
@@ -116,6 +160,9 @@ class ArtifactKind:
     is_distributed: bool = False  # `build` shares its work among the processes of `context.group`
     follows_contract: bool = False  # the contract decides the result, through the selection by validation NDCG@10
     version: int = 1  # raised when the code of `build` changes its result
+    # Why these data do not allow it, with a remedy, in one line; None: they do. What is wrong on any data, or with a
+    # file that the user names, is raised.
+    obstacle: Callable[[Any, Dataset], str | None] = lambda config, dataset: None
 
 
 class Need(NamedTuple):
@@ -128,6 +175,7 @@ class Need(NamedTuple):
 
 Artifacts = Mapping[str, Path]  # the need's name → the folder of the finished stage
 Family = Literal["no training", "item-scoring", "generative"]
+Input = Literal["text", "features", "timestamps"]  # what a data set may carry beside the interactions' order
 
 
 @dataclass(frozen=True)
@@ -140,10 +188,13 @@ class Method:
     fit: Callable[[Any, Dataset, Artifacts, FitContext], Recommender]
     load: Callable[[Path, Any, Dataset, FitContext], Recommender]
     family: Family = "item-scoring"
+    groups: tuple[str, ...] = ()  # names under which `--methods` takes it: core, paper, generative, strong, or new ones
+    inputs: tuple[Input, ...] = ()  # what it asks of a data set
     place: int = 1000  # in the tables: rows go up by it, and by title where it is equal
     is_proposed: bool = False  # the method that a paper proposes: tables compare it with the best of the others
     needs: Callable[[Any], dict[str, Need]] = lambda config: {}
     presets: Mapping[str, Config] = field(default_factory=dict)  # "paper", "lite"
+    tiny: Mapping[str, Any] = field(default_factory=dict)  # a TOML table that makes "lite" fit in seconds, for tests
     recipes: Mapping[str, Callable[[Any], Config]] = field(default_factory=dict)  # by `--recipe`
     ablations: Mapping[str, Ablation] = field(default_factory=dict)  # by name, in the order of their table
     grid: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # dotted field → values that a sweep tries
@@ -155,6 +206,7 @@ class Method:
     is_distributed: bool = False  # as in `ArtifactKind`, and its recommender shares an evaluation
     follows_contract: bool = True  # as in `ArtifactKind`
     version: int = 1  # as in `ArtifactKind`
+    obstacle: Callable[[Any, Dataset], str | None] = lambda config, dataset: None  # as in `ArtifactKind`
 
 
 class Ablation(NamedTuple):

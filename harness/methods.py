@@ -61,6 +61,26 @@ def method_named(name: str) -> Method:
     return known[name]
 
 
+def groups() -> dict[str, list[str]]:
+    """The methods of each group by its name, in the order of the tables: `all`, and what the methods say of themselves.
+
+    `UsageError` where a group is named like a method.
+    """
+    found = {"all": list(methods())}
+    for method in methods().values():
+        for group in method.groups:
+            if group in methods():
+                raise UsageError(f"method '{method.name}' names a group '{group}', which is a method; rename it")
+            found.setdefault(group, []).append(method.name)
+    return found
+
+
+def total_effort(method: Method, config: Any) -> float:
+    """The effort of a fit with all stages below it, each counted once, in epochs of a generator."""
+    stage = stage_of(Need(method.name, config), dataset="", seed=0, conditions={})
+    return sum({below.key: below.effort for below in stage.with_ancestors()}.values())
+
+
 def proposed_method() -> str:
     """The name of the method that the benchmark is about: the first one that a paper proposes."""
     return next(name for name, method in methods().items() if method.is_proposed)
@@ -82,7 +102,41 @@ def fitted(method: Method) -> ArtifactKind:
         is_distributed=method.is_distributed,
         follows_contract=method.follows_contract,
         version=method.version,
+        obstacle=method.obstacle,
     )
+
+
+def resolved(need: Need) -> tuple[ArtifactKind, Mapping[str, Need]]:
+    """The kind of artifact and the needs below it; a method's name stands for its fit."""
+    if isinstance(need.kind, str):
+        method = method_named(need.kind)
+        return fitted(method), method.needs(need.config)
+    return need.kind, need.inputs
+
+
+def obstacle(need: Need, dataset: Dataset) -> str | None:
+    """Why the data do not allow what is needed or something below it, in one line; None: they do."""
+    kind, needs = resolved(need)
+    found = (kind.obstacle(need.config, dataset), *(obstacle(child, dataset) for child in needs.values()))
+    return next(filter(None, found), None)
+
+
+def current_versions() -> dict[str, int]:
+    """The version of each kind of stage that the presets of any method need."""
+    found: dict[str, int] = {}
+
+    def add(needs: Mapping[str, Need]) -> None:
+        for need in needs.values():
+            if isinstance(need.kind, str):
+                continue  # a method, which is added itself
+            found[need.kind.name] = need.kind.version
+            add(need.inputs)
+
+    for method in methods().values():
+        found[method.name] = method.version
+        for config in method.presets.values():
+            add(method.needs(config))
+    return found
 
 
 def stage_of(need: Need, *, dataset: str, seed: int, conditions: Mapping[str, Any]) -> Stage:
@@ -90,10 +144,7 @@ def stage_of(need: Need, *, dataset: str, seed: int, conditions: Mapping[str, An
 
     Of `conditions` (contract, precision, several processes) it bears those that decide its result.
     """
-    kind, needs = need.kind, need.inputs
-    if isinstance(kind, str):
-        method = method_named(kind)
-        kind, needs = fitted(method), method.needs(need.config)
+    kind, needs = resolved(need)
     flags = {"precision": True, "contract": kind.follows_contract, "processes": kind.is_distributed}
     return Stage(
         kind=kind.name,

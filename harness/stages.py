@@ -12,11 +12,13 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
@@ -24,6 +26,8 @@ from harness.config import Config, digest
 from harness.errors import StageError
 
 RESUME_FOLDER = "resume"  # checkpoints of an unfinished stage; removed when it is done
+PARTIAL = ".partial"  # ending of the folder of an unfinished stage
+IN_USE = "in-use"  # the cache's folder of the locks of processes that work with it
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class StageStore:
         the same stage: the second waits for the first, `wait_seconds` at most (-1: as long as it takes).
         """
         final = self.folder(stage)
-        partial = final.with_name(f"{stage.key}.partial")
+        partial = final.with_name(f"{stage.key}{PARTIAL}")
         with (
             full_disk_as_one_line(final),
             locked(final.with_name(f"{stage.key}.lock"), stage.kind, wait_seconds),
@@ -107,6 +111,7 @@ class StageStore:
         return {
             "kind": stage.kind,
             "key": stage.key,
+            "version": stage.version,
             "config": stage.config.model_dump(mode="json"),
             "dataset": stage.dataset,
             "seed": stage.seed,
@@ -140,6 +145,30 @@ class locked:
 
     def __exit__(self, *_: object) -> None:
         self.lock.release()
+
+
+@contextmanager
+def alive(folder: Path) -> Iterator[str]:
+    """An id of this process's own: while the block lasts, and it lives, it holds the lock `<id>.lock` in the folder."""
+    me = uuid4().hex[:12]
+    path = folder / f"{me}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path):
+            yield me
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock file; a file that is not there is not made."""
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 class full_disk_as_one_line:

@@ -48,7 +48,7 @@ def best_tables(study: StudySummary) -> dict[str, dict[str, Any]]:
 def best_toml(study: StudySummary) -> str:
     """A config file with only what differs from the preset; its first line is the command that takes it."""
     sweep, defaults = study.sweep, Contract().model_dump(mode="json")
-    contract = {name: value for name, value in sweep.contract.items() if value != defaults[name]}
+    contract = {name: value for name, value in sweep.contract.items() if value != defaults.get(name)}
     tables = best_tables(study) | ({"contract": contract} if contract else {})
     given = {"--dataset": sweep.source["name"], "--methods": sweep.method, "--preset": sweep.preset}
     given |= {"--recipe": sweep.recipe} if sweep.recipe != "default" else {}

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
@@ -33,6 +32,7 @@ from harness.interfaces import Need, Progress
 from harness.jobs.graph import Interrupted, Job, Observer, Outcome
 from harness.jobs.local import run_jobs
 from harness.methods import stage_of
+from harness.stages import IN_USE, alive, is_held
 from sweeps.pruning import Meter, Pruning
 from sweeps.samplers import PRUNING_STARTUP_TRIALS, pruner_named, sampler_named
 from sweeps.spaces import nested
@@ -99,22 +99,18 @@ def search(
         study = join(sweep, name, trials, storage)
         study.sampler = sampler_named(sweep.sampler, sweep.seed)
         study.pruner = pruner_named(sweep.pruner, startup_trials)
-        with presence(storage, name) as me:
+        with alive(place.cache / IN_USE), presence(storage, name) as me:
             Coordinator(study, sweep, cell, place, storage, watch, me).run()
 
 
 @contextmanager
 def presence(storage: StudyStorage, study_name: str) -> Iterator[str]:
     """This coordinator's id. Beside a journal a lock is held while the block lasts, which tells that it is alive."""
-    me = uuid.uuid4().hex[:12]
     if storage.url:
-        yield me
+        yield uuid.uuid4().hex[:12]
         return
-    path = lock_path(storage, study_name, me)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path):
+    with alive(lock_path(storage, study_name, "").parent) as me:
         yield me
-    path.unlink(missing_ok=True)
 
 
 def lock_path(storage: StudyStorage, study_name: str, coordinator: str) -> Path:
@@ -124,12 +120,7 @@ def lock_path(storage: StudyStorage, study_name: str, coordinator: str) -> Path:
 
 def is_free(path: Path) -> bool:
     """Whether nobody holds the lock; a free lock's file is removed."""
-    if not path.exists():
-        return True
-    try:
-        with FileLock(path, timeout=0):
-            pass
-    except Timeout:
+    if is_held(path):
         return False
     path.unlink(missing_ok=True)
     return True

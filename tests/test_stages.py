@@ -150,6 +150,7 @@ def test_a_finished_stage_keeps_its_record_and_no_checkpoint(tmp_path: Path) -> 
     assert store.record(above) == {
         "kind": "table",
         "key": above.key,
+        "version": 1,
         "config": {"width": 3},
         "dataset": "d" * 16,
         "seed": 0,

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from harness import __version__
-from harness.cli import bench, compare, data, doctor, figure, methods, report, run, sweep, tables
+from harness.cli import audit, bench, clean, codes, compare, data, doctor, figure, methods, report, run, sweep, tables
 from harness.errors import DataError, HarnessError, UsageError
 from results.errors import ResultsError
 
@@ -41,9 +41,12 @@ app.command("figure", epilog=figure.EXAMPLES)(figure.figure)
 app.command("ls", epilog=tables.LS_EXAMPLES)(tables.ls)
 app.command("show", epilog=tables.SHOW_EXAMPLES)(tables.show)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
 app.add_typer(data.app, name="data")
+app.add_typer(codes.app, name="codes")
 app.command("methods", epilog=methods.EXAMPLES)(methods.methods)
 app.add_typer(bench.app, name="bench", help=bench.bench.__doc__, epilog=bench.EXAMPLES)
+app.command("clean", epilog=clean.EXAMPLES)(clean.clean)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 

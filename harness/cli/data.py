@@ -86,8 +86,31 @@ def describe(
     json: Json = False,
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
-    """Print a data set's size, lengths, repeats, texts and cold items; it is prepared first if need be."""
+    """Print a data set's format, columns, times, texts, size and traps; it is prepared first if need be."""
     _prepare(reading.source(name), cache_dir, json, again=False)
+
+
+@app.command("items", epilog="Example: [bold]harness data items ratings.csv > vectors.keys[/]")
+@takes_groups
+def items(
+    *,
+    name: NamedOrPath,
+    reading: Reading,
+    json: Json = False,
+    cache_dir: CacheDir = options.CACHE,
+) -> None:
+    """Print the items' keys in the order of their numbers, one a line: the order of vectors without keys."""
+    from harness.cli.progress import working
+    from harness.data.open import open_dataset
+    from harness.data.prepare import load_dataset
+
+    source = reading.source(name)
+    with working(f"reading {source.name}"):
+        keys = load_dataset(open_dataset(source, cache_dir)).catalog.keys
+    if json:
+        print_json(keys)
+    else:
+        typer.echo("\n".join(keys))
 
 
 @app.command("export", epilog="Example: [bold]harness data export demo --to etegrec-jsonl --out demo-jsonl[/]")
@@ -123,7 +146,6 @@ def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> 
     from harness.cli.progress import working
     from harness.data.open import open_dataset
     from harness.data.prepare import describe
-    from harness.data.statistics import LABELS, shown
 
     with working(f"reading {source.name}"):
         folder = open_dataset(source, cache_dir, again=again)
@@ -132,23 +154,52 @@ def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> 
     if as_json:
         print_json({**found, "folder": str(folder)})
         return
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    console.print(Text(found["name"] + (" (synthetic)" if found["synthetic"] else ""), "bold"))
-    grid = _grid("", "", heading=False)
-    for key, label in LABELS.items():
-        if key in found:
-            grid.add_row(Text(label, "dim"), Text(shown(key, found[key])))
-    console.print(grid)
+    _print_description(found)
     print(f"prepared in {folder}", file=sys.stderr)
+
+
+def tell_columns(folder: Path) -> None:
+    """One line on stderr of the columns that were recognised or named, where the format leaves that open."""
+    from harness.data.prepare import describe
+
+    source = describe(folder)["source"]
+    if source["columns"] and not source["columns"]["is_fixed"]:
+        print(f"{source['format']}: {source['told']}", file=sys.stderr)
 
 
 def tell_notes(notes: list[str]) -> None:
     """What could not be read as it was meant, on stderr."""
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
+
+
+def _print_description(found: dict[str, Any]) -> None:
+    """What `describe` says of a prepared data set: where it comes from, its size, and its traps."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from harness.data.statistics import LABELS, shown
+    from harness.data.text.metadata import told_texts
+    from harness.data.times import told_times
+    from harness.data.traps import TRAPS
+
+    console, source = Console(highlight=False), found["source"]
+    console.print(Text(found["name"] + (" (synthetic)" if found["synthetic"] else ""), "bold"))
+    facts = {"Format": source["format"], "Columns": source["told"], "Times": told_times(source["times"])}
+    for label, told in (facts | {"Texts": told_texts(source["texts"])}).items():
+        if told:
+            console.print(Text.assemble((f"{label:9}", "dim"), told), soft_wrap=True)
+    console.print()
+    grid = _grid("", "", heading=False)
+    for key, label in LABELS.items():
+        if key in found:
+            grid.add_row(Text(label, "dim"), Text(shown(key, found[key])))
+    console.print(grid)
+    console.print(Text("\nWhat can turn a comparison", "bold"))
+    for key, share in found["traps"].items():
+        label, effect = TRAPS[key]
+        told = Text.assemble(f"{shown(key, share):>9}  {label}", (f": {effect}" if share else "", "dim"))
+        console.print(told, soft_wrap=True)
 
 
 def _grid(*headings: str, heading: bool = True) -> Any:

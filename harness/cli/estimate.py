@@ -13,14 +13,15 @@ from harness.cli.options import print_json
 from harness.experiment.estimate import Estimate, PlannedStage, estimated
 from harness.experiment.place import Place
 from harness.experiment.plan import Plan
-from results.terminal.panels import duration
+from results.terminal.quantities import duration
 
 
 def show(plan: Plan, place: Place, *, as_json: bool) -> None:
     """Prints what the plan would do."""
     estimate = estimated(plan, place)
     if as_json:
-        print_json(asdict(estimate) | {"wall_seconds": estimate.wall_seconds})
+        left_out = [{"methods": names, "cause": cause} for cause, names in plan.left_out.items()]
+        print_json(asdict(estimate) | {"wall_seconds": estimate.wall_seconds, "left_out": left_out})
         return
     console = Console(highlight=False)
     console.print(Text(f"Stages on {estimate.dataset}", "bold"))

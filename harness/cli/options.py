@@ -86,12 +86,15 @@ class Reading:
         typer.Option(metavar="FILE", help="The items' texts (default: found beside the file).", rich_help_panel=FILES),
     ] = None
     user_col: Annotated[
-        str | None, typer.Option(metavar="C", help="Column of users in a csv or parquet file.", rich_help_panel=FILES)
+        str | None,
+        typer.Option(
+            metavar="C", help="Column of users in csv or parquet (default: by usual names).", rich_help_panel=FILES
+        ),
     ] = None
     item_col: Annotated[str | None, typer.Option(metavar="C", help="Column of items.", rich_help_panel=FILES)] = None
     time_col: Annotated[
         str | None,
-        typer.Option(metavar="C", help="Column of times (without it, row order is time).", rich_help_panel=FILES),
+        typer.Option(metavar="C", help="Column of times; none: row order is time.", rich_help_panel=FILES),
     ] = None
     core: Annotated[
         int | None,
@@ -143,8 +146,15 @@ class Judging:
     text: Annotated[
         str | None,
         typer.Option(
-            help="Text encoder of all methods that read text: tfidf-svd, minilm, a model, file:PATH.npy.",
+            help="Text encoder of all methods that read text: tfidf-svd, minilm, a model, file:PATH.",
             metavar="ENCODER",
+        ),
+    ] = None
+    vectors: Annotated[
+        str | None,
+        typer.Option(
+            help="Item vectors of all methods that read SASRec's: a file of your own (npy, safetensors, parquet).",
+            metavar="FILE",
         ),
     ] = None
     set_: Annotated[
@@ -154,10 +164,19 @@ class Judging:
     config: Annotated[
         Path | None, typer.Option(help="TOML file: a table per method, and one for the contract.", metavar="FILE")
     ] = None
+    contract: Annotated[
+        str | None,
+        typer.Option(
+            help="Rules of others (docs/methods.md A.8): s3rec, letter, minionerec, hstu (default: ours).",
+            metavar="NAME",
+            rich_help_panel=CONTRACT,
+        ),
+    ] = None
     decoding: Annotated[
         str | None,
         typer.Option(
-            help="trie: beams over existing items (default); free: over all codes; released: as each authors' code.",
+            help="trie: beams over existing items (default); free: over all codes; released: as each authors' code; "
+            "exact: the true best of all items.",
             metavar="HOW",
             rich_help_panel=CONTRACT,
         ),
@@ -184,7 +203,9 @@ class Judging:
                 recipe=self.recipe,
                 precision=self.precision,
                 text=self.text,
+                vectors=self.vectors,
                 processes=processes,
+                rules=self.contract,
             )
 
     def telling_lines(self) -> AbstractContextManager[None]:

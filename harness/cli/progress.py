@@ -19,7 +19,7 @@ from harness.experiment.run import CellResult, run_plan
 from harness.interfaces import Progress as Epoch
 from harness.jobs.graph import Observer, Outcome, RunJobs
 from harness.jobs.local import run_jobs
-from results.terminal.panels import duration
+from results.terminal.quantities import duration
 
 WIDE = 110  # columns of a terminal that has room for bars
 LINE_SECONDS = 30.0  # between two lines of a job where there are no bars
@@ -93,6 +93,8 @@ class Jobs:
         """The line that tells how a job ended."""
         self.finished += 1
         where = f"[{self.finished}/{self.total}] {self.labels[key]}"
+        if outcome.status == "skipped":
+            return f"{where}: skipped, since it needs what failed"
         if outcome.status != "done":
             return f"{where}: {outcome.status}: {outcome.error}"
         took = duration(time.monotonic() - self.begun[key])

@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 
 from harness.cli import options, values
-from harness.cli.data import tell_notes
+from harness.cli.data import tell_columns, tell_notes
 from harness.cli.machine import Execution, Machine
 from harness.cli.options import DatasetName, Json, Judging, Reading, RunsDir, takes_groups
-from harness.jobs.local import start_server
 
 EXAMPLES = (
     "Examples: [bold]harness run --ablation all[/] · [bold]harness run --dataset data/ratings.csv.gz --core 5 "
@@ -23,7 +22,9 @@ def run(
     *,
     dataset: DatasetName = "demo",
     reading: Reading,
-    methods: Annotated[str, typer.Option(help="Names with commas between, or all.", metavar="LIST")] = "all",
+    methods: Annotated[
+        str, typer.Option(help="Names or groups (core, paper, generative, strong, all) with commas.", metavar="LIST")
+    ] = "core",
     ablation: Annotated[
         str, typer.Option(help="none, all, names (sia, psa, sia+psa, at, ete), or METHOD:NAME.", metavar="LIST")
     ] = "none",
@@ -44,6 +45,8 @@ def run(
     What is done already is not done again; a run that was interrupted goes on when the same command is given again.
     """
     if execution.executor == "local" and not dry_run:
+        from harness.jobs.local import start_server
+
         start_server()
     from harness.cli import estimate, progress, summary
     from harness.data.open import open_dataset
@@ -58,19 +61,26 @@ def run(
     machine, run_jobs = execution.checked(machine, world.size)
     source = reading.source(dataset)
     settings = judging.settings(source.preset, world.size)
-    method_names, ablation_names = _variants(methods, ablation)
+    method_names, ablation_names, optional = _variants(methods, ablation)
     seed_numbers = values.seeds_of(seeds)
 
     with world.main_first("data set"), progress.working(f"reading {dataset}"):
         folder = open_dataset(source, machine.cache_dir)
     data = load_dataset(folder)
-    if world.is_main:
-        tell_notes(describe(folder)["notes"])
     with judging.telling_lines():
         plan = make_plan(
-            data, method_names=method_names, ablation_names=ablation_names, seeds=seed_numbers, settings=settings
+            data,
+            method_names=method_names,
+            ablation_names=ablation_names,
+            seeds=seed_numbers,
+            settings=settings,
+            optional=optional,
         )
     place = machine.place(folder, runs_dir, world)
+    if world.is_main:
+        tell_columns(folder)
+        tell_notes(describe(folder)["notes"])
+        summary.tell_left_out(plan.left_out)
     if not world.is_main:
         if not dry_run:
             run_plan(plan, place, progress.SILENT)
@@ -82,12 +92,16 @@ def run(
     return summary.show(data, results, place, as_json=json)
 
 
-def _variants(method_texts: str, ablation_texts: str) -> tuple[list[str], list[str]]:
-    """Names of the methods and of the ablations; ablated methods come along, since the table needs their row."""
+def _variants(method_texts: str, ablation_texts: str) -> tuple[list[str], list[str], list[str]]:
+    """Names of the methods, of the ablations, and of the methods that no one named by themselves.
+
+    Ablated methods come along, since the table needs their row.
+    """
     from harness.experiment.plan import ablation_named, ablations_of
-    from harness.methods import methods
+    from harness.methods import groups, methods
 
     ablation_names = ablations_of(ablation_texts)
-    method_names = values.names_of(method_texts, list(methods()), "method")
+    method_names = values.names_of(method_texts, list(methods()), "method", groups())
     ablated = [ablation_named(name)[0] for name in ablation_names]
-    return list(dict.fromkeys([*method_names, *ablated])), ablation_names
+    optional = [name for name in values.by_group_alone(method_texts, method_names) if name not in ablated]
+    return list(dict.fromkeys([*method_names, *ablated])), ablation_names, optional

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -44,10 +44,24 @@ def show(dataset: Dataset, results: Sequence[CellResult], place: Place, *, as_js
         print(reason, file=sys.stderr)
     if failed:
         print(f"\n{len(failed)} of {len(results)} cells failed:", file=sys.stderr)
-        for result in failed:
-            print(f"  {result.cell.label}: {result.outcome.error}", file=sys.stderr)
+        for error, labels in _by_error(failed).items():
+            print(f"  {'; '.join(labels)}: {error}", file=sys.stderr)
         print("everything computed stays; give the same command again to go on", file=sys.stderr)
     return int(bool(failed or reasons))
+
+
+def tell_left_out(left_out: Mapping[str, Sequence[str]]) -> None:
+    """One line on stderr for each cause, with the methods that are left out for it."""
+    for cause, names in left_out.items():
+        print(f"left out: {', '.join(names)}: {cause}", file=sys.stderr)
+
+
+def _by_error(failed: Sequence[CellResult]) -> dict[str, list[str]]:
+    """Labels of the cells by what they failed with."""
+    found: dict[str, list[str]] = {}
+    for result in failed:
+        found.setdefault(result.outcome.error, []).append(result.cell.label)
+    return found
 
 
 def _tables(dataset: Dataset, results: Sequence[CellResult], place: Place) -> tuple[dict[str, Table], list[str]]:

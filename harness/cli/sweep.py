@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness.cli import options, studies, values
+from harness.cli.data import tell_columns
 from harness.cli.machine import Machine
 from harness.cli.options import SEARCH, DatasetName, Json, Judging, Reading, Studies, takes_groups
 from harness.errors import FieldError, UsageError
@@ -39,7 +40,7 @@ def sweep(
     *,
     context: typer.Context,
     method: Annotated[
-        str, typer.Option(help="A method, several with commas between, or all: a study each.", metavar="NAME")
+        str, typer.Option(help="A method, several with commas between, or a group: a study each.", metavar="NAME")
     ] = options.METHOD,
     trials: Annotated[
         int | None,
@@ -96,8 +97,10 @@ def sweep(
     if context.invoked_subcommand is not None:
         return 0
     from harness.cli import progress
+    from harness.cli.summary import tell_left_out
     from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
+    from harness.experiment.plan import check_limits, impossible
     from sweeps.study import Sweep
 
     source = reading.source(dataset)
@@ -113,7 +116,12 @@ def sweep(
         folder = open_dataset(source, machine.cache_dir)
     data = load_dataset(folder)
     with judging.telling_lines():
+        check_limits(data, settings.contract)
         cells = [_cell(data, one, settings, seed, is_curve=grid is not None) for one in spaces]
+    left_out = impossible(cells, data, values.by_group_alone(method, [cell.method for cell in cells]))
+    tell_left_out(left_out)
+    dropped = {name for names in left_out.values() for name in names}
+    spaces, cells = ([one for one in each if one.method not in dropped] for each in (spaces, cells))
     with values.telling_lines(space):
         checked = [
             (one.log_uniform() if log_uniform else one).checked(cell.config)
@@ -122,6 +130,7 @@ def sweep(
         if sampler == "grid":
             for one in checked:
                 next(one.points())  # a range that cannot be listed is refused here
+    tell_columns(folder)
     place = machine.place(folder, options.RUNS)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is an interrupt
     names = []
@@ -134,11 +143,11 @@ def sweep(
 
 
 def spaces_of(method: str, path: Path | None, grid: str | None) -> list[Space]:
-    """The space of each method that is asked for; `all` leaves out those that have nothing to search, and says so."""
-    from harness.methods import method_named, methods
+    """The space of each method that is asked for; a group leaves out those that have nothing to search, and says so."""
+    from harness.methods import groups, method_named, methods
     from sweeps.spaces import curve_of, grid_of, spaces_from_tables
 
-    names = values.names_of(method, list(methods()), "method")
+    names = values.names_of(method, list(methods()), "method", groups())
     if grid is not None and path is not None:
         raise UsageError("--grid and --space exclude each other: both say what is searched; leave one of them out")
     if grid is not None:
@@ -150,7 +159,7 @@ def spaces_of(method: str, path: Path | None, grid: str | None) -> list[Space]:
                 raise FieldError(
                     f"[{name}] is not searched by --method {method}; add it there, or drop the table", name
                 )
-    if method == "all":
+    if method in groups():
         idle = [name for name in names if name not in listed and not method_named(name).grid]
         names = [name for name in names if name not in idle]
         for name in idle:

@@ -32,7 +32,13 @@ DatasetFilter = Annotated[
     str | None,
     typer.Option("--dataset", help="The data set's name; where several have it, as ls names them.", metavar="NAME"),
 ]
-ContractFilter = Annotated[str | None, typer.Option("--contract", help="Beginning of the contract's digest.")]
+ContractFilter = Annotated[
+    str | None,
+    typer.Option("--contract", help="Beginning of a digest, or rules of others: s3rec, letter, minionerec, hstu."),
+]
+MaskHistory = Annotated[
+    bool, typer.Option("--mask-history", help="The same runs as if items of the history took no ranks.")
+]
 SliceBy = Annotated[
     Literal["item-popularity", "user-length", "unseen-item", "collision", "new-user"] | None,
     typer.Option("--slice", help="Cut the users by what is known of their case, and show each slice on its own."),
@@ -49,12 +55,14 @@ ConfigFilter = Annotated[
 ]
 
 
-def filters_of(configs: list[str] | None, contract: str | None, preset: str | None) -> Filters:
+def filters_of(
+    configs: list[str] | None, contract: str | None, preset: str | None, mask_history: bool = False
+) -> Filters:
     """Which runs count; the configs are words with commas between, or given one by one."""
     from results.store.selection import Filters
 
     words = [word.strip() for text in configs or [] for word in text.split(",") if word.strip()]
-    return Filters(tuple(words), contract, preset)
+    return Filters(tuple(words), contract, preset, mask_history)
 
 
 def table(
@@ -71,6 +79,7 @@ def table(
     config: ConfigFilter = None,
     contract: ContractFilter = None,
     preset: PresetFilter = None,
+    mask_history: MaskHistory = False,
     slice: SliceBy = None,
     ci: Annotated[
         bool, typer.Option("--ci", help="95 % bootstrap intervals over users and seeds; csv and json always have them.")
@@ -87,7 +96,7 @@ def table(
     if slice is not None and (published or which == "datasets"):
         other = "--published" if published else "the table of data sets"
         raise UsageError(f"--slice must not meet {other}, whose numbers are of all users; leave one of them out")
-    filters = filters_of(config, contract, preset)
+    filters = filters_of(config, contract, preset, mask_history)
     view = View(
         published=published,
         slicing=None if slice is None else slicing_named(slice),
@@ -99,7 +108,7 @@ def table(
         made = overall_table(runs_dir, dataset or only_dataset(runs_dir), filters, view)
     else:
         made = ablation_table(runs_dir, dataset or only_dataset(runs_dir), method, filters, view)
-    _print(made, "json" if json else format, out)
+    print_table(made, "json" if json else format, out)
 
 
 def ls(
@@ -117,7 +126,7 @@ def ls(
     from rich.console import Console
 
     from results.store.find import RunFilter, find_runs, find_unfinished
-    from results.terminal.panels import runs_table
+    from results.terminal.listing import runs_table
 
     wanted = RunFilter(
         dataset=dataset, method=method, variant=variant, config=config, seed=seed, contract=contract, preset=preset
@@ -173,7 +182,8 @@ def only_dataset(runs_dir: Path) -> str:
     return found(runs_dir)
 
 
-def _print(made: Table, format: str, out: Path | None) -> None:
+def print_table(made: Table, format: str, out: Path | None) -> None:
+    """The table on stdout, or in a file; `format` as the command line names it."""
     from rich.console import Console
 
     from results.tables.render import render, to_rich
@@ -212,7 +222,13 @@ def _run_folder(wanted: str, runs_dir: Path) -> Path:
 
 def _record(run: Run) -> dict[str, Any]:
     metrics = {f"{row['metric']}@{row['k']}": row["value"] for row in run.metrics().iter_rows(named=True)}
-    return {"folder": str(run.folder), "finished": True, **asdict(run.record), "metrics": metrics}
+    return {
+        "folder": str(run.folder),
+        "finished": True,
+        "bytes": run.num_bytes,
+        **asdict(run.record),
+        "metrics": metrics,
+    }
 
 
 def _unfinished(run: UnfinishedRun) -> dict[str, Any]:

@@ -20,17 +20,21 @@ def seeds_of(text: str) -> list[int]:
     return numbers if "," in text else list(range(max(1, numbers[0])))
 
 
-def names_of(text: str, known: Sequence[str], what: str) -> list[str]:
-    """Names with commas between, or `all` of the known ones; `UsageError` for an unknown one."""
+def names_of(text: str, known: Sequence[str], what: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Names, and names of groups of them, with commas between; `UsageError` for an unknown one."""
     names = [name.strip() for name in text.split(",") if name.strip()]
-    if names == ["all"]:
-        return list(known)
     if not names:
-        raise UsageError(f"a {what} must be named, but got '{text}'; {nearest(text, [*known, 'all'])}")
+        raise UsageError(f"a {what} must be named, but got '{text}'; {nearest(text, [*known, *groups])}")
     for name in names:
-        if name not in known:
-            raise UsageError(f"unknown {what} '{name}'; {nearest(name, [*known, 'all'])}")
-    return list(dict.fromkeys(names))
+        if name not in known and name not in groups:
+            raise UsageError(f"unknown {what} '{name}'; {nearest(name, [*known, *groups])}")
+    return list(dict.fromkeys(one for name in names for one in groups.get(name, [name])))
+
+
+def by_group_alone(text: str, names: Sequence[str]) -> list[str]:
+    """Those of the names that a text gives through groups alone, and not by themselves."""
+    named = {name.strip() for name in text.split(",")}
+    return [name for name in names if name not in named]
 
 
 def formats_of(text: str) -> list[str]:

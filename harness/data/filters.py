@@ -17,6 +17,7 @@ from pydantic import Field
 from harness.config import Config
 from harness.data.dataset import Sequences
 from harness.data.formats.format import RawInteractions
+from harness.data.item_features import feature_columns
 from harness.data.splits.split import Whole
 from harness.errors import DataError
 
@@ -120,6 +121,7 @@ class Prepared:
     user_keys: pl.Series  # (U,) String
     item_keys: pl.Series  # (N,) String
     texts: tuple[str | None, ...] | None
+    features: pl.DataFrame | None = None  # N rows, as `feature_columns` makes them; None: no item has any
     parts: np.ndarray | None = None  # (T,) uint8 of `Part`, as the source's files are split; None: they are not
 
     @property
@@ -154,7 +156,7 @@ def prepared(raw: RawInteractions, config: PrepareConfig) -> Prepared:
     interactions = k_core(interactions, config.core)
     if not len(interactions):
         raise DataError(
-            f"no interaction is left of {total:,} after the {config.core}-core filter; lower core, or give more data"
+            f"no interaction is left of {total:,} after the {config.core}-core filter; lower --core, or give more data"
         )
     interactions = _long_enough(interactions, raw, config)
 
@@ -168,7 +170,8 @@ def prepared(raw: RawInteractions, config: PrepareConfig) -> Prepared:
         texts = texts if any(texts) else None
     parts = raw.frame["part"].to_numpy() if "part" in raw.frame.columns else None
     times, parts = (None if values is None else values[interactions.rows] for values in (times, parts))
-    return Prepared(Sequences(ids, offsets), times, user_keys, item_keys, texts, parts)
+    features = feature_columns(raw.features, item_keys)
+    return Prepared(Sequences(ids, offsets), times, user_keys, item_keys, texts, features, parts)
 
 
 def _long_enough(interactions: OrderedInteractions, raw: RawInteractions, config: PrepareConfig) -> OrderedInteractions:
@@ -186,7 +189,7 @@ def _long_enough(interactions: OrderedInteractions, raw: RawInteractions, config
     raise DataError(
         f"every user needs {config.min_interactions} interactions (to learn, to select, to test), but "
         f"user '{user}' has {per_user[at]}, as one of {affected:,} such users; "
-        f"drop them with short_users=drop, or filter with core=5"
+        f"leave them out with --short-users drop, or filter with --core 5"
     )
 
 

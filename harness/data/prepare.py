@@ -4,10 +4,10 @@ A prepared folder holds
 
     train.parquet        user, items: one row per training sequence
     validation.parquet   user, history, target: one row per case
-    items.parquet        key, text: row i is item i + 1
+    items.parquet        key, text, and a column for each field of features: row i is item i + 1
     test.parquet         user, history, target, new_user: one row per case, in a file that only `load_test` opens
-    meta.json            name, fingerprint, split, config, counts, statistics, notes of the reading (what could not be
-                         read as it was meant), and the SHA-256 of each file
+    meta.json            name, fingerprint, source, split, config, counts, statistics, traps, notes of the reading (what
+                         could not be read as it was meant), SHA-256 of each file
 
 Histories hold their last `max_history` items.
 """
@@ -20,7 +20,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -31,12 +31,16 @@ import polars as pl
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.data.filters import PrepareConfig, Prepared, prepared
 from harness.data.formats.format import RawInteractions
+from harness.data.item_features import COLUMN, features_of
 from harness.data.splits import leave_one_out
 from harness.data.splits.split import LEAVE_ONE_OUT, Cases, Parts, Split, arrays_of
 from harness.data.statistics import Counts, statistics
+from harness.data.text.metadata import text_facts
+from harness.data.times import times_facts
+from harness.data.traps import traps
 from harness.errors import DataError
 
-LAYOUT = 3  # raised when the files of a prepared folder change their form
+LAYOUT = 5  # raised when the files of a prepared folder change their form
 TRAIN, VALIDATION, ITEMS, TEST = "train.parquet", "validation.parquet", "items.parquet", "test.parquet"
 META = "meta.json"
 
@@ -62,8 +66,21 @@ def prepare(
             f"the raw files are not the published ones"
         )
     meta = {"name": name, "fingerprint": content.fingerprint(config), "synthetic": raw.synthetic}
-    meta |= {"config": config.model_dump(mode="json"), "counts": asdict(counts), "notes": list(raw.notes)}
+    meta |= {"config": config.model_dump(mode="json"), "counts": asdict(counts), "source": _source(raw, content)}
+    meta |= {"notes": list(raw.notes)}
     return _write(content, split, Path(folder), meta)
+
+
+def _source(raw: RawInteractions, content: Prepared) -> dict[str, Any]:
+    """Where the data come from and what they are: format, columns, kinds of times and texts."""
+    columns = raw.columns
+    return {
+        "format": raw.format or "generated",
+        "columns": asdict(columns) if columns else None,
+        "told": str(columns) if columns else None,
+        "times": times_facts(content.sequences, content.times),
+        "texts": text_facts(content.texts),
+    }
 
 
 def split_again(original: Path, split: Split, folder: Path) -> Dataset:
@@ -83,7 +100,8 @@ def read_whole(original: Path) -> tuple[Prepared, dict[str, Any]]:
     for cases in (validation, test):
         sequences = sequences.appended(cases["target"].to_numpy())
     texts = tuple(items["text"].to_list())
-    return Prepared(sequences, None, train["user"], items["key"], texts if any(texts) else None), meta
+    features = items.select(name for name in items.columns if name.startswith(COLUMN))
+    return Prepared(sequences, None, train["user"], items["key"], texts if any(texts) else None, features), meta
 
 
 def _write(content: Prepared, split: Split, folder: Path, meta: Mapping[str, Any]) -> Dataset:
@@ -106,6 +124,8 @@ def _write(content: Prepared, split: Split, folder: Path, meta: Mapping[str, Any
             "original": None if split.name == LEAVE_ONE_OUT else meta["name"],
             "split": split.record(),
             "statistics": statistics(content, parts),
+            # What a split of a prepared folder cannot count, having no times, it takes from the original.
+            "traps": {**meta.get("traps", {}), **traps(content, parts.train, parts.test)},
             "sha256": {path.name: sha256(path) for path in sorted(unfinished.glob("*.parquet"))},
         }
         (unfinished / META).write_text(json.dumps({**meta, **split_meta}, indent=1) + "\n", encoding="utf-8")
@@ -144,7 +164,9 @@ def _write_tables(content: Prepared, parts: Parts, max_history: int, is_new_C: n
     table(parts.validation).write_parquet(folder / VALIDATION)
     table(parts.test).with_columns(pl.Series("new_user", is_new_C)).write_parquet(folder / TEST)
     texts = pl.Series("text", content.texts or [None] * len(content.item_keys), dtype=pl.String)
-    pl.DataFrame({"key": content.item_keys, "text": texts}).write_parquet(folder / ITEMS)
+    items = pl.DataFrame({"key": content.item_keys, "text": texts})
+    features = [] if content.features is None else content.features.get_columns()
+    items.with_columns(features).write_parquet(folder / ITEMS)
 
 
 def _lists(sequences: Sequences) -> pl.Series:
@@ -161,9 +183,13 @@ def _sequences(lists: pl.Series) -> Sequences:
     return Sequences(lists.explode().drop_nulls().to_numpy().astype(np.int32), offsets)
 
 
-def _cases(table: pl.DataFrame) -> EvalCases:
+def _cases(table: pl.DataFrame, users: pl.Series) -> EvalCases:
+    """The cases; `users` are those of the training sequences, in their order."""
+    known = pl.DataFrame({"user": users, "row": np.arange(len(users))})
+    rows_C = table.select("user").join(known, on="user", how="left", maintain_order="left")["row"].fill_null(-1)
     is_new_C = table["new_user"].to_numpy() if "new_user" in table.columns and table["new_user"].any() else None
-    return EvalCases(_sequences(table["history"]), table["target"].to_numpy().astype(np.int32), is_new_C)
+    histories = replace(_sequences(table["history"]), users=rows_C.to_numpy())
+    return EvalCases(histories, table["target"].to_numpy().astype(np.int32), is_new_C)
 
 
 @contextmanager
@@ -198,12 +224,13 @@ def load_dataset(folder: Path | str) -> Dataset:
     meta = read_meta(folder)
     items = read_table(folder, ITEMS, meta)
     texts = items["text"].to_list()
+    train = read_table(folder, TRAIN, meta)
     return Dataset(
         name=meta["name"],
         fingerprint=meta["fingerprint"],
-        catalog=Catalog(tuple(items["key"].to_list()), tuple(texts) if any(texts) else None),
-        train=_sequences(read_table(folder, TRAIN, meta)["items"]),
-        validation=_cases(read_table(folder, VALIDATION, meta)),
+        catalog=Catalog(tuple(items["key"].to_list()), tuple(texts) if any(texts) else None, features_of(items)),
+        train=replace(_sequences(train["items"]), users=np.arange(len(train))),
+        validation=_cases(read_table(folder, VALIDATION, meta), train["user"]),
         max_history=meta["config"]["max_history"],
         synthetic=meta["synthetic"],
         original=meta["original"],
@@ -220,13 +247,18 @@ def load_test(folder: Path | str, dataset: Dataset) -> EvalCases:
             f"{folder}: holds the data set {meta['fingerprint']}, but the test of {dataset.fingerprint} "
             f"('{dataset.name}') is asked for; name its own folder"
         )
-    return _cases(read_table(folder, TEST, meta))
+    return _cases(read_table(folder, TEST, meta), read_table(folder, TRAIN, meta)["user"])
 
 
 def describe(folder: Path | str) -> dict[str, Any]:
-    """Name, fingerprint, synthetic flag, notes and `statistics` of a prepared folder, read from meta.json alone."""
+    """Name, fingerprint, synthetic flag, notes, statistics, traps and source of a prepared folder, from meta.json."""
     meta = read_meta(Path(folder))
-    return {key: meta[key] for key in ("name", "fingerprint", "synthetic", "notes")} | meta["statistics"]
+    told = {key: meta[key] for key in ("name", "fingerprint", "synthetic", "notes")}
+    return told | meta["statistics"] | {"traps": meta["traps"], "source": meta["source"]}
+
+
+class LayoutError(DataError):
+    """A prepared data set of another version's layout."""
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -240,7 +272,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         raise DataError(f"{path}: damaged; prepare the data set again") from None
     if layout != LAYOUT:
-        raise DataError(f"{path}: of layout {layout}, but this version reads {LAYOUT}; prepare the data set again")
+        raise LayoutError(f"{path}: of layout {layout}, but this version reads {LAYOUT}; prepare the data set again")
     return meta
 
 

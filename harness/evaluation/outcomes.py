@@ -35,13 +35,17 @@ def evaluate(recommender: Recommender, cases: EvalCases, k: int) -> Evaluation:
 
     An item may be recommended at most once (an `assert`: a method that repeats one is broken, not unlucky).
     """
-    items, scores = recommender.recommend(cases.histories, k)
+    return evaluation_of(*recommender.recommend(cases.histories, k), cases.targets)
+
+
+def evaluation_of(items: np.ndarray, scores: np.ndarray, targets_U: np.ndarray) -> Evaluation:
+    """The evaluation of (U, k) listed items with their scores; an `assert` as in `evaluate`."""
     valid = items != PADDING
     refuse_unreal(scores[valid])
     hidden = np.where(valid, items, -1 - np.arange(items.shape[1]))
     in_order = np.sort(hidden, axis=1)
     assert (in_order[:, 1:] != in_order[:, :-1]).all(), "an item was recommended twice in one list"
-    return Evaluation(target_ranks(items, cases.targets), items.astype(np.int32), (~valid).sum(axis=1).astype(np.int32))
+    return Evaluation(target_ranks(items, targets_U), items.astype(np.int32), (~valid).sum(axis=1).astype(np.int32))
 
 
 def refuse_unreal(scores: np.ndarray) -> None:

@@ -9,6 +9,7 @@ Shape legend: B users, N items (item i has score i - 1), k places.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -72,6 +73,66 @@ def ranked(scorer: Scorer, histories: Sequences, k: int, group: Group = ALONE) -
         scores_UK[rows] = scores_BK.cpu().numpy()
     own = np.concatenate(own_rows)
     return Recommendations(group.gather_rows(own, items_UK), group.gather_rows(own, scores_UK))
+
+
+class RankedCases(NamedTuple):
+    """Ranked lists, and where each case's target stands among all items."""
+
+    items: np.ndarray  # (U, k) int64
+    scores: np.ndarray  # (U, k) float32
+    ranks: np.ndarray  # (U,) int32, 1-based
+    unseen_ranks: np.ndarray  # (U,) int32: among the items outside the history, and the target itself
+    popular_ahead: np.ndarray  # (U,) float32: of those items' popularity without the target's, the share before it
+
+
+def ranked_cases(
+    scorer: Scorer, cases: EvalCases, k: int, popularity_N: np.ndarray, group: Group = ALONE
+) -> RankedCases:
+    """The k best items of each history as `ranked` gives them, and the targets' exact ranks, from one pass."""
+    num_cases = len(cases)
+    found = RankedCases(
+        np.empty((num_cases, k), dtype=np.int64),
+        np.empty((num_cases, k), dtype=np.float32),
+        *(np.empty(num_cases, dtype=dtype) for dtype in (np.int32, np.int32, np.float32)),
+    )
+    own_rows = [np.empty(0, dtype=np.int64)]
+    for rows, scores_BN in scorer(cases.histories):
+        own_rows.append(rows)
+        targets_B = torch.from_numpy(cases.targets[rows].astype(np.int64)).to(scores_BN.device)
+        popular_N = torch.from_numpy(popularity_N).to(scores_BN.device, torch.float32)
+        standings = _standings(scores_BN, targets_B, cases.histories.take(rows), popular_N)
+        for array, values in zip(found, (*best_items(scores_BN, k), *standings), strict=True):
+            array[rows] = values.cpu().numpy()
+    own = np.concatenate(own_rows)
+    return RankedCases(*(group.gather_rows(own, array) for array in found))
+
+
+def _standings(
+    scores_BN: Tensor, targets_B: Tensor, histories: Sequences, popular_N: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The last three fields of `RankedCases` for a chunk."""
+    ahead_BN = _ahead(scores_BN, targets_B)
+    ranks_B = ahead_BN.sum(dim=1) + 1
+    seen_B, items = np.repeat(np.arange(len(histories)), histories.lengths), histories.items.astype(np.int64) - 1
+    seen_BN = torch.zeros_like(ahead_BN)
+    seen_BN[torch.from_numpy(seen_B).to(seen_BN.device), torch.from_numpy(items).to(seen_BN.device)] = True
+    seen_BN.scatter_(1, targets_B[:, None] - 1, True)  # the target is no candidate beside itself
+    candidates_B = popular_N.sum() - seen_BN.float() @ popular_N
+    ahead_B = ahead_BN.logical_and_(seen_BN.logical_not_()).float() @ popular_N
+    return ranks_B, ahead_BN.sum(dim=1) + 1, ahead_B / candidates_B.clamp(min=1)
+
+
+def _ahead(scores_BN: Tensor, targets_B: Tensor) -> Tensor:
+    """(B, N) whether each item ranks before the target; a score that is not a number does, as in `target_places`."""
+    target_B1 = scores_BN.gather(1, targets_B[:, None] - 1)
+    ahead_BN = scores_BN <= target_B1
+    torch.logical_not(ahead_BN, out=ahead_BN)
+    level_BN = scores_BN == target_B1
+    tied = (level_BN.sum(dim=1) > 1).nonzero()[:, 0]
+    if len(tied):
+        before = torch.arange(1, scores_BN.shape[1] + 1, device=scores_BN.device) < targets_B[tied, None]
+        ahead_BN[tied] |= level_BN[tied] & before
+    return ahead_BN
 
 
 def all_ranks(scorer: Scorer, cases: EvalCases, group: Group = ALONE) -> np.ndarray:

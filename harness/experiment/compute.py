@@ -76,16 +76,18 @@ def seconds_so_far(folder: Path, seconds: float) -> float:
     return max(seconds, trained)
 
 
-def fit_context(stage: Stage, place: Place, folder: Path, send: Send, group: Group = ALONE) -> FitContext:
-    """What the stage's fit gets besides config and data."""
+def fit_context(
+    stage: Stage, place: Place, folder: Path, send: Send, group: Group = ALONE, contract: Contract | None = None
+) -> FitContext:
+    """What the stage's fit gets besides config and data, or under another contract, what its evaluation does."""
     conditions = stage.conditions
-    contract = Contract.model_validate(conditions.get("contract", {}))
+    contract = contract or Contract.model_validate(conditions.get("contract", {}))
     released = methods()[stage.kind].released_decoding if stage.kind in methods() else "trie"
     return FitContext(
         seed=stage.seed,
         folder=folder,
         contract=contract,
-        is_constrained=(released if contract.decoding == "released" else contract.decoding) == "trie",
+        is_constrained=(released if contract.decoding == "released" else contract.decoding) in ("trie", "exact"),
         device=place.world.device(place.device),
         precision=conditions["precision"],
         report=send,

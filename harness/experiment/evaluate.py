@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -14,35 +14,46 @@ import polars as pl
 from harness.config import to_toml
 from harness.data.dataset import PADDING, Dataset, EvalCases
 from harness.data.prepare import load_dataset, load_test
-from harness.evaluation.outcomes import Evaluation, evaluate
+from harness.distributed import ALONE, Group
+from harness.evaluation.listing import Listing, listing_of, outcomes_of
+from harness.evaluation.outcomes import Evaluation, evaluation_of
 from harness.experiment.compute import fit_context, group_of, group_size, histories, is_shared
 from harness.experiment.place import Place, run_key
 from harness.experiment.plan import FULL, Cell
-from harness.interfaces import Recommender, SharesCodes
+from harness.interfaces import Contract, Recommender, SharesCodes
 from harness.jobs.graph import Send
 from harness.methods import method_named
 from harness.provenance import environment, now
 from harness.stages import full_disk_as_one_line, locked
+from results.store.outcomes import LIST_PLACES
+from results.store.reading import is_plain, ranks_under
 from results.store.runs import write_run
 from results.store.schema import RunRecord, cases_frame, history_frame, ranks_frame
 
 
+class Judged(NamedTuple):
+    """A fitted cell's lists for the test cases."""
+
+    recommender: Recommender
+    dataset: Dataset
+    cases: EvalCases
+    listing: Listing
+
+
 def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
-    """Reads the test split, ranks every user's target, and writes the run. The only caller of `load_test`."""
+    """Reads the test split, ranks every user's target, and writes the run."""
     started = time.perf_counter()
     if not place.world.is_main and not is_shared(cell.fit):
         return
-    method = method_named(cell.method)
-    dataset = load_dataset(place.dataset)
-    fitted = place.store.folder(cell.fit)
-    cases = load_test(place.dataset, dataset)
+    contract, fitted = cell.settings.contract, place.store.folder(cell.fit)
     with group_of(cell.fit, run_key(cell), place) as group:
-        context = fit_context(cell.fit, place, fitted, send, group)
-        recommender = method.load(fitted, cell.config, dataset, context)
-        result = evaluate(recommender, cases, cell.settings.contract.top_k)
+        recommender, dataset, cases, listing = judged(cell, contract, place, send, group)
     if not place.world.is_main:
         return
+    items, scores = (lists[:, : contract.top_k] for lists in listing[:2])
+    result = evaluation_of(items, scores, cases.targets)
     record = record_of(cell, dataset, place, result, recommender.health(), started)
+    tables = tables_of(recommender, dataset, cases, result, listing, contract)
     # A cluster job that outlived its submitter may be writing the same run.
     lock = locked(fitted.with_name(f"{cell.fit.key}.lock"), f"the run '{cell.label}'", wait_seconds=-1)
     with full_disk_as_one_line(folder), lock:
@@ -52,12 +63,38 @@ def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
         write_run(
             folder,
             record,
-            ranks=ranks_frame(result.ranks, cases.targets, result.items, result.invalid),
-            cases=cases_of(recommender, dataset, cases),
+            **tables,
             history=history_frame(histories(fitted)),
             config_toml=to_toml({cell.method: cell.config.model_dump(mode="json")}),
             env=environment() | {"processes": group_size(cell.fit, place)},
         )
+
+
+def judged(cell: Cell, contract: Contract, place: Place, send: Send, group: Group = ALONE) -> Judged:
+    """The cell's model loaded and asked under a contract. The only caller of `load_test`."""
+    dataset, fitted = load_dataset(place.dataset), place.store.folder(cell.fit)
+    cases = load_test(place.dataset, dataset)
+    context = fit_context(cell.fit, place, fitted, send, group, contract)
+    recommender = method_named(cell.method).load(fitted, cell.config, dataset, context)
+    places = max(LIST_PLACES, contract.num_beams, contract.top_k)
+    return Judged(recommender, dataset, cases, listing_of(recommender, dataset, cases, contract.top_k, places))
+
+
+def tables_of(
+    recommender: Recommender,
+    dataset: Dataset,
+    cases: EvalCases,
+    result: Evaluation,
+    listing: Listing,
+    contract: Contract,
+) -> dict[str, pl.DataFrame]:
+    """The run's tables by users: outcomes of all, ranks and cases of those whom the contract keeps."""
+    outcomes, about = outcomes_of(recommender, dataset, cases, listing), cases_of(recommender, dataset, cases)
+    if is_plain(rules := dict(contract)):
+        ranks = ranks_frame(result.ranks, cases.targets, result.items, result.invalid)
+    else:
+        ranks = ranks_under(rules, outcomes, about, "the evaluation")
+    return {"ranks": ranks, "cases": about.join(ranks.select("user"), on="user", how="semi"), "outcomes": outcomes}
 
 
 def record_of(

@@ -9,7 +9,7 @@ from harness.errors import StageError
 from harness.experiment.plan import Cell
 from harness.jobs.torchrun import World
 from harness.stages import StageStore, read_json
-from results.store.runs import CASES, DONE, RECORD, run_folder
+from results.store.runs import CASES, DONE, OUTCOMES, RECORD, run_folder
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def is_run_of(cell: Cell, folder: Path) -> bool:
 
 def is_open(cell: Cell, folder: Path, store: StageStore) -> bool:
     """Whether the cell's run must be made, or made anew for a table that older runs lack and that costs no training."""
-    return not is_run_of(cell, folder) or (not (folder / CASES).exists() and store.is_done(cell.fit))
+    lacks = not all((folder / table).exists() for table in (CASES, OUTCOMES))
+    return not is_run_of(cell, folder) or (lacks and store.is_done(cell.fit))
 
 
 def run_key(cell: Cell) -> str:

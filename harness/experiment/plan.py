@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from harness.config import Config, digest, merged, with_field
 from harness.data.dataset import Dataset
-from harness.errors import FieldError, UsageError, nearest
+from harness.errors import DataError, FieldError, UsageError, nearest
 from harness.interfaces import Ablation, Contract, Method, Need
-from harness.methods import method_named, methods, proposed_method, stage_of
+from harness.methods import method_named, methods, obstacle, proposed_method, stage_of
 from harness.stages import Stage
 
 
@@ -34,6 +34,7 @@ class Settings:
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # method → a TOML table of its fields
     assignments: Sequence[tuple[str, str, Any]] = ()  # (method, dotted field, value), after the tables
     text_encoder: str | None = None  # for every method that reads text
+    item_vectors: str | None = None  # a file, for every method that reads item vectors
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Plan(NamedTuple):
 
     cells: tuple[Cell, ...]
     stages: tuple[Stage, ...]
+    left_out: Mapping[str, tuple[str, ...]] = {}  # why → the names of the methods that cannot run on the data
 
 
 def make_plan(
@@ -76,24 +78,82 @@ def make_plan(
     ablation_names: Iterable[str],
     seeds: Iterable[int],
     settings: Settings,
+    optional: Collection[str] = (),
 ) -> Plan:
-    """The plan for one data set. `UsageError` for unknown names and fields; nothing is computed yet."""
+    """The plan for one data set; nothing is computed yet.
+
+    `UsageError` for unknown names and fields, and for limits that the data do not allow. A method that cannot run on
+    the data is left out where it is `optional`, and a `DataError` elsewhere.
+    """
     variants = [(name, FULL) for name in method_names] + [ablation_named(name) for name in ablation_names]
     check_tables(settings)
+    check_limits(dataset, settings.contract)
     cells = [cell_of(dataset, name, ablation, seed, settings) for seed in seeds for name, ablation in variants]
+    check_readers([cell.config for cell in cells], settings)
+    left_out = impossible(cells, dataset, optional)
+    dropped = {name for names in left_out.values() for name in names}
+    cells = [cell for cell in cells if cell.method not in dropped]
     stages = {stage.key: stage for cell in cells for stage in cell.fit.with_ancestors()}
-    return Plan(tuple(cells), tuple(stages.values()))
+    return Plan(tuple(cells), tuple(stages.values()), left_out)
+
+
+def impossible(cells: Iterable[Cell], dataset: Dataset, optional: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Why cells cannot be computed from the data, and of which methods they are: each cause once.
+
+    `DataError` where one of them is not of an `optional` method, or none is left.
+    """
+    found: dict[str, dict[str, None]] = {}
+    possible = False
+    for cell in cells:
+        cause = obstacle(Need(cell.method, cell.config), dataset)
+        if cause is None:
+            possible = True
+        else:
+            found.setdefault(cause, {})[cell.method] = None
+    for cause, names in found.items():
+        named = [name for name in names if name not in optional]
+        if named or not possible:
+            raise DataError(f"'{dataset.name}' does not allow {', '.join(named or names)}: {cause}")
+    return {cause: tuple(names) for cause, names in found.items()}
+
+
+def check_readers(configs: Collection[Config], settings: Settings) -> None:
+    """`UsageError` for an option that none of the methods reads."""
+    for option, value, name in (
+        ("--text", settings.text_encoder, "text"),
+        ("--vectors", settings.item_vectors, "own_vectors"),
+    ):
+        if value is not None and not any(name in type(config).model_fields for config in configs):
+            raise UsageError(f"{option} {value}: none of the methods reads it; leave it out, or add one that does")
+
+
+def check_limits(dataset: Dataset, contract: Contract) -> None:
+    """`UsageError` for longer lists and wider beams than the data have items.
+
+    The default beam stays where there are fewer items: over a trie it finds them all.
+    """
+    items = dataset.num_items
+    if contract.top_k > items:
+        raise UsageError(
+            f"--top-k must be at most the number of items, {items} in '{dataset.name}', but is {contract.top_k}; "
+            f"give --top-k {items}, or less"
+        )
+    if contract.decoding == "trie" and contract.num_beams > max(items, Contract().num_beams):
+        raise UsageError(
+            f"--beams must be at most the number of items, {items} in '{dataset.name}', but is {contract.num_beams}; "
+            f"give --beams {max(items, contract.top_k)}, which finds them all"
+        )
 
 
 def cell_of(dataset: Dataset, method_name: str, ablation: Ablation, seed: int, settings: Settings) -> Cell:
     """The cell, and the stage that fits it, with all stages below."""
     method, name = method_named(method_name), dataset.original or dataset.name
     settings = replace(settings, recipe=recipe_of(method, settings.recipe))
-    config = ablation.change(configured(method, name, settings))
-    unchanged_settings = replace(settings, tables={}, assignments=(), text_encoder=None)
+    config = ablation.change(configured(method, name, settings)).pinned()
+    unchanged_settings = replace(settings, tables={}, assignments=(), text_encoder=None, item_vectors=None)
     changes = differences(ablation.change(configured(method, name, unchanged_settings)), config)
     fit = stage_of(
-        Need(method_name, config), dataset=dataset.fingerprint, seed=seed, conditions=conditions_of(settings)
+        Need(method_name, config), dataset=dataset.fingerprint, seed=seed, conditions=fit_conditions(settings)
     )
     return Cell(method_name, ablation, seed, config, settings, fit, changes)
 
@@ -112,6 +172,11 @@ def conditions_of(settings: Settings) -> dict[str, Any]:
     return conditions | ({"processes": settings.processes} if settings.processes > 1 else {})
 
 
+def fit_conditions(settings: Settings) -> dict[str, Any]:
+    """Those that decide a fit: one model serves all contracts that only read its lists otherwise."""
+    return conditions_of(replace(settings, contract=settings.contract.of_fits()))
+
+
 def differences(base: Config, config: Config, prefix: str = "") -> dict[str, Any]:
     """Dotted field → its value in `config`, as plain JSON, of all fields that differ from `base`."""
     found: dict[str, Any] = {}
@@ -120,7 +185,7 @@ def differences(base: Config, config: Config, prefix: str = "") -> dict[str, Any
         if isinstance(value, Config) and isinstance(old, Config):
             found |= differences(old, value, f"{prefix}{name}.")
         elif value != old:
-            found[f"{prefix}{name}"] = config.model_dump(mode="json")[name]
+            found[f"{prefix}{name}"] = config.model_dump(mode="json").get(name)
     return found
 
 
@@ -169,6 +234,8 @@ def configured(method: Method, dataset: str, settings: Settings) -> Config:
         config = method.recipes[settings.recipe](config)
     if settings.text_encoder is not None and "text" in type(config).model_fields:
         config = with_field(config, "text.encoder", settings.text_encoder, prefix=f"{method.name}.")
+    if settings.item_vectors is not None and "own_vectors" in type(config).model_fields:
+        config = with_field(config, "own_vectors", settings.item_vectors, prefix=f"{method.name}.")
     config = merged(config, dict(settings.tables.get(method.name, {})), prefix=f"{method.name}.")
     for name, path, value in settings.assignments:
         if name == method.name:

@@ -60,7 +60,7 @@ class Command:
 def command_for(group: RowRuns, dataset: str) -> Command:
     """The command for the runs of a row; `dataset` is what stands after `--dataset`."""
     record = group.record
-    method, ablation, name = _made_by(record)
+    method, ablation, name = made_by(record)
     changes = None if method is None else _changes(method, ablation, record, group.runs[0].config_text())
     command = Command(
         dataset=dataset,
@@ -101,7 +101,7 @@ def together(groups: Sequence[RowRuns], commands: Sequence[Command]) -> list[Com
 
 def makes(command: Command, record: RunRecord) -> bool:
     """Whether the command's config for the record's row has the record's digest."""
-    method, ablation, _ = _made_by(record)
+    method, ablation, _ = made_by(record)
     if method is None:
         return False
     original, _ = unsplit_name(record.dataset)
@@ -119,7 +119,7 @@ def makes(command: Command, record: RunRecord) -> bool:
     return config_digest(record.method, config, settings) == record.config_digest
 
 
-def _made_by(record: RunRecord) -> tuple[Method | None, Ablation, str]:
+def made_by(record: RunRecord) -> tuple[Method | None, Ablation, str]:
     """The method, the ablation and its name on the command line, empty for the full method; None: not known here."""
     method = methods().get(record.method)
     if method is None or record.variant == FULL.variant:

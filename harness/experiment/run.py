@@ -18,7 +18,7 @@ from harness.experiment.place import Place, cell_folder, is_open, run_key
 from harness.experiment.plan import Cell, Plan
 from harness.jobs.graph import Job, Observer, Outcome, RunJobs
 from harness.jobs.local import run_jobs
-from harness.stages import Stage, StageStore, locked
+from harness.stages import IN_USE, Stage, StageStore, alive, locked
 
 BUSY = "another process works on the run '{}'; give the same command again when it has ended"
 
@@ -45,6 +45,7 @@ def run_plan(
     outcomes: dict[str, Outcome] = {}
     for attempt in itertools.count():
         with ExitStack() as locks:
+            locks.enter_context(alive(place.cache / IN_USE))
             if attempt and waits:
                 observer.waiting(left[0].label)
             own, left = _claimed(left, folders, place, locks, waits=attempt > 0 and waits)

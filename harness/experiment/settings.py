@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from harness.config import merged
-from harness.errors import UsageError
+from harness.errors import UsageError, nearest
 from harness.experiment.plan import Settings
 from harness.interfaces import Contract
 from harness.nn.kernels.switch import form_of_environment
+from results.store.contract import NAMED
 
 Table = dict[str, Any]
 
@@ -22,16 +23,25 @@ def settings_of(
     recipe: str,
     precision: Literal["fp32", "bf16"] = "fp32",
     text: str | None = None,
+    vectors: str | None = None,
     processes: int = 1,
+    rules: str | None = None,
 ) -> Settings:
-    """What decides numbers; the table `contract` becomes the contract, the others stay with their methods."""
+    """What decides numbers; the table `contract` becomes the contract, the others stay with their methods.
+
+    `rules` names a set of the contract's values that stand below the table's; `UsageError` for an unknown one.
+    """
     form_of_environment()  # a wrong value is told before anything is computed
     # The official recipe decodes as each authors' code does, unless told otherwise (METHODS C.6).
     basis = Contract(decoding="released") if recipe == "official" else Contract()
+    if rules is not None:
+        if rules not in NAMED:
+            raise UsageError(f"unknown contract '{rules}'; {nearest(rules, NAMED)}")
+        basis = Contract.model_validate(NAMED[rules].values)
     contract = merged(basis, tables.get("contract", {}), prefix="contract.")
     assert isinstance(contract, Contract)
     of_methods = {name: table for name, table in tables.items() if name != "contract"}
-    return Settings(preset, recipe, contract, precision, processes, of_methods, text_encoder=text)
+    return Settings(preset, recipe, contract, precision, processes, of_methods, text_encoder=text, item_vectors=vectors)
 
 
 def assignments_of(texts: Iterable[str]) -> dict[str, Table]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from harness.data.open import prepared_folders
 from harness.data.prepare import describe
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StageError
 from harness.experiment.compute import histories
 from harness.stages import read_json
 from results.store.runs import Run
@@ -34,16 +35,34 @@ def pretraining_of(run: Run, cache: Path) -> pl.DataFrame | None:
 
     The fit is known by its history, times included, which no other fit shares.
     """
-    history = run.history().sort(pl.all())
-    for path in sorted((cache / run.record.method).glob("*/stage.json")):
-        stage = read_json(path)
-        place = (stage["dataset"], stage["seed"])
-        if place != (run.record.dataset_fingerprint, run.record.seed):
-            continue
-        if history_frame(histories(path.parent)).sort(pl.all()).equals(history):
-            ancestors = dict.fromkeys(_ancestors(path.parent, cache))
-            return history_frame(row for folder in ancestors for row in histories(folder))
-    return None
+    fit = next(_fits([run], cache), None)
+    if fit is None:
+        return None
+    return history_frame(row for folder in dict.fromkeys(_ancestors(fit, cache)) for row in histories(folder))
+
+
+def stages_below(runs: Sequence[Run], cache: Path) -> set[Path]:
+    """The folders of the stages that the runs stand on; of a fit without a history, those of all that may be it."""
+    fits = set(_fits(runs, cache))
+    return fits | {folder for fit in fits for folder in _ancestors(fit, cache)}
+
+
+def _fits(runs: Sequence[Run], cache: Path) -> Iterator[Path]:
+    """The finished stages that have the method, data, seed and history of a run."""
+    by_place: dict[tuple[str, str, int], list[pl.DataFrame]] = defaultdict(list)
+    for run in runs:
+        record = run.record
+        by_place[record.method, record.dataset_fingerprint, record.seed].append(run.history().sort(pl.all()))
+    for method in {method for method, _, _ in by_place}:
+        for path in sorted((cache / method).glob("*/stage.json")):
+            try:
+                stage = read_json(path)
+                known = by_place[method, stage["dataset"], stage["seed"]]
+                history = history_frame(histories(path.parent) if known else ()).sort(pl.all())
+            except StageError:  # damaged: nothing stands on it
+                continue
+            if any(one.equals(history) for one in known):
+                yield path.parent
 
 
 def _ancestors(folder: Path, cache: Path) -> Iterator[Path]:

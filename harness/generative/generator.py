@@ -5,7 +5,7 @@ Shape legend: B samples, N items, L code levels, K codes of a level, k places of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +21,11 @@ from harness.data.dataset import Dataset, Sequences
 from harness.data.samples import PrefixSamples, shuffled_batches
 from harness.distributed import Group
 from harness.evaluation.outcomes import validation_score
+from harness.evaluation.ranking import Scorer, Scores, ranked
 from harness.generative.decoding.beam import recommend_by_codes
+from harness.generative.decoding.exact import exact_scores
 from harness.generative.decoding.trie import Trie
-from harness.generative.tokenizer.codes import CodeTable, code_health
+from harness.generative.tokenizer.codes import CodeTable, code_health, tuple_keys
 from harness.interfaces import FitContext, Recommendations
 from harness.nn.code_seq2seq import CHUNK_TOKENS, CodeSeq2Seq, token_chunks
 from harness.nn.t5 import T5Config
@@ -178,9 +180,23 @@ class CodeRecommender:
         self.group = context.group
         self.item_keys = item_keys
         self.has_dedup_level = has_dedup_level
+        # Of all items, where they are decoded exactly; None: only what the beams find has a score.
+        self.scores: Scorer | None = self._exact_scores if context.contract.decoding == "exact" else None
 
     def recommend(self, histories: Sequences, k: int) -> Recommendations:
         """The items of the k best code tuples; 0 where a freely generated tuple is no item's."""
+        if self.scores is not None:
+            return ranked(self.scores, histories, k, self.group)
+        return self._searched(histories, k, fills=True)
+
+    def found(self, histories: Sequences, places: int) -> Recommendations:
+        """The same for any number of places, of which the beams may leave the last ones empty."""
+        return self._searched(histories, places, fills=False)
+
+    def _exact_scores(self, histories: Sequences) -> Scores:
+        return exact_scores(self.model, histories, self.codes.codes, self.trie, group=self.group)
+
+    def _searched(self, histories: Sequences, k: int, *, fills: bool) -> Recommendations:
         items, scores = recommend_by_codes(
             self.model,
             histories,
@@ -189,6 +205,7 @@ class CodeRecommender:
             num_beams=self.num_beams,
             k=k,
             constrained=self.is_constrained,
+            fills=fills,
             group=self.group,
         )
         return Recommendations(items, scores)
@@ -220,6 +237,10 @@ class CodeRecommender:
         """(N,) int64: how many items, itself included, have item i + 1's codes without the de-duplication level."""
         return self.codes.sharers(self.semantic_levels).cpu().numpy()
 
+    def item_tuples(self) -> np.ndarray:
+        """(N,) int64 a number for item i + 1's whole tuple, equal exactly where the tuples are."""
+        return tuple_keys(self.codes.codes[1:]).unique(return_inverse=True)[1].cpu().numpy()
+
     def health(self) -> dict[str, Any]:
         """Parameters and the state of the codes: use per level, perplexity, collisions."""
         num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
@@ -236,11 +257,17 @@ def fit_on_codes(
     context: FitContext,
     *,
     has_dedup_level: bool = True,
+    start: Callable[[CodeSeq2Seq], None] | None = None,
 ) -> CodeRecommender:
-    """A new generator trained on the frozen codes that `folder` holds (METHODS B.3)."""
+    """A new generator trained on the frozen codes that `folder` holds (METHODS B.3).
+
+    `start` gives it other weights than the drawn ones.
+    """
     keys = dataset.catalog.keys
     codes = CodeTable.load(folder / CODES_FILE, keys)
     model = new_generator(generator, codes, context)
+    if start is not None:
+        start(model)
     recommender = CodeRecommender(model, codes, context, item_keys=keys, has_dedup_level=has_dedup_level)
     return fit_generator(recommender, training, dataset, context)
 
@@ -258,3 +285,6 @@ LITE_T5 = T5Config(
 LITE_TRAINING = GeneratorTraining(
     learning_rate=3e-3, weight_decay=0.05, batch_size=64, epochs=24, warmup_epochs=1, evaluate_every=8
 )
+# Changes to both for `Method.tiny`.
+TINY_T5 = {"d_model": 32, "d_ff": 64, "num_heads": 2, "dropout": 0.0}
+TINY_TRAINING = {"learning_rate": 5e-3, "batch_size": 32, "epochs": 30, "warmup_epochs": 2, "evaluate_every": 15}

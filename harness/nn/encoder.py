@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.data.dataset import Sequences
+from harness.data.dataset import PADDING, Sequences
 from harness.nn.ragged import Ragged
 
 
@@ -22,6 +22,7 @@ class PackedRows:
 
     items_T: Tensor  # int64
     layout: Ragged  # how they lie, and which attend side by side
+    users_B: Tensor | None = None  # int64 training row of each row's user, -1 where there is none; None: not told
 
     @cached_property
     def ends_B(self) -> Tensor:
@@ -42,6 +43,11 @@ class PackedRows:
         return self._tensor(np.repeat(np.cumsum(lengths_B) - 1, lengths_B) - np.arange(len(self.items_T)))
 
     @cached_property
+    def row_T(self) -> Tensor:
+        """(T,) int64 which row each item stands in."""
+        return self._tensor(np.repeat(np.arange(len(self.layout.lengths)), self.layout.lengths))
+
+    @cached_property
     def slots_T(self) -> Tensor:
         """(T,) int64 place of each item on the flattened axes of `padded`."""
         is_item_BS = np.arange(self.layout.longest) < self.layout.lengths[:, None]
@@ -53,6 +59,14 @@ class PackedRows:
         flat = x_TD.new_zeros(rows * longest, x_TD.shape[1]).index_copy(0, self.slots_T, x_TD)
         return flat.view(rows, longest, -1)
 
+    def windows(self, length: int, *, at_end: bool) -> Tensor:
+        """(B, length) int64: each row, `length` items at most, behind padding (`at_end`) or followed by it."""
+        lengths_B1 = self.layout.lengths[:, None]
+        places = np.arange(length)
+        is_item = places >= length - lengths_B1 if at_end else places < lengths_B1
+        flat = self.items_T.new_full((is_item.size,), PADDING)
+        return flat.index_copy(0, self._tensor(np.flatnonzero(is_item)), self.items_T).view(-1, length)
+
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.layout.device)
 
@@ -61,7 +75,8 @@ def pack(rows: Sequences, device: torch.device) -> PackedRows:
     """The rows as an encoder takes them; each must hold an item."""
     assert rows.lengths.min() >= 1, "rows must not be empty"
     items_T = rows.items[rows.offsets[0] : rows.offsets[-1]].astype(np.int64)
-    return PackedRows(torch.from_numpy(items_T).to(device), Ragged.of(rows.lengths, device))
+    users_B = None if rows.users is None else torch.from_numpy(rows.users).to(device)
+    return PackedRows(torch.from_numpy(items_T).to(device), Ragged.of(rows.lengths, device), users_B)
 
 
 class Encoder(nn.Module):
@@ -77,6 +92,14 @@ class Encoder(nn.Module):
     def forward(self, rows: PackedRows, places_M: Tensor) -> Tensor:
         """(M, D) states at the given places of the flat axis, each of which predicts the item after it."""
         raise NotImplementedError
+
+    def read_rows(self, histories: Sequences) -> Sequences:
+        """What the network reads of each history to recommend; the state at a row's end is that of its next item."""
+        return histories.last(self.max_history)
+
+    def penalty(self) -> Tensor | None:
+        """Scalar that is added to a batch's mean loss; None where there is nothing to add."""
+        return None
 
     @property
     def item_rows_VD(self) -> Tensor:

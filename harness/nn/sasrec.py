@@ -26,13 +26,9 @@ Style = Literal["recbole", "original"]
 INIT_STD = 0.02  # recbole: normal weights and embeddings
 
 
-class SASRecSizes(Config):
-    """The network's form and sizes; the defaults are the RecBole form at the paper's item dimension."""
+class TransformerSizes(Config):
+    """Sizes of self-attentive layers; the defaults are RecBole's at the paper's item dimension."""
 
-    style: Style = Field(
-        "recbole",
-        description="recbole: post-norm GELU layers, full softmax; original: pre-norm ReLU layers, one negative",
-    )
     hidden_size: int = Field(128, ge=1, description="width of items and states")
     inner_size: int = Field(256, ge=1, description="width of the feed-forward layers")
     num_layers: int = Field(2, ge=1)
@@ -49,6 +45,27 @@ class SASRecSizes(Config):
         return self
 
 
+class SASRecSizes(TransformerSizes):
+    """The network's form and sizes; the defaults are the RecBole form at the paper's item dimension."""
+
+    style: Style = Field(
+        "recbole",
+        description="recbole: post-norm GELU layers, full softmax; original: pre-norm ReLU layers, one negative",
+    )
+
+
+@torch.no_grad()
+def draw_normal(network: nn.Module, item_table: nn.Embedding | None = None) -> None:
+    """RecBole's start: weights normal with standard deviation 0.02, biases 0, row 0 of `item_table` 0 where given."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=INIT_STD)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    if item_table is not None:
+        item_table.weight[PADDING].zero_()
+
+
 @lru_cache(maxsize=64)
 def only_earlier(length: int, device: torch.device) -> Tensor:
     """(1, S, S): 0 where a position may look, at itself and what stands before it, -inf elsewhere."""
@@ -56,12 +73,12 @@ def only_earlier(length: int, device: torch.device) -> Tensor:
         return torch.full((1, length, length), -math.inf, device=device).triu_(1)
 
 
-class CausalAttention(nn.Module):
-    """Scaled multi-head attention of each position to itself and what stands before it in its row."""
+class SelfAttention(nn.Module):
+    """Scaled multi-head attention of each position to its row: all of it, or itself and what stands before it."""
 
-    def __init__(self, width: int, num_heads: int, rate: float):
+    def __init__(self, width: int, num_heads: int, rate: float, is_causal: bool = True):
         super().__init__()
-        self.num_heads, self.rate = num_heads, rate
+        self.num_heads, self.rate, self.is_causal = num_heads, rate, is_causal
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
 
@@ -69,7 +86,7 @@ class CausalAttention(nn.Module):
         """(T, D) mixed values of all heads."""
         scale = (len(self.query.bias) // self.num_heads) ** -0.5
         projected_TD = F.linear(queries_TD, self.query.weight * scale, self.query.bias * scale)
-        to_earlier_1SS = only_earlier(layout.longest, queries_TD.device)
+        to_earlier_1SS = only_earlier(layout.longest, queries_TD.device) if self.is_causal else None
         rate = self.rate if self.training else 0.0
         own = AttentionLayout(layout, layout, self.num_heads)
         return attention(projected_TD, self.key_value(keys_TD), to_earlier_1SS, own, rate)
@@ -78,9 +95,9 @@ class CausalAttention(nn.Module):
 class RecBoleLayer(nn.Module):
     """A post-norm BERT layer: attention, then a GELU feed-forward, each with residual and LayerNorm after it."""
 
-    def __init__(self, width: int, inner: int, num_heads: int, rate: float):
+    def __init__(self, width: int, inner: int, num_heads: int, rate: float, is_causal: bool = True):
         super().__init__()
-        self.attention = CausalAttention(width, num_heads, rate)
+        self.attention = SelfAttention(width, num_heads, rate, is_causal)
         self.output = nn.Linear(width, width)
         self.attention_norm = nn.LayerNorm(width, eps=1e-12)
         self.inner = nn.Linear(width, inner)
@@ -101,7 +118,7 @@ class OriginalLayer(nn.Module):
     def __init__(self, width: int, inner: int, num_heads: int, rate: float):
         super().__init__()
         self.attention_norm = nn.LayerNorm(width, eps=1e-8)
-        self.attention = CausalAttention(width, num_heads, rate)
+        self.attention = SelfAttention(width, num_heads, rate)
         self.feed_forward_norm = nn.LayerNorm(width, eps=1e-8)
         self.inner = nn.Linear(width, inner)
         self.outer = nn.Linear(inner, width)

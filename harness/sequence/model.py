@@ -52,7 +52,7 @@ class SequenceRecommender:
     def scores(self, histories: Sequences) -> Scores:
         """Scores of all items for each history's next item, a chunk of users at a time (users by history length)."""
         self.network.eval()
-        histories = histories.last(self.network.max_history)
+        histories = self.network.read_rows(histories)
         table_ND = self.network.item_vectors_ND
         size = max(self.least_scored_users, self.score_elements // len(table_ND))
         by_length = np.argsort(histories.lengths, kind="stable")
@@ -96,6 +96,7 @@ class SequenceModel:
     name: str  # of its stage, its files and its random streams
     network: Callable[[Any, Dataset], Encoder]  # from its config; initial weights from torch's default generator
     objective: Callable[[Any, Dataset], Objective] = softmax_objective
+    start: Callable[[Encoder, Artifacts], None] = lambda network, artifacts: None  # weights that come from artifacts
 
     def new(self, config: SequenceTraining, dataset: Dataset, context: FitContext) -> SequenceRecommender:
         """The method before its training, with initial weights from the run's stream `<name>/init`."""
@@ -125,6 +126,7 @@ class SequenceModel:
         """A trained recommender, selected by validation NDCG@10 (the last epoch's where `patience` is none)."""
         recommender = self.new(config, dataset, context)
         network, objective = recommender.network, self.objective(config, dataset)
+        self.start(network, artifacts)
 
         def score() -> float:
             return float(ndcg(all_ranks(recommender.scores, dataset.validation, context.group), SELECTION_K).mean())

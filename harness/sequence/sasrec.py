@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,7 +13,13 @@ from harness.nn.sasrec import SASRec, SASRecSizes
 from harness.sequence.losses import binary_cross_entropy
 from harness.sequence.model import SequenceModel, build_item_vectors
 from harness.sequence.targets import TrainingRows, UnseenItems
-from harness.sequence.training import Objective, SequenceTraining, softmax_objective
+from harness.sequence.training import (
+    TINY_SCHEDULE,
+    Objective,
+    SequenceTraining,
+    softmax_assumptions,
+    softmax_objective,
+)
 
 
 class SASRecConfig(SequenceTraining, SASRecSizes):
@@ -21,6 +27,17 @@ class SASRecConfig(SequenceTraining, SASRecSizes):
 
     batch_size: int = Field(
         2048, ge=1, description="recbole: targets of an optimiser step; original: users of an optimiser step"
+    )
+    batches: Literal["users", "prefixes"] = Field(
+        "users",
+        description="recbole: what is shuffled; users: rows whose positions all have targets and share dropout masks; "
+        "prefixes: each prefix a row with masks of its own, as RecBole does",
+    )
+    stride: int = Field(
+        1,
+        ge=1,
+        description="recbole, batches=users: targets of each window beyond a user's first; above 1 some of their "
+        "histories are up to stride - 1 items shorter than the evaluation's",
     )
 
     @model_validator(mode="after")
@@ -38,12 +55,30 @@ def network(config: SASRecConfig, dataset: Dataset) -> SASRec:
     return SASRec(dataset.num_items, dataset.max_history, config, legacy_pad=config.legacy_pad)
 
 
+def training_rows(config: SASRecConfig, dataset: Dataset) -> TrainingRows:
+    """The rows of RecBole's form: every next item once an epoch."""
+    if config.batches == "prefixes":
+        return TrainingRows.prefix_samples(dataset)
+    return TrainingRows.every_next_item(dataset, config.stride)
+
+
 def objective(config: SASRecConfig, dataset: Dataset) -> Objective:
     """recbole: every next item under the softmax; original: the latest window, one unseen item against each target."""
     if config.style == "recbole":
-        return softmax_objective(config, dataset)
+        return softmax_objective(config, dataset, partial(training_rows, config))
     unseen = UnseenItems.of(dataset.train, dataset.num_items)
     return Objective(TrainingRows.latest_window(dataset), binary_cross_entropy, unseen)
+
+
+def sasrec_assumptions(config: SASRecConfig) -> list[str]:
+    """What a SASRec, a row or below another method, learns from that the published one does not; one line each."""
+    lines = softmax_assumptions(config)
+    if config.style == "recbole" and config.batches == "users" and config.stride > 1:
+        lines.append(
+            f"SASRec: of a history longer than the context, {config.stride} targets share a window (stride), where "
+            f"RecBole gives each a window of its own; the earlier ones see up to {config.stride - 1} items less"
+        )
+    return lines
 
 
 SASREC = SequenceModel("sasrec", network, objective)
@@ -55,6 +90,7 @@ PAPER = SASRecConfig()
 # Small data sets give few batches of 2048: with smaller ones SASRec leaves its popularity plateau within an epoch or
 # two, before a short patience runs out.
 LITE = SASRecConfig(hidden_size=64, dropout=0.4, learning_rate=2e-3, batch_size=512, epochs=60, patience=5)
+TINY = {**TINY_SCHEDULE, "hidden_size": 16, "inner_size": 32, "num_layers": 1, "num_heads": 1}
 LITE_VECTORS = LITE  # where another method only needs the item table
 
 

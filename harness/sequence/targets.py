@@ -15,13 +15,27 @@ from harness.data.samples import PrefixSamples
 from harness.errors import DataError
 
 
+class Rows(Protocol):
+    """Rows of items with targets, as `Batches` takes them; fields and methods are those of `TrainingRows`."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+    @property
+    def targets(self) -> np.ndarray: ...
+    @property
+    def users(self) -> np.ndarray: ...
+    @property
+    def weights(self) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
+    def for_epoch(self, stream: np.random.Generator) -> Rows: ...
+    def histories(self, rows: np.ndarray) -> Sequences: ...
+    def next_items(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+
+
 @dataclass(frozen=True)
 class TrainingRows:
-    """Rows of items whose last positions each predict the item that comes next.
-
-    Other targets, such as masked items, are a class of their own with the same fields but `starts`, and the same
-    methods.
-    """
+    """Rows of items whose last positions each predict the item that comes next."""
 
     sequences: Sequences
     starts: np.ndarray  # (R,) int64 place of a row's first item in `sequences.items`
@@ -31,25 +45,29 @@ class TrainingRows:
     weights: np.ndarray  # (R,) int64 what a row counts for in the size of a batch
 
     @classmethod
-    def every_next_item(cls, dataset: Dataset) -> TrainingRows:
-        """Rows for a causal network that hold exactly the samples of `PrefixSamples`, each once; a batch counts these.
+    def every_next_item(cls, dataset: Dataset, stride: int = 1) -> TrainingRows:
+        """Rows for a causal network that hold every target of `PrefixSamples` once; a batch counts these.
 
         A sequence's first items form one row in which every position has a target: each history of up to `max_history`
         items is a prefix of it, which a causal network sees as if it stood alone. A longer history is cut at its old
-        end, so that its positions and context are no other's: it is a row of its own, with one target at its end.
+        end, so that its positions and context are no other's. Later targets stand in windows of `max_history` items,
+        each at the last `stride` positions of one: with 1 each has its whole history, with more the earlier ones of a
+        window see up to `stride - 1` items less. The last window holds what remains.
         """
         offsets, lengths = dataset.train.offsets, dataset.train.lengths
         longest = dataset.max_history
+        stride = min(stride, longest)  # a target needs one item before it
         heads = np.flatnonzero(lengths >= 2)
         head_lengths = np.minimum(lengths[heads] - 1, longest)
-        windows_U = np.maximum(lengths - 1 - longest, 0)
+        later_U = np.maximum(lengths - 1 - longest, 0)
+        windows_U = -(-later_U // stride)
         window_users = np.repeat(np.arange(len(lengths)), windows_U)
-        window_starts = _ranges(offsets[:-1] + 1, windows_U)
-        targets = np.concatenate([head_lengths, np.ones(len(window_starts), dtype=np.int64)])
+        window_ends = np.minimum(_ranges(np.ones_like(windows_U), windows_U) * stride, later_U[window_users])
+        targets = np.concatenate([head_lengths, (window_ends - 1) % stride + 1])
         return cls(
             dataset.train,
-            np.concatenate([offsets[heads], window_starts]),
-            np.concatenate([head_lengths, np.full(len(window_starts), longest)]),
+            np.concatenate([offsets[heads], offsets[window_users] + window_ends]),
+            np.concatenate([head_lengths, np.full(len(window_users), longest)]),
             targets,
             np.concatenate([heads, window_users]),
             weights=targets,
@@ -77,11 +95,15 @@ class TrainingRows:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def for_epoch(self, stream: np.random.Generator) -> TrainingRows:
+        """The rows of one epoch: always these, without a draw."""
+        return self
+
     def histories(self, rows: np.ndarray) -> Sequences:
         """The items of the given rows."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return Sequences(self.sequences.items[_ranges(self.starts[rows], lengths)], offsets)
+        return Sequences(self.sequences.items[_ranges(self.starts[rows], lengths)], offsets, self.users[rows])
 
     def next_items(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The given rows' targets, row by row: (M,) int64 each.

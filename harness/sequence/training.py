@@ -6,7 +6,7 @@ Shape legend: B rows, M targets, N items, D width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NamedTuple, Self
 
@@ -20,13 +20,15 @@ from harness.data.dataset import Dataset
 from harness.distributed import ALONE, Group
 from harness.nn.encoder import Encoder, PackedRows, pack
 from harness.sequence.losses import chunked_cross_entropy, linear_cross_entropy, sampled_cross_entropy
-from harness.sequence.targets import Draws, ItemDraws, TrainingRows
+from harness.sequence.targets import Draws, ItemDraws, Rows, TrainingRows
 from harness.training.loop import Losses
 
 PIECE_TOKENS = 16_384  # tokens whose activations are held at a time; more of a batch waits for the next piece
 
 # The light grid of all classical baselines (METHODS B.5).
 GRID = {"learning_rate": (1e-3, 5e-4, 1e-4), "dropout": (0.2, 0.5)}
+# The schedule of `Method.tiny`.
+TINY_SCHEDULE = {"dropout": 0.1, "learning_rate": 1e-2, "batch_size": 64, "epochs": 20, "patience": "none"}
 
 Softmax = Literal["full", "chunked", "sampled"]
 # Summed over the targets, from states_MD, the item rows (N + 1, D), targets_M (int64 item ids), and what was drawn.
@@ -89,7 +91,7 @@ def softmax_assumptions(config: SequenceTraining, title: str = "SASRec") -> list
 class Objective(NamedTuple):
     """What a network learns from: rows with targets, and what a target costs."""
 
-    rows: TrainingRows
+    rows: Rows
     loss: Loss
     draws: Draws | None = None  # what the loss contrasts the targets with; None: with all items
 
@@ -97,7 +99,7 @@ class Objective(NamedTuple):
 def softmax_objective(
     config: SequenceTraining,
     dataset: Dataset,
-    rows_of: Callable[[Dataset], TrainingRows] = TrainingRows.every_next_item,
+    rows_of: Callable[[Dataset], Rows] = TrainingRows.every_next_item,
 ) -> Objective:
     """The rows' targets under the config's softmax over the items."""
     rows = rows_of(dataset)
@@ -134,6 +136,10 @@ class Batches:
 
     def __call__(self, stream: np.random.Generator) -> Iterator[list[Piece]]:
         """One epoch, in as many batches as rows of weight 1 would fill, or one fewer."""
+        rows = self.objective.rows.for_epoch(stream)
+        return replace(self, objective=self.objective._replace(rows=rows))._cut(stream)
+
+    def _cut(self, stream: np.random.Generator) -> Iterator[list[Piece]]:
         rows = self.objective.rows
         order = stream.permutation(len(rows))
         weights = rows.weights[order]
@@ -174,5 +180,8 @@ def batch_losses(network: Encoder, loss: Loss, pieces: list[Piece]) -> Iterator[
     """The mean loss per target, in pieces whose gradients add up to the batch's."""
     for piece in pieces:
         states_MD = network(piece.rows, piece.places_M)
-        total = loss(states_MD, network.item_rows_VD, piece.targets_M, *piece.drawn)
-        yield {"total": total / piece.batch_targets}
+        total = loss(states_MD, network.item_rows_VD, piece.targets_M, *piece.drawn) / piece.batch_targets
+        penalty = network.penalty()
+        if penalty is not None:
+            total = total + penalty * (len(piece.targets_M) / piece.batch_targets)
+        yield {"total": total}

@@ -50,7 +50,7 @@ class Figure:
         unknown = [format for format in formats if format not in FORMATS]
         if unknown:
             raise ResultsError(f"unknown format '{unknown[0]}' of a figure; known: {', '.join(FORMATS)}")
-        contents = {folder / f"{self.name}.{format}": self.rendered(format) for format in formats}
+        contents = {folder / f"{self.name}.{format}": content for format, content in self.rendered(formats).items()}
         contents[folder / f"{self.name}.csv"] = self.frame.write_csv().encode()
         folder.mkdir(parents=True, exist_ok=True)
         for path, content in contents.items():
@@ -59,19 +59,28 @@ class Figure:
             os.replace(temporary_of(path), path)
         return list(contents)
 
-    def rendered(self, format: str) -> bytes:
-        """The picture in one of `FORMATS`. It is drawn anew for each, since a layout settles a little with each use."""
+    def rendered(self, formats: Collection[str]) -> dict[str, bytes]:
+        """The picture in each of the formats, which are of `FORMATS`; one format's bytes do not depend on the others.
+
+        The layout, most of the work, is settled once and then kept: it would settle a little more with each use.
+        """
+        contents = {}
         with style(self.name):
-            buffer = io.BytesIO()
-            self.draw(self.frame).savefig(buffer, format=format, metadata=METADATA[format])
-            return buffer.getvalue()
+            drawn = self.draw(self.frame)
+            drawn.draw_without_rendering()
+            drawn.set_layout_engine("none")
+            for format in formats:
+                buffer = io.BytesIO()
+                drawn.savefig(buffer, format=format, metadata=METADATA[format])
+                contents[format] = buffer.getvalue()
+        return contents
 
     def svg_text(self) -> str:
         """The picture as an SVG element for a page: no XML header, the caption as its label.
 
         Its ids begin with a digest of the picture, so that several of one name may stand in a page.
         """
-        svg = self.rendered("svg").decode()
+        svg = self.rendered(["svg"])["svg"].decode()
         svg = svg[svg.index("<svg") :].strip()
         own = f"figure-{hashlib.sha256(svg.encode()).hexdigest()[:12]}-"
         svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{own}", svg)

@@ -7,6 +7,7 @@ from typing import Any
 
 from results.report.material import Material, gather
 from results.report.page import Page, Section
+from results.report.sections.audit import audit_section
 from results.report.sections.facts import (
     assumptions_section,
     cost_section,
@@ -40,6 +41,7 @@ def page_of(
         leaderboard_section(material),
         ablation_section(material),
         slices_section(material),
+        audit_section(material),
         curves_section(material),
         health_section(material),
         *sweeps,

@@ -31,7 +31,8 @@ from results.statistics.inference import (
     users_needed,
     wilcoxon_test,
 )
-from results.store.find import RunFilter, exact_dataset, find_runs, is_named, refuse_several_datasets
+from results.store.find import RunFilter, exact_dataset, is_named, refuse_several_datasets
+from results.store.reading import find_readable
 from results.store.schema import RunRecord
 from results.store.selection import (
     Filters,
@@ -192,7 +193,7 @@ def named_rows(
 ) -> tuple[list[RowRuns], list[str]]:
     """The rows that a name means, one per chosen config with all its seeds, and a note where others are not shown."""
     wanted = RunFilter(dataset=dataset, contract=filters.contract, preset=filters.preset)
-    runs = find_runs(runs_dir, wanted)
+    runs, readings = find_readable(runs_dir, wanted, mask_history=filters.mask_history)
     inside = Path(name).is_relative_to(runs_dir)
     parts = Path(name).relative_to(runs_dir).parts if inside else tuple(name.strip("/").split("/"))
     asked = tuple(part.casefold() for part in (parts if len(parts) == 2 else (*parts, "full")))
@@ -209,7 +210,8 @@ def named_rows(
         raise ResultsError(
             f"'{name}' must mean one method and variant, but means {', '.join(methods)}; name one of them"
         )
-    return chosen_configs(found, filters.configs)
+    rows, notes = chosen_configs(found, filters.configs)
+    return rows, [*readings, *notes]
 
 
 def _names(record: RunRecord) -> list[tuple[str, str]]:

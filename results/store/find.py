@@ -15,6 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from results.errors import ResultsError
+from results.store.contract import DEFAULTS, NAMED, contract_digest
 from results.store.runs import DONE, RANKS, Run, read_run
 from results.store.schema import RunRecord
 
@@ -23,7 +24,7 @@ SHOWN_DIGITS = 8  # of a fingerprint, enough to tell data sets apart
 
 @dataclass(frozen=True, kw_only=True)
 class RunFilter:
-    """Which runs are looked for; None: any. `config` and `contract` may be beginnings of digests.
+    """Which runs are looked for; None: any. `config` and `contract` may be beginnings of digests, `contract` a name.
 
     `dataset` is a data set's name, `name-<beginning of the fingerprint>`, or the name of its folder.
     """
@@ -53,7 +54,7 @@ class RunFilter:
         by_data = (record.dataset, f"{record.dataset}-{record.dataset_fingerprint}", run.folder.parts[-5])
         return (
             (self.dataset is None or self.dataset in by_data or _begins_fingerprint(self.dataset, record))
-            and (self.contract is None or record.contract_digest.startswith(self.contract))
+            and (self.contract is None or _is_contract(self.contract, record))
             and self.preset in (None, record.preset)
         )
 
@@ -192,6 +193,15 @@ def _may_hold(folder: str, wanted: str) -> bool:
 
 def _without_fingerprint(folder: str) -> str:
     return re.sub(rf"-[0-9a-f]{{{SHOWN_DIGITS}}}$", "", folder)
+
+
+def _is_contract(wanted: str, record: RunRecord) -> bool:
+    """By the beginning of the digest, or by the name of a set of rules; the length of lists may differ."""
+    if wanted in NAMED:
+        return contract_digest({**DEFAULTS, **NAMED[wanted].values, "top_k": record.contract.get("top_k")}) == (
+            record.contract_digest
+        )
+    return record.contract_digest.startswith(wanted)
 
 
 def _begins_fingerprint(wanted: str, record: RunRecord) -> bool:

@@ -14,13 +14,13 @@ from typing import Any
 import polars as pl
 
 from results.errors import ResultsError
-from results.statistics.metrics.registry import metrics_from_lists, metrics_from_ranks
 from results.store.schema import CASES_SCHEMA, HISTORY_SCHEMA, METRICS_SCHEMA, RANKS_SCHEMA, RunRecord, conform
 
 RECORD = "run.json"
 METRICS = "metrics.parquet"
 RANKS = "ranks.parquet"
 CASES = "cases.parquet"
+OUTCOMES = "outcomes.parquet"
 HISTORY = "history.parquet"
 CONFIG = "config.toml"
 ENVIRONMENT = "env.json"
@@ -45,10 +45,18 @@ class Run:
 
     def cases(self) -> pl.DataFrame:
         """One row per user (`CASES_SCHEMA`): what slices are cut by. `ResultsError` for a run made before they were."""
-        path = self.folder / CASES
+        return self._later(CASES, "what slices are cut by")
+
+    def outcomes(self) -> pl.DataFrame:
+        """One row per user (`OUTCOMES_SCHEMA`); `ResultsError` for a run made before runs kept them."""
+        return self._later(OUTCOMES, "what other rules read")
+
+    def _later(self, name: str, what: str) -> pl.DataFrame:
+        """A table that runs of earlier versions lack."""
+        path = self.folder / name
         if not path.exists():
             raise ResultsError(
-                f"{self.folder} has no {CASES}: it was made before runs kept what slices are cut by; give its "
+                f"{self.folder} has no {name}: it was made before runs kept {what}; give its "
                 f"'harness run' command again, which only evaluates anew (delete {DONE} first if the cache is gone)"
             )
         return read_parquet(path)
@@ -64,6 +72,11 @@ class Run:
     def environment(self) -> dict[str, Any]:
         """The versions and the machine that the run was made with."""
         return _read_json(self.folder / ENVIRONMENT)
+
+    @property
+    def num_bytes(self) -> int:
+        """What the run takes on disk, its checkpoint included; that one may share its space with the cache."""
+        return sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
 
     @property
     def list_length(self) -> int:
@@ -85,17 +98,22 @@ def write_run(
     history: pl.DataFrame,
     config_toml: str,
     env: Mapping[str, Any],
+    outcomes: pl.DataFrame | None = None,
 ) -> Run:
     """The finished run. A checkpoint is the caller's: written into `folder` before, it is listed in DONE too.
 
     Metrics are computed here, from the ranks. Raises `ResultsError` for tables that break their schema, repeated
-    users, lists whose length is not the contract's `top_k`, ranks beyond it, and cases of other users than the ranks.
+    users, lists whose length is not the contract's `top_k`, ranks beyond it, and cases or outcomes of other users than
+    the ranks.
     """
     ranks = conform(ranks, RANKS_SCHEMA, "ranks")
     _check_ranks(ranks, int(record.contract["top_k"]))
     cases = conform(cases, CASES_SCHEMA, "cases")
     if sorted(cases["user"]) != sorted(ranks["user"]):
         raise ResultsError(f"cases must hold the users of the ranks, but {len(cases)} and {len(ranks)} users differ")
+    from results.store.outcomes import checked_outcomes  # NumPy, which only writing needs
+
+    outcomes = None if outcomes is None else checked_outcomes(outcomes, ranks)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DONE).unlink(missing_ok=True)
     _write_text(folder / CONFIG, config_toml)
@@ -103,6 +121,8 @@ def write_run(
     _write_text(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
     _write_parquet(folder / RANKS, ranks)
     _write_parquet(folder / CASES, cases)
+    if outcomes is not None:
+        _write_parquet(folder / OUTCOMES, outcomes)
     _write_parquet(folder / HISTORY, conform(history, HISTORY_SCHEMA, "history"))
     _write_parquet(folder / METRICS, metrics_frame(record, ranks))
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
@@ -125,6 +145,8 @@ def raise_trials(folder: Path, trials: int) -> Run:
 
 def metrics_frame(record: RunRecord, ranks: pl.DataFrame) -> pl.DataFrame:
     """One row per metric and k, for the usual k that the stored lists can answer."""
+    from results.statistics.metrics.registry import metrics_from_lists, metrics_from_ranks  # as in `write_run`
+
     top_k = int(record.contract["top_k"])
     ks = [k for k in STORED_KS if k <= top_k]
     row = (record.dataset, record.method, record.variant, record.config_digest, record.seed, record.contract_digest)

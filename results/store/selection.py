@@ -16,6 +16,7 @@ import polars as pl
 from results.errors import ResultsError
 from results.statistics.metrics.registry import user_values
 from results.store.find import RunFilter, find_runs, known_datasets, refuse_several_datasets
+from results.store.reading import find_readable
 from results.store.runs import Run
 from results.store.schema import RunRecord
 
@@ -32,8 +33,9 @@ class Filters:
     """
 
     configs: tuple[str, ...] = ()
-    contract: str | None = None
+    contract: str | None = None  # or the name of a set of rules (`results.store.contract.NAMED`)
     preset: str | None = None
+    mask_history: bool = False  # read as if items of the history took no ranks
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def select_runs(
     filters = filters or Filters()
     given: dict[str, Any] = {"method": method, "variant": variant}
     given |= {"contract": filters.contract, "preset": filters.preset}
-    runs = find_runs(runs_dir, RunFilter(dataset=dataset, **given))
+    runs, readings = find_readable(runs_dir, RunFilter(dataset=dataset, **given), mask_history=filters.mask_history)
     if not runs:
         told = "".join(f", {name} '{value}'" for name, value in given.items() if value is not None)
         known = known_datasets(find_runs(runs_dir))
@@ -135,7 +137,7 @@ def select_runs(
         )
     refuse_several_datasets(runs, dataset)
     check_configs(runs_dir, dataset, filters.configs)
-    chosen, notes = [], []
+    chosen, notes = [], readings
     for candidates in _grouped(runs, lambda record: (record.method, record.variant)).values():
         rows, note = chosen_configs(candidates, filters.configs)
         chosen.extend(rows)

@@ -14,6 +14,7 @@ class Unit(StrEnum):
     PERCENT = "percent"  # 3 decimals
     MEAN = "mean"  # 2 decimals
     CHANGE = "change"  # signed per cent, 2 decimals
+    SHIFT = "shift"  # signed per cent, 1 decimal, the sign of per cent left to a heading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +87,11 @@ def format_value(value: float, unit: Unit) -> str:
             return f"{value:.2f}"
         case Unit.CHANGE:
             return f"{value:+.2f} %"
+        case Unit.SHIFT:
+            return f"{value:+.1f}"
 
 
 def format_difference(difference: float, unit: Unit) -> str:
     """A signed difference in the unit's precision; what rounds to zero is +0."""
-    decimals = {Unit.METRIC: DECIMALS, Unit.COUNT: 0, Unit.PERCENT: 3, Unit.MEAN: 2, Unit.CHANGE: 2}[unit]
+    decimals = {Unit.METRIC: DECIMALS, Unit.COUNT: 0, Unit.PERCENT: 3, Unit.SHIFT: 1}.get(unit, 2)
     return f"{round(difference, decimals) + 0.0:+,.{decimals}f}"

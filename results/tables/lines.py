@@ -5,11 +5,14 @@ Shape legend: S seeds, U users.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
 from results.errors import ResultsError
 from results.statistics.inference import bootstrap_interval, fixed_random, std_over_seeds
+from results.store.contract import told
+from results.store.schema import RunRecord
 from results.store.selection import RowRuns
 from results.tables.content import DECIMALS, TableCell, TableRow
 from results.tables.slices import Slicing
@@ -43,6 +46,11 @@ class Part:
     def num_users(self) -> int:
         """Users of a slice that is the same for all lines."""
         return self.lines[0].values[0].shape[1]
+
+
+def judged(record: RunRecord, num_users: int) -> str:
+    """The foot of a table: how many users were judged, and by which rules."""
+    return f"{num_users:,} users; contract {record.contract_digest}: {told(record.contract, record.split)}."
 
 
 def line_of(row: RowRuns, columns: Sequence[MetricColumn]) -> Line:
@@ -110,6 +118,17 @@ def part_rows(part: Part, slicing: Slicing | None, intervals: bool) -> list[Tabl
         TableRow(line.label, tuple(_cell(values_SU, intervals) for values_SU in line.values)) for line in part.lines
     ]
     return rows if by_codes else _mark(rows)
+
+
+def grouped(rows: Sequence[TableRow], part: Part) -> list[TableRow]:
+    """The rows, a line before each but the first whose method is of another kind than the row's before it.
+
+    The kinds are those of the paper's table: no training, item-scoring, generative, proposed.
+    """
+    records = [line.runs.record for line in part.lines]
+    kinds = ["proposed" if record.is_proposed else record.family for record in records]
+    opens = [False, *(kind != before for before, kind in pairwise(kinds))]
+    return [replace(row, apart=opened) for row, opened in zip(rows, opens, strict=True)]
 
 
 def headed(row: TableRow, part: Part, slicing: Slicing | None) -> TableRow:

@@ -23,7 +23,7 @@ from results.tables.contests import (
     variant_note,
     whole_table,
 )
-from results.tables.lines import Line, MetricColumn, Part, headed, line_of, part_rows, parts_of
+from results.tables.lines import Line, MetricColumn, Part, grouped, headed, judged, line_of, part_rows, parts_of
 from results.tables.slices import Slicing
 
 PAPER_COLUMNS: tuple[MetricColumn, ...] = (("Recall", 5), ("Recall", 10), ("NDCG", 5), ("NDCG", 10))
@@ -55,7 +55,7 @@ def overall_table(runs_dir: Path, dataset: str, filters: Filters | None = None, 
     reference, reference_note = _reference(lines, view, "overall")
     rows = []
     for index, part in enumerate(parts):
-        made = starred(part_rows(part, view.slicing, view.intervals), _of_part(best, index), answers)
+        made = starred(grouped(part_rows(part, view.slicing, view.intervals), part), _of_part(best, index), answers)
         improvement = _of_part(against_best, index)
         made += [improvement_row(part, improvement, answers)] if improvement else []
         rows += _finished(made, part, view, reference)
@@ -135,13 +135,9 @@ def _interval_notes(lines: Sequence[Line], view: View) -> list[str]:
 def _reading_notes(lines: Sequence[Line]) -> list[str]:
     """How to read the values: seeds, marks, contract."""
     record = lines[0].runs.record
-    contract = ", ".join(f"{name}={value}" for name, value in record.contract.items())
     most = max(len(line.runs.seeds) for line in lines)
     spread = "Mean ± standard deviation over seeds." if most > 1 else "One seed: training randomness is not measured."
-    return [
-        spread,
-        f"{lines[0].values[0].shape[1]:,} users; contract {record.contract_digest}: {contract}.",
-    ]
+    return [spread, judged(record, lines[0].values[0].shape[1])]
 
 
 def _reference(

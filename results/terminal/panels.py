@@ -15,53 +15,16 @@ from rich.text import Text
 
 from results.statistics.inference import bootstrap_interval, fixed_random
 from results.statistics.metrics.registry import rank_metrics, user_values
-from results.store.find import UnfinishedRun
+from results.store.contract import DEFAULTS
 from results.store.runs import Run
 from results.store.schema import RunRecord
 from results.store.selection import dataset_label
 from results.tables.content import DECIMALS
-from results.tables.render import UNKNOWN
+from results.terminal.quantities import duration
 
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 32
 SHOWN_KS = (5, 10)
-
-
-def runs_table(runs: Sequence[Run], unfinished: Sequence[UnfinishedRun] = ()) -> RenderableType:
-    """A list per data set with one line per run, unfinished runs last: what was run, its scores, and its time."""
-    synthetic = {_folder(run) for run in runs if run.record.synthetic}
-    names = {_folder(run) for run in runs} | {run.dataset for run in unfinished}
-    lists: list[RenderableType] = []
-    for dataset in sorted(names):
-        grid = _runs_grid(
-            [run for run in runs if _folder(run) == dataset],
-            [run for run in unfinished if run.dataset == dataset],
-        )
-        heading = Text(dataset + " (synthetic)" * (dataset in synthetic), "bold")
-        lists.extend([heading, grid, Text()])
-    return Group(*lists[:-1])
-
-
-def _folder(run: Run) -> str:
-    """The data set's folder, which is also what --dataset takes."""
-    return run.folder.parts[-5]
-
-
-def _runs_grid(runs: Sequence[Run], unfinished: Sequence[UnfinishedRun]) -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    for name in ("Method", "Variant", "Config"):
-        grid.add_column(name, no_wrap=True)
-    for name in ("Seed", "Recall@10", "NDCG@10", "Time"):
-        grid.add_column(name, justify="right", no_wrap=True)
-    for run in runs:
-        record = run.record
-        scores = [_score(run, metric) for metric in ("Recall", "NDCG")]
-        place = [record.method, record.variant, record.config_digest[:8], str(record.seed)]
-        grid.add_row(*map(Text, [*place, *scores, duration(sum(record.seconds.values()))]))
-    for open_run in unfinished:
-        place = [open_run.method, open_run.variant, open_run.config_digest[:8], str(open_run.seed)]
-        grid.add_row(*[Text(text, "dim") for text in [*place, UNKNOWN, UNKNOWN, "unfinished"]])
-    return grid
 
 
 def run_panel(run: Run) -> RenderableType:
@@ -72,7 +35,7 @@ def run_panel(run: Run) -> RenderableType:
         ("Curves", _curve_grid(run.history())),
         ("Health", _lines(health_lines(record.health))),
         ("Cost", _lines(_cost_lines(record))),
-        ("Judged by", _lines([("contract", record.contract_digest), *_plain(record.contract)])),
+        ("Judged by", _lines([("contract", record.contract_digest), *_plain({**DEFAULTS, **record.contract})])),
         ("Assumptions", Group(*[Text(f"- {text}") for text in record.assumptions]) if record.assumptions else None),
         ("Environment", _lines(_plain(run.environment()))),
         ("Config", Syntax(run.config_text().strip(), "toml", theme="ansi_dark", background_color="default")),
@@ -98,21 +61,12 @@ def sparkline(values: Sequence[float], width: int = SPARK_WIDTH) -> str:
     return "".join(SPARKS[index] for index in np.rint(heights * (len(SPARKS) - 1)).astype(int))
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 42.0 s, 5 min 07 s, 3 h 20 min."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def health_lines(health: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a run's health says, by name.
 
-    Known keys: `used_codes` and `perplexity` (lists, one entry per level), `codebook_size`, `collision_rate` and
-    `invalid_share` (shares of 1), `largest_group` (items that share one code prefix). Others are shown as they are.
+    Known keys: `used_codes` and `perplexity` (lists, one entry per level), `codebook_size`, `collision_rate`,
+    `colliding_items` and `invalid_share` (shares of 1), `largest_group` (items that share one code prefix). Others are
+    shown as they are.
     """
     left = dict(health)
     size = left.pop("codebook_size", None)
@@ -123,17 +77,14 @@ def health_lines(health: Mapping[str, Any]) -> list[tuple[str, str]]:
     if (perplexity := left.pop("perplexity", None)) is not None:
         lines.append(("perplexity, per level", ", ".join(f"{value:.1f}" for value in perplexity)))
     if (collisions := left.pop("collision_rate", None)) is not None:
-        lines.append(("collision rate", f"{100 * collisions:.2f} %"))
+        lines.append(("collision rate, items beyond tuples", f"{100 * collisions:.2f} %"))
+    if (colliding := left.pop("colliding_items", None)) is not None:
+        lines.append(("collision rate, items that share", f"{100 * colliding:.2f} %"))
     if (largest := left.pop("largest_group", None)) is not None:
         lines.append(("largest group", f"{largest} items"))
     if (invalid := left.pop("invalid_share", None)) is not None:
         lines.append(("invalid sequences", f"{100 * invalid:.2f} %"))
     return lines + _plain(left)
-
-
-def _score(run: Run, metric: str, k: int = 10) -> str:
-    found = run.metrics().filter((pl.col("metric") == metric) & (pl.col("k") == k))["value"]
-    return f"{found.item():.{DECIMALS}f}" if len(found) else UNKNOWN
 
 
 def _score_grid(run: Run) -> RenderableType:

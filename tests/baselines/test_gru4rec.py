@@ -1,26 +1,19 @@
 """GRU4Rec. Oracles: the GRU's equations step by step; RecBole 1.2.1's model with copied weights, where
 HARNESS_RECBOLE_PYTHON names a Python that has it; METHODS B.5's values; the same bits after an interruption."""
 
-import json
-import os
-import subprocess
-import sys
-from importlib import util
 from pathlib import Path
 
 import numpy as np
-import planted
 import pytest
 import torch
+from recbole_oracle import answers, needs_recbole, renamed
 
 from baselines.gru4rec import GRU4REC, METHOD, GRU4RecConfig
-from harness.config import merged
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.interfaces import FitContext
 from harness.nn.encoder import pack
 
 CPU = torch.device("cpu")
-PYTHON = os.environ.get("HARNESS_RECBOLE_PYTHON") or (sys.executable if util.find_spec("recbole") else None)
 ROWS = [[3, 1, 4], [1], [5, 9, 2, 6, 5, 3, 5, 8, 9, 7], [2, 7], [9, 8, 7], [6, 5, 4, 3, 2, 1, 2, 3, 4]]
 TARGETS = torch.tensor([1, 9, 3, 4, 2, 7])
 SIZES = GRU4RecConfig(embedding_size=6, hidden_size=8, legacy_pad=True)
@@ -72,25 +65,15 @@ def test_all_states_of_a_row_in_one_pass_are_those_of_its_prefixes():
     torch.testing.assert_close(together, last_states(net, prefixes))
 
 
-@pytest.mark.skipif(PYTHON is None, reason="RecBole is not installed; set HARNESS_RECBOLE_PYTHON")
-def test_states_and_loss_are_recboles_with_copied_weights(tmp_path):
+@needs_recbole
+def test_logits_and_loss_are_recboles_with_copied_weights(tmp_path):
     net = network()
-    weights = {
-        ".".join([RECBOLE_NAMES[name.split(".")[0]], name.split(".")[1]]): t for name, t in net.state_dict().items()
-    }
-    arrays = {f"weight/{name}": tensor.numpy() for name, tensor in weights.items()}
-    rows = Sequences.from_rows(ROWS)
-    items, targets = np.pad(rows.padded(), ((0, 0), (0, 2))), TARGETS.numpy()
-    np.savez(tmp_path / "given.npz", items=items, lengths=rows.lengths, targets=targets, **arrays)
+    weights = renamed(net.state_dict(), RECBOLE_NAMES)
     sizes = {"embedding_size": 6, "hidden_size": 8, "num_layers": 1, "dropout_prob": 0.3, "MAX_ITEM_LIST_LENGTH": 12}
-    script = Path(__file__).with_name("recbole_states.py")
-    command = [PYTHON, script, "GRU4Rec", json.dumps(sizes), tmp_path / "given.npz", tmp_path / "found.npz"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    found = np.load(tmp_path / "found.npz")
-    states = last_states(net, ROWS)
-    np.testing.assert_allclose(states, found["states"], rtol=1e-5, atol=1e-5)
-    loss = GRU4REC.objective(SIZES, made_up_dataset()).loss(states, net.item_rows_VD, TARGETS) / len(ROWS)
+    found = answers(tmp_path, "GRU4Rec", sizes, weights, ROWS, TARGETS)
+    states, rows = last_states(net, ROWS), net.item_rows_VD.detach()
+    np.testing.assert_allclose(states @ rows.T, found["logits"], rtol=1e-5, atol=1e-5)
+    loss = GRU4REC.objective(SIZES, made_up_dataset()).loss(states, rows, TARGETS) / len(ROWS)
     assert loss.item() == pytest.approx(float(found["loss"]), rel=1e-5)
 
 
@@ -102,21 +85,6 @@ def test_items_start_glorot_normal_matrices_glorot_uniform_and_padding_at_zero()
         assert matrix.abs().max().item() == pytest.approx((6 / (3 * 128 + 128)) ** 0.5, rel=1e-3)
     assert not net.item_rows_VD[0].any()
     assert not any("bias" in name for name, _ in net.gru.named_parameters())
-
-
-def test_a_fit_that_was_interrupted_goes_on_to_the_same_bits(tmp_path):
-    config, dataset = merged(METHOD.presets["lite"], {**planted.GRU4REC, "epochs": 4}), planted.planted_dataset()
-
-    def interrupt(progress):
-        if progress.epoch == 2:
-            raise KeyboardInterrupt
-
-    whole = METHOD.fit(config, dataset, {}, FitContext(0, tmp_path / "whole"))
-    with pytest.raises(KeyboardInterrupt):
-        METHOD.fit(config, dataset, {}, FitContext(0, tmp_path / "cut", report=interrupt))
-    continued = METHOD.fit(config, dataset, {}, FitContext(0, tmp_path / "cut"))
-    for ours, theirs in zip(whole.network.parameters(), continued.network.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
 
 
 def test_paper_sizes_are_those_of_the_fact_sheet_and_are_declared():

@@ -5,6 +5,7 @@ import numpy as np
 from baselines.sasrec import METHOD
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.interfaces import FitContext
+from harness.methods import methods
 
 
 def test_the_method_fits_saves_and_loads_by_its_own_interface(tmp_path):
@@ -37,3 +38,14 @@ def test_the_original_recipe_is_the_sasrec_papers_own_form_and_all_others_are_re
 def test_assumptions_name_the_assumed_values():
     (assumption,) = METHOD.assumptions(METHOD.presets["paper"])
     assert "recbole form, 2 layers, 2 heads" in assumption
+
+
+def test_a_stride_is_declared_by_every_method_that_stands_on_sasrec_and_only_where_it_acts():
+    strided = METHOD.presets["paper"].replace(stride=25)
+    (*_, line) = METHOD.assumptions(strided)
+    assert "25 targets share a window (stride)" in line
+    for name in ("tiger-sas", "letter", "etegrec"):
+        config = methods()[name].presets["paper"]
+        assert line in methods()[name].assumptions(config.replace(vectors=config.vectors.replace(stride=25)))
+    for silent in (strided.replace(stride=1), strided.replace(batches="prefixes"), strided.replace(style="original")):
+        assert not any("stride" in line for line in METHOD.assumptions(silent))

@@ -65,7 +65,7 @@ def test_a_mistake_in_a_config_file_is_told_with_its_line(harness, ratings, text
 def test_nothing_left_after_the_core_filter(harness, ratings):
     ended = run(harness, ratings, "--core", "99")
     assert ended.code == USAGE
-    assert "no interaction is left of 240 after the 99-core filter; lower core" in ended.error
+    assert "no interaction is left of 240 after the 99-core filter; lower --core" in ended.error
 
 
 def test_a_user_with_too_few_interactions(harness, tmp_path):
@@ -89,7 +89,7 @@ def test_a_user_with_too_few_interactions(harness, tmp_path):
         (["--ablation", "sio"], "unknown ablation 'sio'; did you mean 'sia'?"),
         (["--preset", "litee"], "no preset 'litee'; did you mean 'lite'?"),
         (["--recipe", "mine"], "'--recipe'"),
-        (["--beams", "5"], "num_beams >= top_k must hold, but got num_beams=5, top_k=10; raise num_beams"),
+        (["--beams", "5"], "num_beams >= top_k must hold, but got num_beams=5, top_k=10; raise num_beams (--beams)"),
         (["--seeds", "x"], "--seeds must be"),
         (["--device", "cuda"], "--device cuda must be present"),
         (["--repeats", "maybe"], "repeats='maybe'"),
@@ -116,12 +116,20 @@ def test_options_for_files_beside_a_named_data_set(harness):
     assert "'demo' is prepared in a fixed way" in ended.error
 
 
-def test_a_text_method_without_text_fails_alone(harness, ratings):
-    ended = run(harness, ratings, "--methods", "popularity,tiger")
+def test_a_cause_that_several_cells_share_is_told_twice_at_most_and_stops_no_other(harness, ratings):
+    """Once when it happens, once in the summary."""
+    Path("items.csv").write_text("item_id,title\n" + "".join(f"i{item},--\n" for item in range(13)))
+    options = ("--user-col", "user_id", "--item-col", "parent_asin", "--metadata", "items.csv")
+    header = "user_id,parent_asin,rating,timestamp\n"
+    ratings.write_text(header + ratings.read_text())
+    dims = ("--set", "tiger.text.dim=2", "--set", "letter.text.dim=2")
+    ended = run(harness, ratings, "--methods", "popularity,tiger", "--seeds", "3", *options, *dims)
     assert ended.code == FAILED
     assert "Popularity" in ended.out
-    assert "1 of 2 cells failed:" in ended.err
-    assert "text" in ended.err
+    assert "3 of 6 cells failed:" in ended.err
+    assert "  TIGER, seed 0; TIGER, seed 1; TIGER, seed 2: no item text holds a word; check the metadata" in ended.err
+    assert ended.err.count("no item text holds a word") == 2
+    assert "TIGER, seed 0: test: skipped, since it needs what failed" in ended.err
     assert "give the same command again" in ended.err
 
 

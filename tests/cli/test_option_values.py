@@ -27,14 +27,18 @@ def test_seeds_that_are_no_numbers_are_refused(text):
         seeds_of(text)
 
 
-def test_all_names_every_known_one_and_repeats_count_once():
-    assert names_of("all", ["a", "b"], "method") == ["a", "b"]
-    assert names_of("b, a,b", ["a", "b"], "method") == ["b", "a"]
+def test_a_group_names_its_members_and_repeats_count_once():
+    groups = {"all": ["a", "b", "c"], "few": ["a", "b"]}
+    assert names_of("all", ["a", "b", "c"], "method", groups) == ["a", "b", "c"]
+    assert names_of("b, a,b", ["a", "b", "c"], "method", groups) == ["b", "a"]
+    assert names_of("c,few,b", ["a", "b", "c"], "method", groups) == ["c", "a", "b"]
 
 
 def test_an_unknown_name_brings_the_nearest_known_one():
     with pytest.raises(UsageError, match="unknown method 'tigre'; did you mean 'tiger'"):
-        names_of("tigre", ["tiger", "sasrec"], "method")
+        names_of("tigre", ["tiger", "sasrec"], "method", {})
+    with pytest.raises(UsageError, match="unknown method 'papper'; did you mean 'paper'"):
+        names_of("papper", ["tiger", "sasrec"], "method", {"paper": ["sasrec"]})
 
 
 def test_assignments_become_nested_tables():

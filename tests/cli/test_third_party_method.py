@@ -1,4 +1,4 @@
-"""The method of docs/adding-a-method.md, as an installed package registers it. Oracle: counts by hand."""
+"""The methods of docs/adding-a-method.md, as an installed package registers them. Oracle: counts by hand."""
 
 import json
 import os
@@ -8,44 +8,79 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import polars as pl
+import pytest
 from tiny_ratings import ROWS
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "adding-a-method.md"
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"```python (\w+\.py)\n(.*?)```", GUIDE, flags=re.DOTALL))
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(encoding="utf-8"), flags=re.DOTALL)
-
-
-def test_the_guides_method_has_under_40_lines_of_code():
-    (code,) = blocks("python")
-    assert sum(bool(line.strip()) for line in code.splitlines()) < 40
-
-
-def test_the_guides_method_runs_as_an_installed_package(ratings, tmp_path):
-    (code,), (project,) = blocks("python"), blocks("toml")
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A folder in which the guide's package is installed."""
     site = tmp_path / "site"
-    metadata = site / "recent_popularity-1.0.dist-info"
+    metadata = site / "own_methods-1.0.dist-info"
     metadata.mkdir(parents=True)
-    (site / "recent_popularity.py").write_text(code)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: recent-popularity\nVersion: 1.0\n")
-    entry = re.search(r'^(recent-popularity) = "(.*)"$', project, flags=re.MULTILINE)
-    assert entry is not None
-    (metadata / "entry_points.txt").write_text(f"[harness.methods]\n{entry[1]} = {entry[2]}\n")
+    for name, code in FILES.items():
+        (site / name).write_text(code)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: own-methods\nVersion: 1.0\n")
+    entries = re.findall(r'^([\w-]+) = "(\w+:\w+)"$', GUIDE, flags=re.MULTILINE)
+    lines = [f"{name} = {value}" for name, value in entries]
+    (metadata / "entry_points.txt").write_text("\n".join(["[harness.methods]", *lines, ""]))
+    return site
 
-    window = ["--methods", "recent-popularity", "--set", "recent-popularity.window=1", "--json"]
-    command = [sys.executable, "-m", "harness", "run", "--dataset", str(ratings), *window]
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+def harness(package: Path, *arguments: str) -> dict[str, object]:
+    command = [sys.executable, "-m", "harness", *arguments, "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(package)}
+    ended = subprocess.run(command, cwd=package.parent, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    (cell,) = json.loads(ended.stdout)["cells"]
+    return json.loads(ended.stdout)
 
+
+@pytest.mark.parametrize(("name", "most"), [("recent_popularity", 40), ("last_and_mean", 60), ("frequency_codes", 80)])
+def test_a_method_is_short(name: str, most: int) -> None:
+    assert sum(bool(line.strip()) for line in FILES[f"{name}.py"].splitlines()) < most
+
+
+def test_the_guides_methods_pass_the_conformance_suite(package: Path) -> None:
+    lines = (
+        "import {0}",
+        "from harness.testing import MethodConformance",
+        "class Test(MethodConformance): method = {0}.METHOD",
+    )
+    for name in ("last_and_mean", "frequency_codes"):
+        (package / f"test_{name}.py").write_text("\n".join(lines).format(name))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(package)]
+    ended = subprocess.run(command, cwd=package, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout
+    assert re.search(r"^36 passed", ended.stdout, flags=re.MULTILINE), ended.stdout
+
+
+def test_a_sequence_encoder_and_a_tokenizer_run_from_the_command_line(package: Path, ratings: Path) -> None:
+    changes = ["last-and-mean.epochs=1", "frequency-codes.training.epochs=1", "frequency-codes.codes.base=3"]
+    arguments = ["--methods", "last-and-mean,frequency-codes", *(part for each in changes for part in ("--set", each))]
+    found = harness(package, "run", "--dataset", str(ratings), *arguments)
+    assert [cell["method"] for cell in found["cells"]] == ["last-and-mean", "frequency-codes"]
+    assert len(list(package.parent.glob("**/frequency-codes/*/stage.json"))) == 2  # the codes, and the generator
+
+
+def test_the_guides_first_method_recommends_what_was_bought_last_by_many(package: Path, ratings: Path) -> None:
+    (cell,) = harness(
+        package,
+        "run",
+        "--dataset",
+        str(ratings),
+        "--methods",
+        "recent-popularity",
+        "--set",
+        "recent-popularity.window=1",
+    )["cells"]
     # By hand: the last training item is each user's third from the end; the most frequent one is recommended first.
     rows = [row.split(",") for row in ROWS]
     ids = {item: place + 1 for place, item in enumerate(dict.fromkeys(item for _, item, _, _ in rows))}
     last = Counter(ids[rows[6 * user + 3][1]] for user in range(40))
     best = min(last, key=lambda item: (-last[item], item))
-    import polars as pl
-
-    ranks = pl.read_parquet(tmp_path / cell["folder"] / "ranks.parquet")
+    ranks = pl.read_parquet(package.parent / cell["folder"] / "ranks.parquet")
     assert set(ranks["top_items"].list.first().to_list()) == {best}

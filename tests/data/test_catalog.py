@@ -1,14 +1,11 @@
 """Named sets and their download. Oracle: a server on loopback that speaks the hub's protocol and can misbehave."""
 
-import hashlib
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from loopback_hub import Hub, serving
 
 from harness.data import catalog
 from harness.data.catalog import NAMED, REVISION
@@ -21,71 +18,12 @@ fetch = partial(catalog.fetch, pause_s=0.0)
 FILE = "benchmark/5core/rating_only/Musical_Instruments.csv"
 
 
-@dataclass
-class Hub:
-    """Files of one repository; `cuts` are byte counts after which the next answers break off."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-    etags: dict[str, str] = field(default_factory=dict)  # where the stated checksum is not the content's SHA-256
-    cuts: list[int] = field(default_factory=list)
-    serves_ranges: bool = True
-    ranges: list[str | None] = field(default_factory=list)  # the Range header of every GET
-
-
-class HubHandler(BaseHTTPRequestHandler):
-    """`HEAD` and `GET` of `/datasets/<repository>/resolve/<revision>/<file>`."""
-
-    hub: Hub
-
-    def log_message(self, *arguments: object) -> None:
-        """Nothing on the terminal."""
-
-    def _file(self) -> str | None:
-        prefix = f"/datasets/{catalog.REPOSITORY}/resolve/{REVISION}/"
-        name = self.path.removeprefix(prefix)
-        if self.path.startswith(prefix) and name in self.hub.files:
-            return name
-        self.send_response(404)
-        self.send_header("X-Error-Code", "EntryNotFound")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-        return None
-
-    def do_HEAD(self) -> None:
-        if (name := self._file()) is None:
-            return
-        content = self.hub.files[name]
-        self.send_response(200)
-        self.send_header("X-Repo-Commit", REVISION)
-        self.send_header("X-Linked-Etag", f'"{self.hub.etags.get(name) or hashlib.sha256(content).hexdigest()}"')
-        self.send_header("X-Linked-Size", str(len(content)))
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        if (name := self._file()) is None:
-            return
-        content, range_ = self.hub.files[name], self.headers.get("Range")
-        self.hub.ranges.append(range_)
-        start = int(range_.removeprefix("bytes=").rstrip("-")) if range_ and self.hub.serves_ranges else 0
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        end = start + self.hub.cuts.pop(0) if self.hub.cuts else len(content)
-        self.wfile.write(content[start:end])
-        self.close_connection = True
-
-
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    hub = Hub()
-    handler = type("Handler", (HubHandler,), {"hub": hub})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    yield hub
-    server.shutdown()
-    server.server_close()
+    hub = Hub(f"/datasets/{catalog.REPOSITORY}/resolve/{REVISION}/")
+    with serving(hub) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        yield hub
 
 
 CONTENT = b"user_id,parent_asin,rating,timestamp\n" + b"u,i,5.0,1600000000000\n" * 400

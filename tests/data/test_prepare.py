@@ -158,7 +158,7 @@ def test_interactions_are_ordered_as_by_numpys_stable_sort_on_two_keys(kind: typ
 
 def test_a_short_user_is_an_error_that_names_them_unless_they_are_dropped() -> None:
     rows = [("u", "a", 1), ("u", "b", 2), ("v", "a", 1), ("v", "b", 2), ("v", "c", 3)]
-    with pytest.raises(DataError, match=r"needs 3 interactions .* user 'u' has 2.*short_users=drop"):
+    with pytest.raises(DataError, match=r"needs 3 interactions .* user 'u' has 2.*--short-users drop"):
         prepared(raw_of(rows), PrepareConfig())
     assert list(sequences_of(rows, PrepareConfig(short_users="drop"))) == ["v"]
 
@@ -316,3 +316,14 @@ def test_a_row_without_items_comes_back_from_the_folder_as_such(tmp_path: Path) 
     dataset = prepare(raw_of(TOY), PrepareConfig(), tmp_path / "toy", "toy", split=Split("early", cut))
     assert dataset.validation.histories.lengths.tolist() == [1, 0]
     assert dataset.validation.histories.items.tolist() == [1]
+
+
+def test_histories_know_the_training_row_of_their_user(tmp_path):
+    frame = pl.DataFrame({"user": list("aaaabbbbcccc"), "item": list("wxyzxyzwyzwx"), "time": list(range(12))})
+    frame = frame.with_columns(pl.col("user", "item").cast(pl.Categorical))
+    dataset = prepare(RawInteractions(frame), PrepareConfig(min_interactions=3), tmp_path / "d", "d")
+    assert dataset.train.users.tolist() == [0, 1, 2]
+    for cases in (dataset.validation, load_test(tmp_path / "d", dataset)):
+        assert cases.histories.users.tolist() == [0, 1, 2]
+        taken = cases.histories.take(np.array([2, 0])).last(1).appended(np.array([1, 1])).without_last(1)
+        assert taken.users.tolist() == [2, 0]

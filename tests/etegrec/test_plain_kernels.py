@@ -4,12 +4,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from planted import SASREC, planted_dataset
 from tiny_etegrec import TINY, tiny_training, watch
 
 from harness.interfaces import FitContext
 from harness.methods import methods
 from harness.nn.kernels.switch import plain_kernels
+from harness.testing.planted import planted_dataset
 
 FORMS = {"fast": nullcontext, "plain": plain_kernels}
 
@@ -30,7 +30,7 @@ def test_etegrec_loses_the_same_at_each_epoch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("softmax", ["full", "chunked"])
 def test_sasrec_loses_the_same_at_each_epoch(tmp_path: Path, softmax: str) -> None:
     method = methods()["sasrec"]
-    table = {**SASREC, "dropout": 0.0, "epochs": 5, "patience": None, "softmax": softmax}
+    table = {**method.tiny, "dropout": 0.0, "epochs": 5, "patience": None, "softmax": softmax}
     losses: dict[str, list[float]] = {name: [] for name in FORMS}
     for name, form in FORMS.items():
         context = FitContext(

@@ -15,11 +15,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import planted
 import pytest
 import tomli_w
 from filelock import FileLock
-from planted_runs import QUIET, prepared, stored, times, wait_until
+from planted_runs import QUIET, stored, times, wait_until
 
 from harness.artifacts import CODES_FILE
 from harness.data.prepare import load_dataset
@@ -30,9 +29,10 @@ from harness.generative.tokenizer.codes import CodeTable
 from harness.jobs.graph import Outcome
 from harness.methods import methods
 from harness.stages import StageStore, read_json, write_json
+from harness.testing import planted
 from results.store.runs import DONE, read_run
 
-FEW = {name: planted.shortened(table) for name, table in planted.TINY.items()}
+FEW = {name: planted.shortened(method.tiny) for name, method in methods().items()}
 # More epochs where a run is to be interrupted: the first checkpoint comes long before the end.
 TABLES = {**FEW, "etegrec": {**FEW["etegrec"], "epochs": 16, "evaluate_every": 8}}
 METHODS = ("markov", "tiger-sas", "etegrec")
@@ -59,7 +59,7 @@ def run(plan: Plan, dataset: Path, root: Path, jobs: int = 1) -> list[CellResult
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepared(tmp_path_factory.mktemp("data") / "planted")
+    return planted.prepared(tmp_path_factory.mktemp("data") / "planted")
 
 
 @pytest.fixture(scope="module")
@@ -160,16 +160,16 @@ def test_no_fit_reads_the_test_split(finished: Path, dataset: Path, tmp_path: Pa
 
 
 def test_a_failed_cell_stops_no_other_and_says_why(tmp_path: Path) -> None:
-    textless = prepared(tmp_path / "textless", with_texts=False)
-    plan = plan_of(textless, ["tiger", "letter", "popularity"])
-    by_method = {result.cell.method: result.outcome for result in run(plan, textless, tmp_path, jobs=2)}
+    wordless = planted.prepared(tmp_path / "wordless", text="--")
+    plan = plan_of(wordless, ["tiger", "letter", "popularity"])
+    by_method = {result.cell.method: result.outcome for result in run(plan, wordless, tmp_path, jobs=2)}
     assert {name: outcome.status for name, outcome in by_method.items()} == {
         "tiger": "skipped",
         "letter": "skipped",
         "popularity": "done",
     }
     for name in ("tiger", "letter"):
-        assert "needs item texts, but the data set has none" in by_method[name].error
+        assert "no item text holds a word" in by_method[name].error
         assert "\n" not in by_method[name].error
 
 
@@ -227,15 +227,18 @@ def test_cases_equal_counting_by_hand(dataset: Path, finished: Path) -> None:
             assert cases["target_sharers"].to_list() == [tuples[1:].count(tuples[target]) for target in targets]
 
 
-def test_a_run_without_cases_is_evaluated_again_without_training(dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("table", ["cases.parquet", "outcomes.parquet"])
+def test_a_run_without_a_later_table_is_evaluated_again_without_training(
+    table: str, dataset: Path, tmp_path: Path
+) -> None:
     plan = plan_of(dataset, ["popularity"])
     (result,) = run(plan, dataset, tmp_path)
-    before, cases = stored(tmp_path), (result.folder / "cases.parquet").read_bytes()
-    (result.folder / "cases.parquet").unlink()
+    before, content = stored(tmp_path), (result.folder / table).read_bytes()
+    (result.folder / table).unlink()
     stage_times = {name: time for name, time in times(tmp_path).items() if name.startswith("cache")}
     run(plan, dataset, tmp_path)
     assert stored(tmp_path) == before
-    assert (result.folder / "cases.parquet").read_bytes() == cases
+    assert (result.folder / table).read_bytes() == content
     assert stage_times.items() <= times(tmp_path).items()
 
 
@@ -341,7 +344,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on_where_it_stood(
 
 
 def test_data_of_the_same_name_never_pass_for_each_other(tmp_path: Path) -> None:
-    first, second = (prepared(tmp_path / side / "planted") for side in ("a", "b"))
+    first, second = (planted.prepared(tmp_path / side / "planted") for side in ("a", "b"))
     meta = read_json(second / "meta.json")
     write_json(second / "meta.json", meta | {"fingerprint": "f" * 16})  # other content under the same name
     for dataset in (first, second):
@@ -352,7 +355,7 @@ def test_data_of_the_same_name_never_pass_for_each_other(tmp_path: Path) -> None
 
 
 def test_a_run_of_the_version_before_counts_only_for_its_own_data(tmp_path: Path) -> None:
-    dataset = prepared(tmp_path / "planted")
+    dataset = planted.prepared(tmp_path / "planted")
     plan = plan_of(dataset, ["popularity"])
     (result,) = run(plan, dataset, tmp_path)
     data_folder, *row = result.folder.relative_to(tmp_path / "runs").parts

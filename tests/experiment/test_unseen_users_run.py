@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import planted
 import polars as pl
 import pytest
 
@@ -17,6 +16,7 @@ from harness.experiment.plan import Settings, make_plan
 from harness.experiment.run import CellResult, run_plan
 from harness.jobs.graph import Observer
 from harness.methods import methods
+from harness.testing import planted
 from results.store.runs import read_run
 
 QUIET = Observer(started=lambda key: None, message=lambda key, content: None, ended=lambda key, outcome: None)
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def results(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[CellResult]:
     root = tmp_path_factory.mktemp("run")
-    tables = {name: planted.shortened(table) for name, table in planted.TINY.items()}
+    tables = {name: planted.shortened(method.tiny) for name, method in methods().items()}
     plan = make_plan(
         load_dataset(folder),
         method_names=methods(),

@@ -8,11 +8,12 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import planted
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from baselines.bert4rec import BERT4REC
+from baselines.caser import CASER
 from baselines.gru4rec import GRU4REC, GRU4RecConfig
 from baselines.sasrec import original_form
 from etegrec.config import ETEGRecConfig
@@ -23,23 +24,25 @@ from harness.config import merged
 from harness.data.dataset import Dataset, Sequences
 from harness.distributed import ALONE, Group
 from harness.evaluation.outcomes import evaluate
-from harness.generative.generator import CodeRecommender, GeneratorTraining, fit_generator
+from harness.generative.generator import LITE_T5, TINY_T5, CodeRecommender, GeneratorTraining, fit_generator
 from harness.generative.tokenizer.codes import CodeTable
 from harness.generative.tokenizer.fit import kmeans, start_codebooks
 from harness.generative.tokenizer.rqvae import RQVAE
 from harness.interfaces import FitContext
 from harness.jobs.torchrun import World
+from harness.methods import methods
 from harness.nn.code_seq2seq import CodeSeq2Seq
-from harness.nn.t5 import T5Config
+from harness.sequence.model import SequenceModel
 from harness.sequence.sasrec import SASREC, SASRecConfig
+from harness.testing import planted
 from harness.training.learner import Learner
 from harness.training.loop import TrainingPlan, train
 
 NUM_PROCESSES = 2
-TINY_SASREC = merged(SASRecConfig(), {**planted.SASREC, "dropout": 0.0, "epochs": 1, "batch_size": 100})
-TINY_GRU4REC = merged(GRU4RecConfig(), {**planted.GRU4REC, "dropout": 0.0, "epochs": 1, "batch_size": 100})
+TINY_SASREC = merged(SASRecConfig(), {**methods()["sasrec"].tiny, "dropout": 0.0, "epochs": 1, "batch_size": 100})
+TINY_GRU4REC = merged(GRU4RecConfig(), {**methods()["gru4rec"].tiny, "dropout": 0.0, "epochs": 1, "batch_size": 100})
 # 300 samples make three batches and one of 3 samples; a full batch has chunks of 40, 40 and 19.
-ETEGREC = merged(LITE, planted.TINY["etegrec"]).replace(
+ETEGREC = merged(LITE, methods()["etegrec"].tiny).replace(
     cycle=2, alignment_warmup_epochs=0, batch_size=99, chunk_size=40, mu=0.5, lambda_=0.5
 )
 
@@ -64,7 +67,7 @@ def generator_recommender(dataset: Dataset, context: FitContext, dropout: float 
     """Drawn weights, and codes in the order of the items."""
     torch.manual_seed(0)
     codes = CodeTable.of(torch.tensor([[i // 4, i % 4] for i in range(dataset.num_items)]), (4, 4))
-    model = CodeSeq2Seq(merged(T5Config(), {**planted.T5, "dropout": dropout}), codes.sizes)
+    model = CodeSeq2Seq(merged(LITE_T5, {**TINY_T5, "dropout": dropout}), codes.sizes)
     return CodeRecommender(model, codes, context, item_keys=dataset.catalog.keys)
 
 
@@ -91,6 +94,14 @@ def sasrec_fit(context: FitContext, style: str) -> None:
     SASREC.fit(config, planted.planted_dataset(), {}, context)
 
 
+def tiny_fit(model: SequenceModel, size: int, context: FitContext) -> None:
+    """One epoch without dropout, in batches of this size."""
+    method = methods()[model.name]
+    changes = {**method.tiny, "dropout": 0.0, "epochs": 1, "batch_size": size}
+    config = merged(method.presets["lite"], changes)
+    model.fit(config, planted.planted_dataset(), {}, context)
+
+
 def etegrec_epoch(context: FitContext, epoch: int, **changes: Any) -> None:
     """One epoch of the alternating stage (0: tokenizer, 1: recommender) or of the joint one."""
     training = etegrec_training(ETEGREC.replace(**changes), context)
@@ -103,6 +114,8 @@ GRADIENT_CASES: dict[str, Callable[[FitContext], None]] = {
     "generator": generator_fit,
     "sasrec-recbole": lambda context: sasrec_fit(context, "recbole"),
     "gru4rec": lambda context: GRU4REC.fit(TINY_GRU4REC, planted.planted_dataset(), {}, context),
+    "bert4rec": lambda context: tiny_fit(BERT4REC, 40, context),
+    "caser": lambda context: tiny_fit(CASER, 100, context),
     "sasrec-original": lambda context: sasrec_fit(context, "original"),
     "etegrec-tokenizer": lambda context: etegrec_epoch(context, 0),
     "etegrec-recommender": lambda context: etegrec_epoch(context, 1),

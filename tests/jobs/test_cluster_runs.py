@@ -11,26 +11,27 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import planted
 import pytest
 import tomli_w
-from planted_runs import QUIET, prepared, stored, times, wait_until
+from planted_runs import QUIET, stored, times, wait_until
 
 from harness.data.prepare import load_dataset
 from harness.experiment.place import Place
 from harness.experiment.plan import Settings, make_plan
 from harness.experiment.run import run_plan
+from harness.methods import methods
+from harness.testing import planted
 
 pytest.importorskip("submitit", reason="submitit is an extra: pip install 'etegrec-harness[slurm]'")
 
 METHODS = ("markov", "etegrec")
 # More epochs than elsewhere: the grid is to be killed between the first checkpoint and the end.
-TABLE = {**planted.shortened(planted.TINY["etegrec"]), "epochs": 16, "evaluate_every": 8}
+TABLE = {**planted.shortened(methods()["etegrec"].tiny), "epochs": 16, "evaluate_every": 8}
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepared(tmp_path_factory.mktemp("data") / "planted")
+    return planted.prepared(tmp_path_factory.mktemp("data") / "planted")
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,9 @@ from typing import Any
 
 import distributed_cases as cases
 import numpy as np
-import planted
 import pytest
 import tomli_w
 import torch
-from planted_runs import prepared
 
 from harness.cli.app import app, exit_code
 from harness.config import merged
@@ -32,9 +30,10 @@ from harness.experiment.plan import Settings, make_plan
 from harness.interfaces import Contract, Need
 from harness.jobs.torchrun import World
 from harness.methods import methods, stage_of
+from harness.testing import planted
 
 LAUNCHER = {"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_USE_AGENT_STORE": "True", "WORLD_SIZE": "2", "RANK": "1"}
-SASREC = {**planted.SASREC, "epochs": 40, "patience": 60}
+SASREC = {**methods()["sasrec"].tiny, "epochs": 40, "patience": 60}
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +123,7 @@ def plan_keys(dataset: Dataset, processes: int) -> dict[str, str]:
         method_names=["markov", "tiger", "sasrec", "etegrec"],
         ablation_names=[],
         seeds=[0],
-        settings=Settings(tables=planted.TINY, processes=processes),
+        settings=Settings(tables={name: method.tiny for name, method in methods().items()}, processes=processes),
     )
     return {stage.kind + ("" if stage.seed == 0 else "?"): stage.key for stage in plan.stages}
 
@@ -136,7 +135,7 @@ def test_several_processes_name_what_they_share_and_nothing_else() -> None:
     assert {"tiger", "sasrec", "etegrec", "sasrec-vectors"} <= differ
     assert differ.isdisjoint({"markov", "text-vectors"})
     conditions = {"contract": Contract().model_dump(mode="json"), "precision": "fp32"}
-    config = merged(methods()["sasrec"].presets["lite"], planted.SASREC)
+    config = merged(methods()["sasrec"].presets["lite"], methods()["sasrec"].tiny)
     plain = stage_of(Need("sasrec", config), dataset=dataset.fingerprint, seed=0, conditions=conditions)
     assert one["sasrec"] == plain.key
 
@@ -240,7 +239,7 @@ def told(err: str) -> list[str]:
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the system does not show processes in /proc")
 def test_torchrun_ends_with_one_line_when_a_process_is_killed_and_goes_on_when_told_again(tmp_path: Path) -> None:
-    dataset = prepared(tmp_path / "data")
+    dataset = planted.prepared(tmp_path / "data")
 
     def checkpoints() -> list[Path]:
         return list(tmp_path.glob("cache/sasrec/*.partial/resume/sasrec.last.safetensors"))

@@ -11,7 +11,7 @@ from torch import nn
 from harness.data.dataset import Sequences
 from harness.nn.encoder import pack
 from harness.nn.ragged import Ragged
-from harness.nn.sasrec import CausalAttention, SASRec, SASRecSizes
+from harness.nn.sasrec import SASRec, SASRecSizes, SelfAttention
 
 CPU = torch.device("cpu")
 ROWS = [[3, 1, 4], [1], [5, 9, 2, 6, 5, 3, 5, 8, 9, 7], [2, 7], [9, 8, 7], [6, 5, 4, 3, 2, 1, 2, 3, 4]]
@@ -88,7 +88,7 @@ def test_gradients_equal_those_of_torchs_post_norm_encoder():
 
 def test_dropped_attention_has_the_gradient_of_what_it_computed_and_scales_up_what_it_keeps():
     rows = Ragged.of(np.array([3, 1, 7, 2]), CPU)
-    attention = CausalAttention(4, 2, 0.5).double().train()
+    attention = SelfAttention(4, 2, 0.5).double().train()
 
     def mixed(queries, keys):
         torch.manual_seed(3)  # the same mask each time

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from results.store.outcomes import outcomes_frame
 from results.store.runs import Run, run_folder, write_run
 from results.store.schema import RunRecord, cases_frame, history_frame, ranks_frame
 
@@ -53,8 +54,11 @@ def made_up_ranks(num_users: int, hit_share: float, seed: int) -> np.ndarray:
     return np.where(hit, random.integers(1, 11, num_users), 0)
 
 
-def write_made_up_run(runs_dir: Path, ranks: Any, cases: Any = None, **changes: Any) -> Run:
-    """A finished run with the given ranks, in its place under `runs_dir`; cases of 5 items each if none are given."""
+def write_made_up_run(runs_dir: Path, ranks: Any, cases: Any = None, outcomes: Any = None, **changes: Any) -> Run:
+    """A finished run with the given ranks, in its place under `runs_dir`; cases of 5 items each if none are given.
+
+    `outcomes`: their columns that matter to a test (`made_up_outcomes`); none: as a run of before.
+    """
     record = made_up_record(**changes)
     ranks = np.asarray(ranks)
     top_k = record.contract["top_k"]
@@ -73,7 +77,29 @@ def write_made_up_run(runs_dir: Path, ranks: Any, cases: Any = None, **changes: 
         history=made_up_history(),
         config_toml="mu = 0.0003\n",
         env={"torch": "2"},
+        outcomes=None if outcomes is None else made_up_outcomes(ranks, **outcomes),
     )
+
+
+def made_up_outcomes(ranks: np.ndarray, **columns: Any) -> Any:
+    """Outcomes of unlike codes, lists of 12 items and histories outside them, but for the given columns."""
+    count = len(ranks)
+    items = columns.pop("items", np.tile(np.arange(1, 13), (count, 1)))
+    plain: dict[str, Any] = {
+        "target": np.arange(count) % 7 + 1,
+        "scores": -np.arange(items.shape[1], dtype=np.float32) * np.ones((count, 1), dtype=np.float32),
+        "seen": np.zeros(items.shape, dtype=bool),
+        "sharers": np.ones(items.shape, dtype=np.uint32),
+        "target_sharers": np.ones(count),
+        "target_seen": np.zeros(count, dtype=bool),
+        "rank": ranks,
+        "unseen_rank": ranks,
+        "candidates": np.full(count, 200),
+        "popular_ahead": np.full(count, np.nan),
+        "code_rank": ranks,
+        "code_ahead": np.maximum(ranks - 1, 0),
+    }
+    return outcomes_frame(np.full(count, items.shape[1]), items=items, **(plain | columns))
 
 
 def made_up_cases(num_users: int) -> Any:

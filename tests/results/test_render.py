@@ -15,7 +15,9 @@ from results.errors import ResultsError
 from results.store.find import UnfinishedRun
 from results.tables.content import Table, TableCell, TableColumn, TableRow, Unit
 from results.tables.render import FORMATS, html_fragment, render, to_csv, to_json, to_latex, to_markdown, to_rich
-from results.terminal.panels import duration, run_panel, runs_table, sparkline
+from results.terminal.listing import runs_table
+from results.terminal.panels import run_panel, sparkline
+from results.terminal.quantities import duration, size
 
 
 @pytest.fixture
@@ -165,14 +167,15 @@ def test_durations_as_a_person_says_them() -> None:
 def test_the_list_of_runs_fits_80_characters_and_shows_unfinished_runs(tmp_path: Path) -> None:
     run = write_made_up_run(tmp_path, [1, 0], variant="wo-at-finetuned", synthetic=True)
     open_run = UnfinishedRun(tmp_path, "instruments2018", "popularity", "full", "0123456789abcdef", 3)
+    taken = sum(len(path.read_bytes()) for path in run.folder.iterdir())
     text = shown(runs_table([run], [open_run]), 80)
     assert [line.split() for line in text.splitlines() if "─" not in line and line.strip()] == [
         ["demo", "(synthetic)"],
-        ["Method", "Variant", "Config", "Seed", "Recall@10", "NDCG@10", "Time"],
-        ["tiger", "wo-at-finetuned", "c0ffee00", "0", "0.5000", "0.5000", "5", "min", "22", "s"],
+        ["Method", "Variant", "Config", "Seed", "Recall@10", "NDCG@10", "Time", "Size"],
+        ["tiger", "wo-at-finetuned", "c0ffee00", "0", "0.5000", "0.5000", "5", "min", "22", "s", *size(taken).split()],
         ["instruments2018"],
-        ["Method", "Variant", "Config", "Seed", "Recall@10", "NDCG@10", "Time"],
-        ["popularity", "full", "01234567", "3", "–", "–", "unfinished"],
+        ["Method", "Variant", "Config", "Seed", "Recall@10", "NDCG@10", "Time", "Size"],
+        ["popularity", "full", "01234567", "3", "–", "–", "unfinished", "–"],
     ]
 
 

@@ -100,6 +100,25 @@ def test_all_positions_in_one_pass_give_the_loss_and_gradients_of_one_sample_per
         torch.testing.assert_close(gradient, expected_gradients[name], msg=name)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_prefixes_as_rows_of_their_own_change_the_dropout_masks_alone(tmp_path, dropout):
+    """Oracle: one sample per prefix under torch's softmax. A stride changes the histories, and with them the loss."""
+    dataset, found = random_dataset(), {}
+    for batches, stride in (("users", 1), ("prefixes", 1), ("users", 3)):
+        config = TINY.replace(batch_size=10_000, dropout=dropout, batches=batches, stride=stride)
+        network = SASREC.new(config, dataset, FitContext(0, tmp_path)).network.double()
+        epoch = batches_of(config, dataset)
+        torch.manual_seed(0)
+        (batch,) = epoch(np.random.default_rng(0))
+        found[batches, stride], _ = loss_and_gradients(network, batch_losses(network, epoch.objective.loss, batch))
+        if batches == "prefixes":
+            assert [len(piece.rows.ends_B) for piece in batch] == [len(piece.targets_M) for piece in batch]
+    expected = sum(losses["total"].item() for losses in prefix_sample_losses(network.eval(), dataset))
+    for key, loss in found.items():
+        assert (loss == pytest.approx(expected, rel=1e-9)) is (dropout == 0 and key != ("users", 3))
+    assert len(set(found.values())) >= 2
+
+
 @pytest.mark.parametrize("legacy_pad", [False, True])
 def test_the_chunked_softmax_gives_the_losses_and_gradients_of_the_full_one(tmp_path, legacy_pad):
     dataset, found = random_dataset(), []
@@ -156,6 +175,25 @@ def test_an_epoch_holds_every_sample_once_in_about_as_many_batches_as_prefix_sam
     assert 0 <= -(-len(samples) // TINY.batch_size) - len(epoch) <= 1
     sizes = [sum(len(piece.targets_M) for piece in batch) for batch in epoch]
     assert all(abs(size - TINY.batch_size) < dataset.max_history for size in sizes[:-1])
+
+
+# First rows of 2, 5 and 5 items (as prefixes 3, 15 and 15), then windows of 5: 34 + 84, or a quarter of each.
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, 12 + 5 * 118), ({"stride": 4}, 12 + 5 * (9 + 21)), ({"batches": "prefixes"}, 33 + 5 * 118)],
+    ids=str,
+)
+def test_long_histories_wait_in_pieces_of_bounded_size_and_train_every_target_once(changes, expected):
+    stream = np.random.default_rng(0)
+    rows = [stream.integers(1, NUM_ITEMS + 1, length).tolist() for length in (3, 40, 90)]
+    dataset = replace(random_dataset(max_history=5), train=Sequences.from_rows(rows))
+    epoch = batches_of(TINY.replace(**changes), dataset, piece_tokens=50)(np.random.default_rng(0))
+    pieces = [piece for batch in epoch for piece in batch]
+    tokens = [len(piece.rows.items_T) for piece in pieces]
+    assert max(tokens) < 50 + dataset.max_history
+    assert sum(tokens) == expected
+    targets = torch.cat([piece.targets_M for piece in pieces])
+    assert sorted(targets.tolist()) == sorted(item for row in rows for item in row[1:])
 
 
 def test_original_batches_hold_users_and_contrast_each_target_with_an_unseen_item():

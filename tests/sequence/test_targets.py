@@ -50,6 +50,24 @@ def test_rows_of_every_next_item_hold_exactly_the_prefix_samples(rows, max_histo
         assert dataset.train.offsets[user] <= place < dataset.train.offsets[user + 1]
 
 
+@given(sequences, st.integers(1, 6), st.integers(1, 8))
+def test_rows_with_a_stride_hold_every_target_once_and_shorten_only_histories_beyond_the_first(rows, longest, stride):
+    """Oracle: a loop over users and positions. A later window ends at a multiple of the stride, or at the last item."""
+    expected, step = Counter(), min(stride, longest)
+    for user, row in enumerate(rows):
+        for end in range(1, len(row)):
+            window_end = end if end <= longest else min(longest + -(-(end - longest) // step) * step, len(row) - 1)
+            expected[user, tuple(row[max(0, window_end - longest) : end]), row[end]] += 1
+    dataset = dataset_of(rows, longest)
+    found = TrainingRows.every_next_item(dataset, stride)
+    users = np.repeat(found.users, found.targets)
+    assert Counter((int(user), *sample) for user, sample in zip(users, samples_of(found), strict=True)) == expected
+    assert found.targets.sum() == found.weights.sum() == len(PrefixSamples.of(dataset))
+    assert found.lengths.max(initial=0) <= longest
+    windows = found.targets[(dataset.train.lengths >= 2).sum() :]
+    assert windows.max(initial=0) <= stride
+
+
 @given(sequences, st.integers(1, 6))
 def test_prefix_samples_are_rows_of_one_target_at_their_end(rows, max_history):
     dataset = dataset_of(rows, max_history)
@@ -72,6 +90,14 @@ def test_a_sequence_that_fits_is_one_row_and_each_later_target_adds_one():
         (1, 3, 1),
         (1, 3, 3),
     ]
+
+
+def test_where_all_histories_fit_a_stride_changes_no_row():
+    dataset = dataset_of([[1, 2, 3, 4], [7], [5, 6, 7], [1, 2]], 3)
+    plain, strided = (TrainingRows.every_next_item(dataset, stride) for stride in (1, 25))
+    for name in ("starts", "lengths", "targets", "users", "weights"):
+        np.testing.assert_array_equal(getattr(plain, name), getattr(strided, name))
+        assert getattr(plain, name).dtype == getattr(strided, name).dtype == np.int64
 
 
 def test_rows_of_the_latest_window_end_before_the_last_item_predict_at_each_position_and_count_as_users():

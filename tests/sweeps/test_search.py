@@ -8,7 +8,6 @@ import signal
 from collections import Counter
 from pathlib import Path
 
-import planted
 import pytest
 from optuna.trial import TrialState
 from tiny_sweep import QUIET, SILENT, Tiny, choices
@@ -22,6 +21,7 @@ from harness.experiment.compute import fit_context, histories
 from harness.jobs import local as workers
 from harness.jobs.graph import Job, Observer
 from harness.methods import method_named
+from harness.testing import planted
 from sweeps import trials
 from sweeps.search import Watch, changed
 from sweeps.summaries import cost_of, load_studies, note_of, state_of, trials_frame
@@ -96,7 +96,7 @@ def test_an_equal_trial_costs_nothing_and_says_so(tiny: Tiny, elsewhere: object)
 
 
 def test_trials_side_by_side_compute_a_shared_stage_once(ring: Path, tmp_path: Path) -> None:
-    tables = {"tiger-sas": planted.shortened(planted.TINY["tiger-sas"])}
+    tables = {"tiger-sas": planted.shortened(method_named("tiger-sas").tiny)}
     epochs: Counter[tuple[str, int]] = Counter()
 
     def observer_of(trial: int, cell: object) -> Observer:

@@ -4,14 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import planted
-
 from harness.data.open import Source, open_dataset
 from harness.data.prepare import load_dataset
 from harness.experiment.place import Place
 from harness.experiment.plan import Cell, Settings, make_plan
 from harness.jobs.graph import Observer
 from harness.methods import method_named
+from harness.testing import planted
 from sweeps.samplers import PRUNING_STARTUP_TRIALS
 from sweeps.search import Watch, search
 from sweeps.spaces import Space, grid_of
@@ -21,7 +20,7 @@ from sweeps.summaries import StudySummary, load_named
 
 SILENT = Observer(lambda key: None, lambda key, epoch: None, lambda key, outcome: None)
 QUIET = Watch(lambda trial, cell: SILENT, lambda trial, best: None)
-TABLES = {"sasrec": {**planted.SASREC, "epochs": 4, "patience": 100, "learning_rate": 1e-2}}
+TABLES = {"sasrec": {**method_named("sasrec").tiny, "epochs": 4, "patience": 100, "learning_rate": 1e-2}}
 
 
 def ratings_file(path: Path) -> Path:

@@ -6,13 +6,16 @@ column `history` of the items before, blanks between (`last_out_w_his`, `timesta
 
 import json
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import polars as pl
 
+from harness.data.formats.columns import arranged
 from harness.data.formats.delimited import Table, checked_names, first_line, read_table
 from harness.data.formats.format import (
+    ChosenColumns,
     Columns,
     Exported,
     Format,
@@ -24,6 +27,7 @@ from harness.data.formats.format import (
 )
 from harness.data.formats.joined import earlier, in_parts, joined, write_parts
 from harness.data.formats.maps import write_maps
+from harness.data.item_features import amazon_features
 from harness.data.text.metadata import amazon_texts, as_field
 
 COLUMNS = ("user_id", "parent_asin", "rating", "timestamp")
@@ -32,9 +36,8 @@ HISTORY = "history"
 
 def recognises(head: Head) -> bool:
     """Whether the first line is the header, or a row of a file without one."""
-    fields = head.first.split(",")
-    has_header = fields[0] == "user_id" and "parent_asin" in fields
-    return has_header or re.fullmatch(r"[^,]+,[^,]+,[0-9.]+,[0-9]{9,}(,[^,]*)?", head.first) is not None
+    is_header = {"user_id", "parent_asin", "timestamp"} <= set(head.first.split(","))
+    return is_header or re.fullmatch(r"[^,]+,[^,]+,[0-9.]+,[0-9]{9,}(,[^,]*)?", head.first) is not None
 
 
 def is_metadata(head: Head) -> bool:
@@ -46,6 +49,19 @@ def parts(file: Path) -> tuple[Path, ...]:
     """Train, valid and test where all three lie there; else the file alone."""
     triple = triple_of(file)
     return triple if triple and all(path.is_file() for path in triple) else (file,)
+
+
+def columns_of(path: Path, asked: Columns) -> ChosenColumns:
+    """The columns that are read, whose names are fixed."""
+    first = first_line(path).split(",")
+    header = [name for name in first if name != HISTORY] if has_header(first) else COLUMNS
+    columns = Columns("user_id", "parent_asin", "timestamp")
+    return arranged(path, header, columns, is_fixed=True)
+
+
+def has_header(fields: Sequence[str]) -> bool:
+    """Whether these are the names of the columns, and not the file's first row."""
+    return "user_id" in fields and "parent_asin" in fields
 
 
 def read(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame | RawInteractions:
@@ -61,7 +77,7 @@ def read(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame | RawInterac
 
 def _rows(path: Path) -> pl.DataFrame:
     first = first_line(path).split(",")
-    header = first[0] == "user_id"
+    header = has_header(first)
     plain = (*COLUMNS, HISTORY)[: len(first)] if len(first) > len(COLUMNS) else COLUMNS
     names = checked_names(path, first, ("user_id", "parent_asin", "timestamp")) if header else plain
     checked = tuple(name for name in names if name != HISTORY)
@@ -109,5 +125,7 @@ FORMAT = Format(
     write=write,
     metadata=partial(beside, is_metadata=is_metadata),
     texts=amazon_texts,
+    features=amazon_features,
+    columns=columns_of,
     is_text_table=True,
 )

@@ -65,29 +65,37 @@ def read_table(table: Table) -> pl.DataFrame:
         _raise_first_bad_row(table)
     frame = frame.drop("any", "incomplete")
     if table.time and frame["time"].dtype == pl.String:
-        frame = frame.with_columns(_parsed_times(table, frame["time"]))
+        frame = frame.with_columns(_parsed_column(table, frame["time"]))
     if table.time and frame["time"].dtype == pl.Float64 and not frame["time"].is_finite().all():
         _raise_first_bad_row(table)
     return frame
 
 
-def _parsed_times(table: Table, texts: pl.Series) -> pl.Series:
-    """Whole numbers, else decimal numbers, else ISO 8601 dates (as microseconds since 1970)."""
+def parsed_times(texts: pl.Series) -> pl.Series | None:
+    """Whole numbers, else decimal numbers, else ISO 8601 dates (as microseconds since 1970); None for anything else."""
     for kind in (pl.Int64, pl.Float64):
         times = texts.cast(kind, strict=False)
-        if times.null_count() == 0:
+        if times.null_count() == texts.null_count():
             return times
     for parse in (lambda: texts.str.to_datetime(strict=False, time_unit="us"), lambda: texts.str.to_date(strict=False)):
         try:
             times = parse()
         except pl.exceptions.ComputeError:  # polars could not guess the pattern from the first rows
             continue
-        if times.null_count() == 0:
+        if times.null_count() == texts.null_count():
             return times.cast(pl.Datetime("us")).to_physical().alias("time")
-    _raise_first_bad_row(table)
-    raise DataError(
-        f"{table.path}: column '{table.time}' must hold numbers or dates of one pattern, but the patterns differ"
-    )
+    return None
+
+
+def _parsed_column(table: Table, texts: pl.Series) -> pl.Series:
+    """The times of a text table's column; `DataError` for the first row that is none."""
+    times = parsed_times(texts)
+    if times is None or times.null_count():
+        _raise_first_bad_row(table)
+        raise DataError(
+            f"{table.path}: column '{table.time}' must hold numbers or dates of one pattern, but the patterns differ"
+        )
+    return times
 
 
 def _raise_first_bad_row(table: Table) -> None:

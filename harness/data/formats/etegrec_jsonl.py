@@ -31,6 +31,7 @@ from harness.data.formats.format import (
     whole_triple,
 )
 from harness.data.formats.maps import EMBEDDING_MAP, PADDING_KEY
+from harness.data.item_features import amazon_features
 from harness.data.text.metadata import amazon_texts
 from harness.errors import DataError
 
@@ -193,5 +194,6 @@ FORMAT = Format(
     parts=partial(whole_triple, "etegrec-jsonl"),
     metadata=partial(beside, is_metadata=amazon.is_metadata),
     texts=amazon_texts,
+    features=amazon_features,
     write=write,
 )

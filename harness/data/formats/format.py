@@ -13,6 +13,7 @@ import polars as pl
 
 from harness.data.dataset import Sequences
 from harness.data.files import readable
+from harness.data.item_features import FeatureReader, Features
 from harness.data.splits.split import Part
 from harness.data.text.metadata import MetadataReader
 from harness.errors import DataError
@@ -35,6 +36,27 @@ class Columns:
 
 
 @dataclass(frozen=True)
+class ChosenColumns:
+    """The columns of a table: those that are read, and the others."""
+
+    columns: Columns  # without `time` the rows' order is the time
+    rating: str | None = None  # not used either: every row is an interaction
+    unused: tuple[str, ...] = ()
+    is_fixed: bool = False  # the format's own names, which leave nothing to choose
+
+    def __str__(self) -> str:
+        """One line for a reader, which says what becomes of the times."""
+        chosen = self.columns
+        told = f"users in column '{chosen.user}', items in '{chosen.item}', "
+        told += f"times in '{chosen.time}'" if chosen.time else "no times: the rows' order counts"
+        told += f"; ratings in '{self.rating}' are not used, every row is an interaction" if self.rating else ""
+        told += f"; not used: {', '.join(self.unused)}" if self.unused else ""
+        return told + (
+            "; if one of these holds times, name it with --time-col" if self.unused and not chosen.time else ""
+        )
+
+
+@dataclass(frozen=True)
 class RawInteractions:
     """What a source holds before any filter: one row per interaction, in the source's order."""
 
@@ -45,6 +67,9 @@ class RawInteractions:
     item_order: tuple[str, ...] | None = None  # all items by id; else those that occur, by first appearance
     synthetic: bool = False
     notes: tuple[str, ...] = ()  # what could not be read as it was meant, a line each
+    format: str | None = None  # None: generated
+    columns: ChosenColumns | None = None  # None: the format has no columns
+    features: Features | None = None  # None: the source carries none
 
 
 class Head(NamedTuple):
@@ -87,9 +112,9 @@ class Exported:
 class Format:
     """A file format: how it is recognised, which files belong together, how they are read.
 
-    `read` gets the files of one data set and the columns that the user named, and returns the frame of
-    `RawInteractions`, or these with notes. It raises `DataError` with file, line, rule and value; that no user, item or
-    time is missing, and that times are finite, is checked for it.
+    `read` gets the files of one data set and the columns to read, those that the user named or those that `columns`
+    makes of them given a file, and returns the frame of `RawInteractions`, or these with notes. It raises `DataError`
+    with file, line, rule and value; that no user, item or time is missing, and that times are finite, is checked.
     """
 
     name: str  # as given to --format
@@ -98,8 +123,10 @@ class Format:
     parts: Callable[[Path], tuple[Path, ...]] = lambda path: (path,)  # all files of a data set, given one of them
     metadata: Callable[[Path], Path | None] = lambda path: None  # finds the file of metadata beside the last part
     texts: MetadataReader | None = None  # reads item texts from the file of metadata
+    features: FeatureReader | None = None  # reads item features from it too
     # Lists all items by id, from the file of metadata and the items that occur.
     universe: Callable[[Path, Collection[str]], tuple[str, ...] | None] | None = None
+    columns: Callable[[Path, Columns], ChosenColumns] | None = None  # None: the format has no columns
     # Writes a data set and its split into a folder, and says what the files do not tell; None: it cannot.
     write: Callable[[Exported, Path], str | None] | None = None
     numbered: tuple[str, ...] = ()  # of user and item: what is told by numbers, whose keys stand in a map beside

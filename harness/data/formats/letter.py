@@ -27,6 +27,7 @@ from harness.data.formats.format import (
     ragged_frame,
 )
 from harness.data.formats.maps import write_maps
+from harness.data.item_features import Features, distinct_values
 from harness.data.text.metadata import as_field, item_text
 from harness.errors import DataError
 
@@ -68,6 +69,16 @@ def texts(path: Path, wanted: Collection[str], fields: Collection[str] | None) -
         if item in wanted:
             found[item] = item_text(record, fields or FIELDS)
     return found
+
+
+def features(path: Path, wanted: Collection[str]) -> Features:
+    """`categories` without the root, and `store`, which is the brand, from the `.item.json` file; as of Amazon's."""
+    records = {item: record for item, record in _object(path).items() if item in wanted}
+    categories = {item: str(record.get("categories") or "").split(",")[1:] for item, record in records.items()}
+    return {
+        "categories": {item: distinct_values(values) for item, values in categories.items()},
+        "store": {item: distinct_values(record.get("brand")) for item, record in records.items()},
+    }
 
 
 def universe(path: Path, occurring: Collection[str]) -> tuple[str, ...] | None:
@@ -126,6 +137,7 @@ FORMAT = Format(
     read,
     metadata=partial(beside, is_metadata=is_metadata),
     texts=texts,
+    features=features,
     universe=universe,
     write=write,
     numbered=("user", "item"),

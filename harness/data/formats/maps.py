@@ -58,17 +58,21 @@ def with_maps(raw: RawInteractions, maps: Maps, numbered: Collection[str]) -> Ra
     """
     if maps.items is None:
         return raw
-    items, frame, texts = read_map(maps.items), raw.frame, raw.texts
+    items, frame, texts, features = read_map(maps.items), raw.frame, raw.texts, raw.features
     if "item" in numbered:
         frame = _named(frame, "item", items, maps.items)
         texts = texts and {key: texts.get(str(number)) for number, key in enumerate(items)}
+        features = features and {
+            field: {key: values.get(str(number), []) for number, key in enumerate(items)}
+            for field, values in features.items()
+        }
     if maps.users is not None:
         users = read_map(maps.users)
         frame = _named(frame, "user", users, maps.users) if "user" in numbered else frame
         places = {user: place for place, user in enumerate(users)}
         place = pl.col("user").cast(pl.String).replace_strict(places, default=len(users))
         frame = frame.sort(place, maintain_order=True)
-    return replace(raw, frame=frame, texts=texts, item_order=items)
+    return replace(raw, frame=frame, texts=texts, features=features, item_order=items)
 
 
 def _named(frame: pl.DataFrame, column: str, keys: tuple[str, ...], path: Path) -> pl.DataFrame:

@@ -80,7 +80,9 @@ FORMAT = Format(
     parts=partial(whole_triple, "minionerec"),
     metadata=partial(beside, is_metadata=letter.is_metadata),
     texts=letter.texts,
+    features=letter.features,
     universe=letter.universe,
     write=write,
     numbered=("item",),
+    is_text_table=True,
 )

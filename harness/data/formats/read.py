@@ -76,15 +76,20 @@ def read_files(
 ) -> RawInteractions:
     """The interactions and texts of files found by `locate`."""
     format, columns = formats()[files.format], columns or Columns()
+    chosen = format.columns(files.interactions[-1], columns) if format.columns else None
+    columns = chosen.columns if chosen else columns
     found = format.read(files.interactions, columns)
     raw = RawInteractions(found) if isinstance(found, pl.DataFrame) else found
+    raw = replace(raw, format=format.name, columns=chosen)
     _check(raw.frame, files.interactions[-1], columns)
     occurring = raw.frame["item"].unique().cast(pl.String).to_list()
     if files.metadata and format.universe:
         raw = replace(raw, item_order=format.universe(files.metadata, occurring))
+    wanted = {*occurring, *(raw.item_order or ()), *(read_map(files.maps.items) if files.maps.items else ())}
     if files.metadata and format.texts:
-        wanted = {*occurring, *(raw.item_order or ()), *(read_map(files.maps.items) if files.maps.items else ())}
         raw = replace(raw, texts=format.texts(files.metadata, wanted, text_fields))
+    if files.metadata and format.features:
+        raw = replace(raw, features=format.features(files.metadata, wanted))
     return with_maps(raw, files.maps, format.numbered)
 
 
@@ -134,6 +139,8 @@ def locate(
         raise DataError(
             f"{file}: not an interaction file of a known format; name one with --format: {', '.join(formats())}"
         )
+    if metadata is not None and found.texts is None:
+        raise UsageError(f"--metadata {metadata}: format '{found.name}' reads no metadata; leave it out")
     interactions = found.parts(file)
     texts = Path(metadata) if metadata else found.metadata(interactions[-1])
     return SourceFiles(found.name, interactions, texts, maps_beside(interactions[-1]))

@@ -6,8 +6,18 @@ from pathlib import Path
 
 import polars as pl
 
-from harness.data.formats.delimited import Table, checked_names, first_line, read_table
-from harness.data.formats.format import Columns, Exported, Format, Head, beside, check_keys, check_leave_one_out
+from harness.data.formats.columns import arranged, common_column
+from harness.data.formats.delimited import Table, first_line, read_table
+from harness.data.formats.format import (
+    ChosenColumns,
+    Columns,
+    Exported,
+    Format,
+    Head,
+    beside,
+    check_keys,
+    check_leave_one_out,
+)
 from harness.data.formats.maps import write_maps
 from harness.data.text.metadata import as_field, recbole_texts
 
@@ -29,13 +39,20 @@ def is_metadata(head: Head) -> bool:
     return "item_id" in (names := header_names(head)) and "user_id" not in names
 
 
+def columns_of(path: Path, asked: Columns) -> ChosenColumns:
+    """The columns that are read: the format names those of users and items."""
+    names = [field.partition(":")[0] for field in first_line(path).split("\t")]
+    time = common_column(names, "time")
+    return arranged(path, names, Columns("user_id", "item_id", time), is_fixed=time == "timestamp")
+
+
 def read(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame:
-    """The interactions of the `.inter` file; without a column `timestamp` a user's rows are in order."""
+    """The interactions of the `.inter` file; without a column of times a user's rows are in order."""
     (path,) = paths
-    fields = first_line(path).split("\t")
-    names = checked_names(path, [field.partition(":")[0] for field in fields], ("user_id", "item_id"))
-    time = "timestamp" if "timestamp" in names else None
-    return read_table(Table(path, "\t", names, True, "user_id", "item_id", time, pl.Float64, quote=None))
+    fields = [field.partition(":") for field in first_line(path).split("\t")]
+    names, kinds = tuple(field[0] for field in fields), {field[0]: field[2] for field in fields}
+    time_type = pl.Float64 if columns.time and kinds[columns.time] == "float" else pl.String
+    return read_table(Table(path, "\t", names, True, "user_id", "item_id", columns.time, time_type, quote=None))
 
 
 def write(exported: Exported, folder: Path) -> None:
@@ -71,5 +88,6 @@ FORMAT = Format(
     metadata=partial(beside, is_metadata=is_metadata),
     texts=recbole_texts,
     write=write,
+    columns=columns_of,
     is_text_table=True,
 )

@@ -1,15 +1,16 @@
-"""Generic tables: csv (or another delimiter) and parquet, whose columns the user names."""
+"""Generic tables: csv (or another delimiter) and parquet, whose columns are recognised or named by the user."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
-from harness.data.formats.delimited import Table, checked_names, first_line, read_table
+from harness.data.formats.columns import ChosenColumns, chosen_columns
+from harness.data.formats.delimited import Table, first_line, parsed_times, read_table
 from harness.data.formats.format import Columns, Format, Head
+from harness.data.formats.items import item_texts
 from harness.data.formats.recbole import header_names
 from harness.errors import DataError
 
@@ -24,45 +25,71 @@ def is_delimited(head: Head) -> bool:
     return separator(head.first) in head.first and not head.first.startswith("{") and not header_names(head)
 
 
-def read_delimited(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame:
-    """The named columns of a text table, the file's first line being its header."""
-    (path,) = paths
+def delimited_header(path: Path) -> list[str]:
+    """The names in the file's first line."""
     line = first_line(path)
-    header = next(csv.reader([line], delimiter=separator(line)))
-    user, item = named_columns(path, header, columns)[:2]
-    return read_table(Table(path, separator(line), tuple(header), True, user, item, columns.time, pl.String))
+    return [name.strip() for name in next(csv.reader([line], delimiter=separator(line)))]
+
+
+def parquet_header(path: Path) -> list[str]:
+    """The names of the file's columns; `DataError` for what is no parquet file."""
+    try:
+        return list(pl.read_parquet_schema(path))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from None
+
+
+def columns_of_delimited(path: Path, asked: Columns) -> ChosenColumns:
+    """The columns that are read of a text table."""
+    return chosen_columns(path, delimited_header(path), asked)
+
+
+def columns_of_parquet(path: Path, asked: Columns) -> ChosenColumns:
+    """The columns that are read of a parquet file."""
+    return chosen_columns(path, parquet_header(path), asked)
+
+
+def read_delimited(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame:
+    """The chosen columns of a text table, the file's first line being its header."""
+    (path,) = paths
+    assert columns.user is not None
+    assert columns.item is not None
+    names, delimiter = tuple(delimited_header(path)), separator(first_line(path))
+    return read_table(Table(path, delimiter, names, True, columns.user, columns.item, columns.time, pl.String))
 
 
 def read_parquet(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame:
-    """The named columns of a parquet file; dates become microseconds, days or what else the file counts in."""
+    """The chosen columns of a parquet file; dates become microseconds, or what else the file counts in."""
     (path,) = paths
+    named = {"user": columns.user, "item": columns.item, "time": columns.time}
+    named = {role: name for role, name in named.items() if name is not None}
     try:
-        wanted = named_columns(path, list(pl.read_parquet_schema(path)), columns)
-        frame = pl.read_parquet(path, columns=list(dict.fromkeys(wanted)))
+        frame = pl.read_parquet(path, columns=list(named.values()))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from None
-    keys = [pl.col(name).cast(pl.String).cast(pl.Categorical) for name in wanted[:2]]
+    frame = frame.select(pl.col(name).alias(role) for role, name in named.items())
+    frame = frame.with_columns(pl.col("user", "item").cast(pl.String).cast(pl.Categorical))
     if columns.time is None:
-        return frame.select(keys[0].alias("user"), keys[1].alias("item"))
-    kind = frame[columns.time].dtype
-    if not (kind.is_numeric() or kind.is_temporal()):
-        raise DataError(f"{path}: column '{columns.time}' must hold numbers or dates, but holds {kind}")
-    is_decimal = kind.is_float() or kind.is_decimal()
-    time = pl.col(columns.time).to_physical().cast(pl.Float64 if is_decimal else pl.Int64)
-    return frame.select(keys[0].alias("user"), keys[1].alias("item"), time.alias("time"))
+        return frame
+    return frame.with_columns(_times(path, columns.time, frame["time"]))
 
 
-def named_columns(path: Path, header: Sequence[str], columns: Columns) -> tuple[str, ...]:
-    """The names of the columns of users, items and, where it is named, times; `DataError` for one that is not there."""
-    if not columns.user or not columns.item:
-        raise DataError(
-            f"{path}: the format is not one that names its columns; name them with --user-col and --item-col "
-            f"(and --time-col), out of: {', '.join(header)}"
-        )
-    names = (columns.user, columns.item, *([columns.time] if columns.time else []))
-    checked_names(path, header, names)
-    return names
+def _times(path: Path, column: str, times: pl.Series) -> pl.Series:
+    """Int64 or Float64 numbers; `DataError` for a column of neither numbers nor dates."""
+    if times.dtype == pl.String:
+        parsed = parsed_times(times)
+        if parsed is None:
+            raise DataError(f"{path}: column '{column}' must hold numbers or ISO 8601 dates of one pattern")
+        return parsed.alias("time")
+    if not (times.dtype.is_numeric() or times.dtype.is_temporal()):
+        raise DataError(f"{path}: column '{column}' must hold numbers or dates, but holds {times.dtype}")
+    if times.dtype == pl.Date:
+        times = times.cast(pl.Datetime("us"))
+    is_decimal = times.dtype.is_float() or times.dtype.is_decimal()
+    return times.to_physical().cast(pl.Float64 if is_decimal else pl.Int64)
 
 
-CSV = Format("csv", is_delimited, read_delimited, is_text_table=True)
-PARQUET = Format("parquet", lambda head: head.magic == b"PAR1", read_parquet)
+CSV = Format("csv", is_delimited, read_delimited, texts=item_texts, columns=columns_of_delimited, is_text_table=True)
+PARQUET = Format(
+    "parquet", lambda head: head.magic == b"PAR1", read_parquet, texts=item_texts, columns=columns_of_parquet
+)

@@ -72,12 +72,12 @@ def parts_of(whole: Whole, part_T: np.ndarray) -> Parts:
         lengths = places - sequences.offsets[:-1][users]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-        items = sequences.items[np.repeat(sequences.offsets[:-1][users], lengths) + within]
-        return Cases(users, Sequences(items, offsets), sequences.items[places])
+        before = np.repeat(sequences.offsets[:-1][users], lengths) + within
+        return Cases(users, Sequences(sequences.items[before], offsets), sequences.items[places])
 
-    is_learnt = part_T == Part.TRAIN
-    users, lengths = np.unique(rows_T[is_learnt], return_counts=True)
-    train = Sequences(sequences.items[is_learnt], np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    learnt = np.flatnonzero(part_T == Part.TRAIN)
+    users, lengths = np.unique(rows_T[learnt], return_counts=True)
+    train = Sequences(sequences.items[learnt], np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
     return Parts(users, train, cases(Part.VALIDATION), cases(Part.TEST))
 
 

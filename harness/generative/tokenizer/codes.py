@@ -60,7 +60,8 @@ def code_health(codes_NL: Tensor, codebook_size: int) -> dict[str, Any]:
     """How well the codes spread, without the de-duplication token, as plain JSON (METHODS B.2).
 
     `used_codes` and `perplexity` (exp of the entropy in nats; at most K) are lists with one entry per level,
-    `collision_rate` is (N - number of distinct tuples) / N, `largest_group` the most items in one tuple.
+    `collision_rate` is (N - number of distinct tuples) / N, `colliding_items` the share of items whose tuple another
+    item has too (METHODS B.11), `largest_group` the most items in one tuple.
     """
     num_items = len(codes_NL)
     counts_LK = torch.stack([torch.bincount(level_N, minlength=codebook_size) for level_N in codes_NL.unbind(1)])
@@ -70,6 +71,7 @@ def code_health(codes_NL: Tensor, codebook_size: int) -> dict[str, Any]:
         "used_codes": (counts_LK > 0).sum(-1).tolist(),
         "perplexity": entropy_L.exp().tolist(),
         "collision_rate": (num_items - len(groups_G)) / num_items,
+        "colliding_items": int(groups_G[groups_G > 1].sum()) / num_items,
         "largest_group": int(groups_G.max()),
     }
 

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from harness.config import Config
 from harness.generative.tokenizer.codes import flat_health
 from harness.generative.tokenizer.quantize import nearest, squared_distances, squared_error
+from harness.generative.tokenizer.reassign import ZeroCollisions
 from harness.generative.tokenizer.rqvae import RQVAE, RQVAEConfig, tokenizer_loss
 from harness.generative.tokenizer.sinkhorn import sinkhorn_at_level
 from harness.interfaces import FitContext
@@ -39,6 +39,8 @@ Cluster = Callable[[np.ndarray, int], np.ndarray]  # (points (N, D), level from 
 class TokenizerTraining(Config):
     """How a tokenizer is trained: AdamW on all items; what all tokenizers share."""
 
+    added_later: ClassVar[frozenset[str]] = frozenset({"zero_collisions"})
+
     epochs: int = Field(default=10_000, ge=1, description="at most")
     batch_size: int = Field(default=1024, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -54,6 +56,10 @@ class TokenizerTraining(Config):
     )
     patience: int | None = Field(
         default=None, ge=1, description="evaluations in a row without fewer collisions before stopping; none: never"
+    )
+    zero_collisions: ZeroCollisions = Field(
+        default="off",
+        description="other last codes for items that share all: assigned (fewest changes, then least distance), greedy",
     )
 
 
@@ -210,6 +216,8 @@ def kmeans(num_clusters: int, seed: int, iterations: int = 100) -> Cluster:
         distinct_MD = np.unique(points_ND, axis=0)
         if len(distinct_MD) <= num_clusters:
             return np.concatenate([distinct_MD, jittered(distinct_MD, num_clusters - len(distinct_MD), stream)])
+        from sklearn.cluster import KMeans  # over a second, which commands that fit nothing need not wait
+
         clustering = KMeans(num_clusters, n_init=1, max_iter=iterations, random_state=int(stream.integers(2**32)))
         with threadpool_limits(limits=1):  # the partial sums of several threads come in no fixed order
             return clustering.fit(points_ND).cluster_centers_

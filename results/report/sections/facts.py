@@ -21,9 +21,10 @@ from results.report.page import Section
 from results.report.pictures import picture_of
 from results.report.sections.cells import count_cell, num_epochs, seconds_cell
 from results.report.verdicts import against_paper, summary
+from results.store.contract import told
 from results.store.selection import RowRuns
 from results.tables.render import UNKNOWN
-from results.terminal.panels import duration
+from results.terminal.quantities import duration
 
 COUNTS = {
     "users": "users",
@@ -64,7 +65,7 @@ def setting_section(material: Material, counts: Mapping[str, Any] | None) -> Sec
     ]
     if counts is not None:
         facts += [(told, _number(counts[key])) for key, told in COUNTS.items() if key in counts]
-    contract = ", ".join(f"{name} {value}" for name, value in record.contract.items())
+    contract = told(record.contract, record.split)
     runs = [run.record for run in material.runs]
     facts += [
         ("contract", f"{contract} (digest {record.contract_digest})"),

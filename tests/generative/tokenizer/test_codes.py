@@ -54,6 +54,7 @@ def test_health_counts_by_hand() -> None:
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
     assert health["perplexity"] == pytest.approx([math.exp(entropy), 2.0])
     assert health["collision_rate"] == 0.25
+    assert health["colliding_items"] == 0.5
     assert health["largest_group"] == 2
 
 
@@ -65,6 +66,7 @@ def test_flat_health_numbers_the_levels_from_one() -> None:
         "perplexity_1": pytest.approx(1.0),
         "perplexity_2": pytest.approx(2.0),
         "collision_rate": 0.5,
+        "colliding_items": 1.0,
         "largest_group": 2.0,
     }
 

@@ -1,0 +1,130 @@
+"""`harness audit`: what stored runs would have been reported as under the rules of others."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from harness.cli import options
+from harness.cli.machine import Machine
+from harness.cli.options import Json, RunsDir, takes_groups
+from harness.cli.tables import (
+    ConfigFilter,
+    ContractFilter,
+    DatasetFilter,
+    PresetFilter,
+    filters_of,
+    only_dataset,
+    print_table,
+)
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.experiment.audit import Search
+    from results.store.selection import Filters, RowRuns
+
+TERMINAL_COLUMNS = 9  # of a table; more stand in a second one below
+
+EXAMPLES = (
+    "Examples: [bold]harness audit[/] · [bold]harness audit sasrec tiger letter --metric Recall[/] · "
+    "[bold]harness audit --decode 10,50,exact --format csv --out audit.csv[/]"
+)
+
+
+@takes_groups
+def audit(
+    *,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Methods, as for harness compare (default: those of the table)."),
+    ] = None,
+    dataset: DatasetFilter = None,
+    metric: Annotated[str, typer.Option(help="Recall, NDCG, MRR or a plug-in's.", metavar="M")] = "NDCG",
+    k: Annotated[int, typer.Option(min=1, help="Length of the list.")] = 10,
+    decode: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask models that generate again: 10,50,100 beams, exact. Kept beside the runs.",
+            metavar="LIST",
+        ),
+    ] = None,
+    format: Annotated[
+        Literal["rich", "text", "md", "latex", "csv", "json", "html"], typer.Option(help="How to print.")
+    ] = "rich",
+    out: Annotated[Path | None, typer.Option(help="File to write instead of stdout.", metavar="FILE")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Also draw the ranks, as harness figure audit does.", metavar="DIR")
+    ] = None,
+    config: ConfigFilter = None,
+    contract: ContractFilter = None,
+    preset: PresetFilter = None,
+    json: Json = False,
+    runs_dir: RunsDir = options.RUNS,
+    machine: Machine,
+) -> None:
+    """Read stored runs by the rules of others: values, inflation, and what becomes of the order of methods."""
+    from results.figures.audit import audit_figure
+    from results.statistics.audit import audit as audited
+    from results.tables.audit import audit_table, column_parts
+
+    searches = searches_of(decode)
+    rows = _rows(runs_dir, dataset, runs or [], filters_of(config, contract, preset))
+    if searches:
+        _decode(rows, searches, runs_dir, machine)
+    found = audited(rows, metric, k)
+    table, shown = audit_table(found), "json" if json else format
+    for part in column_parts(table, TERMINAL_COLUMNS) if shown == "rich" and out is None else [table]:
+        print_table(part, shown, out)
+    if figure is not None:
+        for path in audit_figure(found).save(figure):
+            print(f"wrote {path}", file=sys.stderr)
+
+
+def searches_of(text: str | None) -> list[Search]:
+    """`10,50,exact` as searches; `UsageError` for others than the audit has columns for."""
+    from results.statistics.audit import BEAMS, EXACT
+
+    known = {**{str(beams): beams for beams in BEAMS}, EXACT: EXACT}
+    words = [word.strip() for word in (text or "").split(",") if word.strip()]
+    for word in words:
+        if word not in known:
+            raise UsageError(f"--decode must hold some of {', '.join(known)}, but got '{word}'")
+    return [known[word] for word in words]
+
+
+def _rows(runs_dir: Path, dataset: str | None, names: list[str], filters: Filters) -> list[RowRuns]:
+    """The rows that the names mean, or those of the overall table; of one data set and contract."""
+    from results.statistics.comparison import named_rows
+    from results.store.selection import check_one_population, refuse_mixture, select_runs
+
+    if not names:
+        return list(select_runs(runs_dir, dataset or only_dataset(runs_dir), filters, variant="full").rows)
+    rows = [row for name in names for row in named_rows(runs_dir, name, filters, dataset=dataset)[0]]
+    refuse_mixture(rows)
+    check_one_population(rows)
+    return sorted(rows, key=lambda row: row.place)
+
+
+def _decode(rows: list[RowRuns], searches: list[Search], runs_dir: Path, machine: Machine) -> None:
+    """Asks the models of the rows that generate again, and tells each one on stderr."""
+    import torch
+
+    from harness.experiment.audit import decode_again
+    from harness.experiment.stored import prepared_folder
+
+    machine = machine.checked()
+    torch.set_num_threads(machine.threads)
+    for row in rows:
+        folder = prepared_folder(row.record.dataset_fingerprint, machine.cache_dir)
+        if folder is None:
+            raise UsageError(
+                f"--decode needs the prepared data of '{row.record.dataset}', but {machine.cache_dir} has them no "
+                "more; give harness data describe with that cache"
+            )
+        for run in row.runs if row.record.family == "generative" else ():
+            for search in searches:
+                print(f"{row.label}, seed {run.record.seed}: {search}", file=sys.stderr)
+                decode_again(run, search, machine.place(folder, runs_dir))

@@ -1,0 +1,126 @@
+"""`harness codes`: item codes in files, this project's and others'."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli import options
+from harness.cli.options import CacheDir, Json, Reading, print_json, takes_groups
+
+if TYPE_CHECKING:
+    from harness.data.dataset import Dataset
+
+app = typer.Typer(
+    help="Describe, compare and convert item codes: index.json, npy, parquet, and the codes.safetensors of a run.",
+    epilog="Example: [bold]harness codes describe Scientific.index.json --dataset ../shared/data/scientific5core[/]",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of codes.")]
+OfDataset = Annotated[str, typer.Option("--dataset", help="Whose items the codes are for: a named data set or a path.")]
+
+
+@app.command("describe")
+@takes_groups
+def describe(
+    *, files: Files, dataset: OfDataset, reading: Reading, json: Json = False, cache_dir: CacheDir = options.CACHE
+) -> None:
+    """Print use, perplexity, collisions and neighbourhood of codes, a column for each file."""
+    from harness.generative.tokenizer.code_facts import code_facts
+    from harness.generative.tokenizer.code_files import read_codes
+
+    data = _opened(dataset, reading, cache_dir)
+    found = [code_facts(read_codes(path, data.catalog.keys), data) for path in files]
+    if json:
+        print_json([{"file": str(path), **facts} for path, facts in zip(files, found, strict=True)])
+        return
+    labels = {
+        "items": "Items",
+        "levels": "Levels",
+        "sizes": "Codes of each level",
+        "used_codes": "Codes in use",
+        "perplexity": "Perplexity",
+        "collision_rate": "Items beyond the first of their tuple",
+        "colliding_items": "Items that share their tuple",
+        "largest_group": "Most items in one tuple",
+        "followers": "Neighbours with the same first code, times chance",
+    }
+    _print_grid(files, [[label, *(_shown(facts[name]) for facts in found)] for name, label in labels.items()])
+
+
+@app.command("compare")
+@takes_groups
+def compare(
+    *, files: Files, dataset: OfDataset, reading: Reading, json: Json = False, cache_dir: CacheDir = options.CACHE
+) -> None:
+    """Print how like two and two files are: equal tuples, and how much the prefixes' groups say of each other."""
+    from harness.errors import UsageError
+    from harness.generative.tokenizer.code_facts import agreements
+    from harness.generative.tokenizer.code_files import read_codes
+
+    if len(files) < 2:
+        raise UsageError("harness codes compare needs two files or more, but got one; name another")
+    data = _opened(dataset, reading, cache_dir)
+    found = agreements([read_codes(path, data.catalog.keys) for path in files])
+    if json:
+        names = [str(path) for path in files]
+        print_json([{**row, "first": names[row["first"]], "second": names[row["second"]]} for row in found])
+        return
+    headings = [f"{files[row['first']].name} / {files[row['second']].name}" for row in found]
+    same = ["Items with the same tuple", *(f"{row['same_tuples']:.4f}" for row in found)]
+    levels = ["Agreement of prefixes, level by level", *(_shown(row["level_agreement"]) for row in found)]
+    _print_grid(headings, [same, levels])
+
+
+@app.command("export")
+@takes_groups
+def export(
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of codes, or a run's codes.safetensors.")],
+    out: Annotated[Path, typer.Option(help="Where to write: .index.json, .npy or .parquet, each also with .gz.")],
+    dataset: OfDataset,
+    reading: Reading,
+    cache_dir: CacheDir = options.CACHE,
+) -> None:
+    """Write codes in the form of another project."""
+    from harness.generative.tokenizer.code_files import read_codes, write_codes
+
+    keys = _opened(dataset, reading, cache_dir).catalog.keys
+    write_codes(read_codes(file, keys), keys, out)
+    print(f"wrote {out}", file=sys.stderr)
+
+
+def _opened(dataset: str, reading: Reading, cache_dir: Path) -> Dataset:
+    from harness.cli.progress import working
+    from harness.data.open import open_dataset
+    from harness.data.prepare import load_dataset
+
+    with working(f"reading {dataset}"):
+        return load_dataset(open_dataset(reading.source(dataset), cache_dir))
+
+
+def _shown(value: Any) -> str:
+    """A number, or those of all levels."""
+    if isinstance(value, list):
+        return " ".join(map(_shown, value))
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _print_grid(headings: list[Any], rows: list[list[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    grid.add_column("")
+    for heading in headings:
+        grid.add_column(Text(heading.name if isinstance(heading, Path) else heading), justify="right", overflow="fold")
+    for row in rows:
+        grid.add_row(*map(Text, row))
+    Console(highlight=False).print(grid)

@@ -1,0 +1,56 @@
+"""`harness audit` and the rules of others on the command line. Oracles: the store, and the outcomes file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from results.store.find import find_runs
+
+
+@pytest.fixture
+def two_methods(harness, ratings: Path) -> None:
+    assert harness("run", "--dataset", str(ratings), "--methods", "popularity,markov").code == 0
+
+
+def test_an_audit_prints_every_convention_and_writes_table_and_figure(harness, two_methods, tmp_path: Path) -> None:
+    assert "pop99" in harness("audit").out
+    ended = harness("audit", "markov", "popularity", "--json", "--metric", "Recall", "--k", "5", "--figure", "drawn")
+    table = json.loads(ended.out)
+    names = [column["name"] for column in table["columns"]]
+    assert names == ["ours", "masked", "codes", "CCE", "first", "last", "uni99", "pop99", "warm"]
+    by_method = {run.record.method: run for run in find_runs(tmp_path / "runs")}
+    for row in table["rows"][:2]:
+        outcomes = by_method[row["label"].lower()].outcomes()
+        unseen = outcomes.filter(~outcomes["target_seen"])["unseen_rank"]
+        assert row["cells"][0]["value"] == pytest.approx((outcomes["rank"] <= 5).mean())
+        assert row["cells"][1]["value"] == pytest.approx((unseen <= 5).sum() / len(outcomes))
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == [
+        f"audit.{suffix}" for suffix in ("csv", "pdf", "png", "svg")
+    ]
+    assert harness("audit", "--format", "csv", "--out", "audit.csv").code == 0
+    assert "masked" in (tmp_path / "audit.csv").read_text()
+    masked = json.loads(harness("table", "overall", "--mask-history", "--json").out)
+    assert any("history=removed" in note for note in masked["notes"])
+    assert "KB" in harness("ls").out
+    assert {"bytes"} <= json.loads(harness("ls", "--json").out)[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("audit", "--decode", "7"), r"some of 10, 20, 50, 100, exact, but got '7'"),
+        (("audit", "--metric", "NDGC"), "unknown metric 'NDGC'"),
+        (("audit", "nothing"), "no finished run"),
+        (("run", "--contract", "s3reck"), "unknown contract 's3reck'; did you mean 's3rec'"),
+        (
+            ("run", "--set", "contract.history=removed", "--set", "contract.ties=last"),
+            "one may differ from the default",
+        ),
+        (("run", "--decoding", "exactly"), "decoding"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(harness, two_methods, arguments, message) -> None:
+    ended = harness(*arguments)
+    assert ended.code == 2
+    assert message in ended.error

@@ -1,0 +1,165 @@
+"""The audit. Oracles: metrics worked out by hand, every order of an item group counted, pairs counted by a loop."""
+
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_runs import CONTRACT, made_up_cases, made_up_outcomes, write_made_up_run
+
+from results.errors import ResultsError
+from results.figures.audit import audit_figure
+from results.report import gather, page_of
+from results.statistics.audit import agreement, audit, decoded_path, expected_values, missed_share, swapped_pairs
+from results.store.schema import cases_frame
+from results.store.selection import select_runs
+from results.tables.audit import audit_table, column_parts
+from results.tables.render import render
+
+
+def test_the_example_of_the_methods_sheet():
+    """METHODS B.11: sizes 3, 1, 2, the target's group third, K = 5: P = 4, m = 1, so a hit of one half."""
+    frame = made_up_outcomes(
+        np.array([5]), code_rank=np.array([3]), code_ahead=np.array([4]), target_sharers=np.array([2])
+    )
+    assert expected_values(frame, "Recall", 5, 10).tolist() == [0.5]
+    assert expected_values(frame, "NDCG", 5, 10)[0] == pytest.approx(0.5 / math.log2(6))
+
+
+@pytest.mark.parametrize("metric", ["Recall", "NDCG", "MRR"])
+def test_the_expectation_is_the_mean_over_all_orders_within_the_group(metric):
+    ahead, group, k = 3, 4, 5
+    frame = made_up_outcomes(
+        np.array([4, 0]), code_rank=[2, 0], code_ahead=np.array([ahead, 0]), target_sharers=np.array([group, group])
+    )
+    gain = {"Recall": lambda r: 1.0, "NDCG": lambda r: 1 / math.log2(r + 1), "MRR": lambda r: 1 / r}[metric]
+    ranks = [ahead + order.index(0) + 1 for order in itertools.permutations(range(group))]
+    expected = sum(gain(rank) for rank in ranks if rank <= k) / len(ranks)
+    assert expected_values(frame, metric, k, 10) == pytest.approx([expected, 0.0])
+
+
+def test_swapped_pairs_and_tau_are_those_of_a_loop():
+    stream = np.random.default_rng(3)
+    for _ in range(20):
+        first, second = stream.integers(0, 5, 6).astype(float), stream.integers(0, 5, 6).astype(float)
+        second[0] = np.nan
+        signs = [
+            np.sign(first[a] - first[b]) * np.sign(second[a] - second[b])
+            for a, b in itertools.combinations(range(1, 6), 2)
+        ]
+        assert swapped_pairs(first, second) == signs.count(-1)
+        ties = [sum(x[a] == x[b] for a, b in itertools.combinations(range(1, 6), 2)) for x in (first, second)]
+        below = math.sqrt((10 - ties[0]) * (10 - ties[1]))
+        if below:
+            assert agreement(first, second) == pytest.approx(sum(signs) / below)
+    assert math.isnan(agreement(np.array([1.0, np.nan]), np.array([1.0, 2.0])))
+
+
+def test_a_list_misses_an_item_whatever_the_order_of_the_others():
+    true = made_up_outcomes(np.zeros(3, int), items=np.tile(np.arange(1, 13), (3, 1)))
+    lists = np.array([[2, 1, *range(3, 13)], [*range(1, 10), 12, 11, 10], [*range(1, 11), 12, 11]])
+    assert missed_share(made_up_outcomes(np.zeros(3, int), items=lists), true) == pytest.approx(1 / 3)
+
+
+TIGER = {
+    "rank": [1, 4, 0, 9],
+    "unseen_rank": [1, 2, 0, 7],
+    "code_rank": [1, 2, 0, 5],
+    "code_ahead": [0, 2, 0, 6],
+    "target_sharers": [1, 3, 1, 4],
+}
+SASREC = {"rank": [2, 2, 30, 1], "unseen_rank": [2, 1, 25, 1], "popular_ahead": [0.0, 0.0, 0.0, 0.0]}
+
+
+def arrays(columns):
+    return {name: np.array(values) for name, values in columns.items()}
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    cases = cases_frame([5] * 4, [3, 0, 1, 2])
+    write_made_up_run(tmp_path, [1, 4, 0, 9], cases, arrays(TIGER), family="generative")
+    write_made_up_run(
+        tmp_path, [2, 2, 0, 1], cases, arrays(SASREC), family="item-scoring", method="sasrec", title="SASRec"
+    )
+    return tmp_path
+
+
+def column(found, name):
+    place = [convention.name for convention in found.conventions].index(name)
+    return found.values_MC[:, place].tolist()
+
+
+def test_each_column_is_the_metric_worked_out_by_hand(runs):
+    found = audit(select_runs(runs, "demo").rows, "Recall", 5)
+    assert [row.label for row in found.rows] == ["SASRec", "TIGER"]
+    assert column(found, "ours") == [0.75, 0.5]
+    assert column(found, "masked") == [0.75, 0.5]
+    assert column(found, "codes") == [0.75, 0.75]
+    assert column(found, "CCE") == pytest.approx([0.75, 0.5])  # ranks 3 to 5 of the second user all count
+    assert column(found, "first") == [0.75, 0.5]
+    assert column(found, "last") == [0.75, 0.5]
+    assert column(found, "warm") == pytest.approx([2 / 3, 1 / 3])
+    sampled = column(found, "pop99")
+    assert sampled[0] == 1.0  # nothing popular is ahead of any target
+    assert math.isnan(sampled[1])  # a search knows no other scores
+    place = [convention.name for convention in found.conventions].index("codes")
+    assert found.inflation_MC[:, place] == pytest.approx([0, 50])
+    assert (found.swapped[0], found.tau[0]) == (0, 1.0)
+    assert math.isnan(found.tau[place])  # both rows are equal there
+    assert column(found, "beam20") == column(found, "ours")
+    assert "beam50" not in [convention.name for convention in found.conventions]
+
+
+def test_another_search_is_read_from_beside_the_run(runs):
+    rows = select_runs(runs, "demo").rows
+    exact = arrays({**TIGER, "rank": [1, 1, 1, 1], "unseen_rank": [1, 1, 1, 1], "popular_ahead": [0.0] * 4})
+    lists = np.tile(np.arange(1, 13), (4, 1))
+    lists[0, 0] = 40
+    made_up_outcomes(np.ones(4, int), items=lists, **exact).write_parquet(decoded_path(rows[1].runs[0], "exact"))
+    found = audit(rows, "Recall", 5)
+    assert column(found, "exact") == [0.75, 1.0]
+    assert column(found, "pop99") == [1.0, 1.0]
+    assert any("miss at least one: TIGER 25.00 %" in note for note in found.notes)
+
+
+def test_the_table_has_values_shifts_and_agreement_and_every_format(runs):
+    table = audit_table(audit(select_runs(runs, "demo").rows))
+    assert [row.section for row in table.rows] == ["NDCG@10"] * 2 + ["Against ours, %"] * 2 + ["Order"] * 2
+    for format in ("text", "markdown", "latex", "html", "csv", "json"):
+        assert "Kendall" in render(table, format)
+    parts = column_parts(table, 4)
+    assert all(part.columns[0].name == "ours" and len(part.columns) <= 4 for part in parts)
+    names = [column.name for part in parts for column in part.columns[1:]]
+    assert names == [column.name for column in table.columns[1:]]
+    assert [bool(part.notes) for part in parts] == [False] * (len(parts) - 1) + [True]
+    cells = {(part.columns[-1].name, row.label): row.cells[-1] for part in parts for row in part.rows[:2]}
+    last = table.columns[-1].name
+    assert cells[last, "TIGER"] == table.rows[1].cells[-1]
+
+
+def test_the_figure_ranks_the_methods_under_each_convention(runs):
+    figure = audit_figure(audit(select_runs(runs, "demo").rows, "Recall", 5))
+    ranks = {(row["convention"], row["label"]): row["rank"] for row in figure.frame.iter_rows(named=True)}
+    assert (ranks["ours", "SASRec"], ranks["ours", "TIGER"]) == (1, 2)
+    assert (ranks["codes", "SASRec"], ranks["codes", "TIGER"]) == (1, 1)
+    assert ("pop99", "TIGER") not in ranks
+    assert b"<svg" in figure.rendered("svg")
+    with pytest.raises(ResultsError, match="at least two methods"):
+        audit_figure(audit(select_runs(runs, "demo").rows[:1]))
+
+
+def test_the_report_has_the_audit_where_all_runs_kept_outcomes(runs):
+    page = page_of(gather(runs, "demo")).html()
+    assert 'id="rules-of-others"' in page
+    write_made_up_run(runs, [0, 0, 0, 1], made_up_cases(4), method="markov", title="Markov", contract=CONTRACT)
+    assert 'id="rules-of-others"' not in page_of(gather(runs, "demo")).html()
+
+
+def test_runs_of_before_are_told_how_to_get_outcomes(tmp_path: Path):
+    write_made_up_run(tmp_path, [1, 0])
+    with pytest.raises(ResultsError, match=r"no outcomes\.parquet"):
+        audit(select_runs(tmp_path, "demo").rows)
+    with pytest.raises(ResultsError, match="needs finished runs"):
+        audit([])
