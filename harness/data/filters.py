@@ -169,9 +169,10 @@ def prepared(raw: RawInteractions, config: PrepareConfig) -> Prepared:
         texts = tuple(raw.texts.get(key) or None for key in item_keys.to_list())
         texts = texts if any(texts) else None
     parts = raw.frame["part"].to_numpy() if "part" in raw.frame.columns else None
-    times, parts = (None if values is None else values[interactions.rows] for values in (times, parts))
+    own_times, parts = (None if values is None else values[interactions.rows] for values in (times, parts))
+    whole_times = None if own_times is None else np.floor(own_times).astype(np.int64)
     features = feature_columns(raw.features, item_keys)
-    return Prepared(Sequences(ids, offsets), times, user_keys, item_keys, texts, features, parts)
+    return Prepared(Sequences(ids, offsets, whole_times), own_times, user_keys, item_keys, texts, features, parts)
 
 
 def _long_enough(interactions: OrderedInteractions, raw: RawInteractions, config: PrepareConfig) -> OrderedInteractions:

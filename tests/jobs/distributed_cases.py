@@ -110,12 +110,24 @@ def etegrec_epoch(context: FitContext, epoch: int, **changes: Any) -> None:
     train(replace(plan, phase_of=lambda _: phase, epochs=1, score=None), context)
 
 
+def baseline_fit(context: FitContext, name: str) -> None:
+    """One epoch of a tiny preset without dropout."""
+    method = methods()[name]
+    config = merged(method.presets["lite"], {**method.tiny, "epochs": 1})
+    rates = {field: 0.0 for field in type(config).model_fields if field.endswith("dropout")}
+    method.fit(config.replace(**rates), planted.planted_dataset(), {}, context)
+
+
 GRADIENT_CASES: dict[str, Callable[[FitContext], None]] = {
     "generator": generator_fit,
     "sasrec-recbole": lambda context: sasrec_fit(context, "recbole"),
     "gru4rec": lambda context: GRU4REC.fit(TINY_GRU4REC, planted.planted_dataset(), {}, context),
     "bert4rec": lambda context: tiny_fit(BERT4REC, 40, context),
     "caser": lambda context: tiny_fit(CASER, 100, context),
+    "hstu": lambda context: baseline_fit(context, "hstu"),
+    "bsarec": lambda context: baseline_fit(context, "bsarec"),
+    "esasrec": lambda context: baseline_fit(context, "esasrec"),
+    "gsasrec": lambda context: baseline_fit(context, "gsasrec"),
     "sasrec-original": lambda context: sasrec_fit(context, "original"),
     "etegrec-tokenizer": lambda context: etegrec_epoch(context, 0),
     "etegrec-recommender": lambda context: etegrec_epoch(context, 1),

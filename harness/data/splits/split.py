@@ -73,11 +73,11 @@ def parts_of(whole: Whole, part_T: np.ndarray) -> Parts:
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
         before = np.repeat(sequences.offsets[:-1][users], lengths) + within
-        return Cases(users, Sequences(sequences.items[before], offsets), sequences.items[places])
+        return Cases(users, sequences.at(before, offsets, None), sequences.items[places])
 
     learnt = np.flatnonzero(part_T == Part.TRAIN)
     users, lengths = np.unique(rows_T[learnt], return_counts=True)
-    train = Sequences(sequences.items[learnt], np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    train = sequences.at(learnt, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), None)
     return Parts(users, train, cases(Part.VALIDATION), cases(Part.TEST))
 
 
