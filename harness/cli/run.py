@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options, values
-from harness.cli.data import tell_columns
+from harness.cli.data import tell_columns, tell_notes
 from harness.cli.machine import Execution, Machine
 from harness.cli.options import Json, Judging, Reading, RunsDir, takes_groups
 from harness.errors import UsageError
@@ -108,7 +108,7 @@ def _experiment(
     """The data set, prepared now if need be, what is to be computed on it, and where; tells what is left out."""
     from harness.cli import progress, summary
     from harness.data.open import open_dataset
-    from harness.data.prepare import load_dataset
+    from harness.data.prepare import describe, load_dataset
     from harness.experiment.plan import make_plan
 
     source = reading.source(name)
@@ -120,6 +120,7 @@ def _experiment(
         plan = make_plan(data, settings=settings, **asked)
     if world.is_main:
         tell_columns(folder)
+        tell_notes(describe(folder)["notes"])
         summary.tell_left_out(plan.left_out)
     return data, plan, machine.place(folder, runs_dir, world)
 

@@ -27,8 +27,8 @@ def amazon_features(path: Path, wanted: Collection[str]) -> Features:
     for _, record in json_lines(path):
         key = str(record.get("parent_asin"))
         if key in wanted:
-            below_root = _values(record.get("categories"))[1:]
-            categories[key], stores[key] = below_root, _values(record.get("store"))
+            below_root = distinct_values(record.get("categories"))[1:]
+            categories[key], stores[key] = below_root, distinct_values(record.get("store"))
     return {"categories": categories, "store": stores}
 
 
@@ -36,10 +36,10 @@ def attribute_features(path: Path, wanted: Collection[str]) -> Features:
     """`attributes`, the numbers of S3-Rec's `item2attributes` file, by item; `attribute_texts` checks its form."""
     with readable(path) as stream:
         attributes = json.load(stream)
-    return {"attributes": {item: _values(numbers) for item, numbers in attributes.items() if item in wanted}}
+    return {"attributes": {item: distinct_values(numbers) for item, numbers in attributes.items() if item in wanted}}
 
 
-def _values(found: Any) -> list[str]:
+def distinct_values(found: Any) -> list[str]:
     """The distinct values of a field, cleaned, in their order."""
     listed = found if isinstance(found, list) else [found]
     return list(dict.fromkeys(text for one in listed if one is not None and (text := cleaned(str(one)))))
