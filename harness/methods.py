@@ -101,6 +101,7 @@ def fitted(method: Method) -> ArtifactKind:
         effort=method.effort,
         is_distributed=method.is_distributed,
         follows_contract=method.follows_contract,
+        reads_times=method.reads_times,
         version=method.version,
         obstacle=method.obstacle,
     )
@@ -142,10 +143,11 @@ def current_versions() -> dict[str, int]:
 def stage_of(need: Need, *, dataset: str, seed: int, conditions: Mapping[str, Any]) -> Stage:
     """The stage that answers a need, with all stages below it.
 
-    Of `conditions` (contract, precision, several processes) it bears those that decide its result.
+    Of `conditions` (contract, precision, several processes, times) it bears those that decide its result.
     """
     kind, needs = resolved(need)
     flags = {"precision": True, "contract": kind.follows_contract, "processes": kind.is_distributed}
+    flags["times"] = kind.reads_times
     return Stage(
         kind=kind.name,
         config=need.config,

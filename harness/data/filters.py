@@ -155,9 +155,10 @@ def prepared(raw: RawInteractions, config: PrepareConfig) -> Prepared:
     if raw.texts is not None:
         texts = tuple(raw.texts.get(key) or None for key in item_keys.to_list())
         texts = texts if any(texts) else None
-    kept_times = None if times is None else times[interactions.rows]
+    own_times = None if times is None else times[interactions.rows]
+    whole_times = None if own_times is None else np.floor(own_times).astype(np.int64)
     features = feature_columns(raw.features, item_keys)
-    return Prepared(Sequences(ids, offsets), kept_times, user_keys, item_keys, texts, features)
+    return Prepared(Sequences(ids, offsets, whole_times), own_times, user_keys, item_keys, texts, features)
 
 
 def _long_enough(interactions: OrderedInteractions, raw: RawInteractions, config: PrepareConfig) -> OrderedInteractions:

@@ -2,13 +2,14 @@
 
 A prepared folder holds
 
-    train.parquet        user, items: one row per training sequence
-    validation.parquet   user, history, target: one row per case
+    train.parquet        user, items, times: one row per training sequence
+    validation.parquet   user, history, times, target: one row per case
     items.parquet        key, text, and a column for each field of features: row i is item i + 1
-    test.parquet         user, history, target, new_user: one row per case, in a file that only `load_test` opens
+    test.parquet         user, history, times, target, new_user: one row per case, in a file of its own
     meta.json            name, fingerprint, source, split, config, counts, statistics, traps, SHA-256 of each file
 
-Histories hold their last `max_history` items.
+Histories hold their last `max_history` items. `times` are those of the items, null where the source tells only their
+order.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from harness.data.times import times_facts
 from harness.data.traps import traps
 from harness.errors import DataError
 
-LAYOUT = 4  # raised when the files of a prepared folder change their form
+LAYOUT = 5  # raised when the files of a prepared folder change their form
 TRAIN, VALIDATION, ITEMS, TEST = "train.parquet", "validation.parquet", "items.parquet", "test.parquet"
 META = "meta.json"
 
@@ -88,7 +89,7 @@ def split_again(original: Path, split: Split, folder: Path) -> Dataset:
         raise DataError(f"{original}: split by {meta['split']['name']} already; name the original data set")
     train, test, items = (read_table(original, file, meta) for file in (TRAIN, TEST, ITEMS))
     validation = read_table(original, VALIDATION, meta)
-    sequences = _sequences(train["items"])
+    sequences = _sequences(train, "items")
     for cases in (validation, test):
         sequences = sequences.appended(cases["target"].to_numpy())
     texts = tuple(items["text"].to_list())
@@ -126,10 +127,11 @@ def _write_tables(content: Prepared, parts: Parts, max_history: int, is_new_C: n
     keys = content.user_keys
 
     def table(cases: Cases) -> pl.DataFrame:
-        histories = _lists(cases.histories.last(max_history))
-        return pl.DataFrame({"user": keys.gather(cases.users), "history": histories, "target": cases.targets})
+        lists = _lists(cases.histories.last(max_history), "history")
+        return pl.DataFrame({"user": keys.gather(cases.users), **lists, "target": cases.targets})
 
-    pl.DataFrame({"user": keys.gather(parts.users), "items": _lists(parts.train)}).write_parquet(folder / TRAIN)
+    train = pl.DataFrame({"user": keys.gather(parts.users), **_lists(parts.train, "items")})
+    train.write_parquet(folder / TRAIN)
     table(parts.validation).write_parquet(folder / VALIDATION)
     table(parts.test).with_columns(pl.Series("new_user", is_new_C)).write_parquet(folder / TEST)
     texts = pl.Series("text", content.texts or [None] * len(content.item_keys), dtype=pl.String)
@@ -138,18 +140,28 @@ def _write_tables(content: Prepared, parts: Parts, max_history: int, is_new_C: n
     items.with_columns(features).write_parquet(folder / ITEMS)
 
 
-def _lists(sequences: Sequences) -> pl.Series:
-    """A list of items per row."""
+def _lists(sequences: Sequences, name: str) -> dict[str, pl.Series]:
+    """A list of items per row under the name, and one of their times."""
     rows = pl.DataFrame({"row": np.arange(len(sequences))})
-    flat = pl.DataFrame({"row": np.repeat(rows["row"].to_numpy(), sequences.lengths), "item": sequences.items})
-    lists = flat.group_by("row", maintain_order=True).agg("item")
-    return rows.join(lists, on="row", how="left", maintain_order="left")["item"].fill_null([])
+    times = pl.Series([None] * len(sequences.items), dtype=pl.Int64) if sequences.times is None else sequences.times
+    row = np.repeat(rows["row"].to_numpy(), sequences.lengths)
+    flat = pl.DataFrame({"row": row, name: sequences.items, "times": times})
+    lists = flat.group_by("row", maintain_order=True).agg(name, "times")
+    joined = rows.join(lists, on="row", how="left", maintain_order="left")
+    return {column: joined[column].fill_null([]) for column in (name, "times")}
 
 
-def _sequences(lists: pl.Series) -> Sequences:
+def _sequences(table: pl.DataFrame, name: str) -> Sequences:
     """What `_lists` was made from."""
+    lists = table[name]
     offsets = np.concatenate([[0], np.cumsum(lists.list.len().to_numpy(), dtype=np.int64)])
-    return Sequences(lists.explode().drop_nulls().to_numpy().astype(np.int32), offsets)
+    has_item = lists.list.len() > 0
+    times = table["times"].filter(has_item).explode()
+    return Sequences(
+        lists.explode().drop_nulls().to_numpy().astype(np.int32),
+        offsets,
+        None if times.null_count() else times.to_numpy().astype(np.int64),
+    )
 
 
 def _cases(table: pl.DataFrame, users: pl.Series) -> EvalCases:
@@ -157,7 +169,7 @@ def _cases(table: pl.DataFrame, users: pl.Series) -> EvalCases:
     known = pl.DataFrame({"user": users, "row": np.arange(len(users))})
     rows_C = table.select("user").join(known, on="user", how="left", maintain_order="left")["row"].fill_null(-1)
     is_new_C = table["new_user"].to_numpy() if "new_user" in table.columns and table["new_user"].any() else None
-    histories = replace(_sequences(table["history"]), users=rows_C.to_numpy())
+    histories = replace(_sequences(table, "history"), users=rows_C.to_numpy())
     return EvalCases(histories, table["target"].to_numpy().astype(np.int32), is_new_C)
 
 
@@ -198,7 +210,7 @@ def load_dataset(folder: Path | str) -> Dataset:
         name=meta["name"],
         fingerprint=meta["fingerprint"],
         catalog=Catalog(tuple(items["key"].to_list()), tuple(texts) if any(texts) else None, features_of(items)),
-        train=replace(_sequences(train["items"]), users=np.arange(len(train))),
+        train=replace(_sequences(train, "items"), users=np.arange(len(train))),
         validation=_cases(read_table(folder, VALIDATION, meta), train["user"]),
         max_history=meta["config"]["max_history"],
         synthetic=meta["synthetic"],
@@ -217,6 +229,12 @@ def load_test(folder: Path | str, dataset: Dataset) -> EvalCases:
             f"('{dataset.name}') is asked for; name its own folder"
         )
     return _cases(read_table(folder, TEST, meta), read_table(folder, TRAIN, meta)["user"])
+
+
+def test_users(folder: Path | str) -> list[str]:
+    """The raw keys of the test cases' users, in the order of `load_test`."""
+    folder = Path(folder)
+    return read_table(folder, TEST, read_meta(folder))["user"].to_list()
 
 
 def describe(folder: Path | str) -> dict[str, Any]:

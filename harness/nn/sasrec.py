@@ -26,6 +26,15 @@ Style = Literal["recbole", "original"]
 INIT_STD = 0.02  # recbole: normal weights and embeddings
 
 
+def check_heads(hidden_size: int, num_heads: int) -> None:
+    """`ValueError` where heads of one width do not fill the whole."""
+    if hidden_size % num_heads:
+        raise ValueError(
+            f"num_heads must divide hidden_size, but got num_heads={num_heads}, hidden_size={hidden_size}; change one "
+            "of them"
+        )
+
+
 class TransformerSizes(Config):
     """Sizes of self-attentive layers; the defaults are RecBole's at the paper's item dimension."""
 
@@ -37,11 +46,7 @@ class TransformerSizes(Config):
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Self:
-        if self.hidden_size % self.num_heads:
-            raise ValueError(
-                f"num_heads must divide hidden_size, but got num_heads={self.num_heads}, "
-                f"hidden_size={self.hidden_size}; change one of them"
-            )
+        check_heads(self.hidden_size, self.num_heads)
         return self
 
 

@@ -326,3 +326,25 @@ def test_histories_know_the_training_row_of_their_user(tmp_path):
         assert cases.histories.users.tolist() == [0, 1, 2]
         taken = cases.histories.take(np.array([2, 0])).last(1).appended(np.array([1, 1])).without_last(1)
         assert taken.users.tolist() == [2, 0]
+
+
+def test_times_go_with_their_items_into_the_folder_and_through_every_cut(tmp_path: Path) -> None:
+    rows = [("u", "a", 30), ("u", "b", 10), ("u", "c", 20), ("u", "d", 40), ("v", "b", 7), ("v", "a", 5), ("v", "d", 9)]
+    dataset = prepare(raw_of(rows), PrepareConfig(max_history=2), tmp_path / "timed", "timed")
+    test = load_test(tmp_path / "timed", dataset)
+    times = [sequences.times for sequences in (dataset.train, dataset.validation.histories, test.histories)]
+    assert [each.tolist() for each in times if each is not None] == [[10, 20, 5], [10, 20, 5], [20, 30, 5, 7]]
+    assert dataset.times_digest is not None
+    without = pl.DataFrame(rows, schema=["user", "item", "time"], orient="row").sort("user", "time").drop("time")
+    frame = without.with_columns(pl.col("user", "item").cast(pl.Categorical))
+    untimed = prepare(RawInteractions(frame), PrepareConfig(), tmp_path / "untimed", "untimed")
+    assert untimed.train.times is None
+    assert untimed.times_digest is None
+
+
+def test_sequences_cut_their_times_like_their_items() -> None:
+    timed = Sequences(np.arange(1, 7, dtype=np.int32), np.array([0, 2, 6]), np.arange(10, 70, 10))
+    for cut in (timed.take(np.array([1, 0])), timed.last(3), timed.without_last(1)):
+        assert cut.times is not None
+        assert (cut.times == 10 * cut.items).all()
+    assert timed.appended(np.array([8, 9])).times is None

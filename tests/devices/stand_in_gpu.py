@@ -2,7 +2,8 @@
 
 Operations that mix devices fail, as on a GPU. Every operation is counted where it was called from: kernels, waits of
 the host for the device, and bytes moved. Numbers are the CPU's, so results can be compared to the bit. It stands on
-private API of torch 2.13. Import it before the harness, in a process of its own: it puts `torch.no_grad` in the place of `torch.inference_mode`, whose tensors such a device cannot make.
+private API of torch 2.13. Import it before the harness, in a process of its own: it puts
+`torch.no_grad` in the place of `torch.inference_mode`, whose tensors such a device cannot make.
 """
 
 from __future__ import annotations

@@ -13,8 +13,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from baselines.bert4rec import BERT4REC
+from baselines.bsarec import BSAREC
 from baselines.caser import CASER
+from baselines.esasrec import ESASREC
 from baselines.gru4rec import GRU4REC, GRU4RecConfig
+from baselines.gsasrec import GSASREC
+from baselines.hstu import HSTU_MODEL
 from baselines.sasrec import original_form
 from etegrec.config import ETEGRecConfig
 from etegrec.method import LITE
@@ -97,7 +101,8 @@ def sasrec_fit(context: FitContext, style: str) -> None:
 def tiny_fit(model: SequenceModel, size: int, context: FitContext) -> None:
     """One epoch without dropout, in batches of this size."""
     method = methods()[model.name]
-    changes = {**method.tiny, "dropout": 0.0, "epochs": 1, "batch_size": size}
+    rates = {name: 0.0 for name in method.config.model_fields if name.endswith("dropout") and name != "table_dropout"}
+    changes = {**method.tiny, **rates, "epochs": 1, "batch_size": size}
     config = merged(method.presets["lite"], changes)
     model.fit(config, planted.planted_dataset(), {}, context)
 
@@ -116,6 +121,10 @@ GRADIENT_CASES: dict[str, Callable[[FitContext], None]] = {
     "gru4rec": lambda context: GRU4REC.fit(TINY_GRU4REC, planted.planted_dataset(), {}, context),
     "bert4rec": lambda context: tiny_fit(BERT4REC, 40, context),
     "caser": lambda context: tiny_fit(CASER, 100, context),
+    "hstu": lambda context: tiny_fit(HSTU_MODEL, 40, context),
+    "bsarec": lambda context: tiny_fit(BSAREC, 100, context),
+    "esasrec": lambda context: tiny_fit(ESASREC, 40, context),
+    "gsasrec": lambda context: tiny_fit(GSASREC, 40, context),
     "sasrec-original": lambda context: sasrec_fit(context, "original"),
     "etegrec-tokenizer": lambda context: etegrec_epoch(context, 0),
     "etegrec-recommender": lambda context: etegrec_epoch(context, 1),

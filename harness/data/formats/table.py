@@ -61,8 +61,8 @@ def read_delimited(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame:
 def read_parquet(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame:
     """The chosen columns of a parquet file; dates become microseconds, or what else the file counts in."""
     (path,) = paths
-    named = {"user": columns.user, "item": columns.item, "time": columns.time}
-    named = {role: name for role, name in named.items() if name is not None}
+    roles = {"user": columns.user, "item": columns.item, "time": columns.time}
+    named = {role: name for role, name in roles.items() if name is not None}
     try:
         frame = pl.read_parquet(path, columns=list(named.values()))
     except (pl.exceptions.PolarsError, OSError) as error:
