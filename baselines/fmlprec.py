@@ -149,5 +149,5 @@ METHOD = Method(
     tiny={**TINY_SCHEDULE, "hidden_size": 16, "num_layers": 1, "window": 8},
     grid=GRID,
     assumptions=assumptions,
-    effort=lambda config: 2.5 * effort(config),  # it computes padding too
+    effort=lambda config: 1.5 * effort(config),  # it computes padding too
 )
