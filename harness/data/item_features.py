@@ -30,22 +30,16 @@ def record_features(records: Iterable[tuple[str, Mapping[str, Any]]], wanted: Co
     found: Features = {name: {} for name in FIELDS}
     for key, record in records:
         if key in wanted:
-<<<<<<< HEAD
-            below_root = distinct_values(record.get("categories"))[1:]
-            categories[key], stores[key] = below_root, distinct_values(record.get("store"))
-    return {"categories": categories, "store": stores}
-=======
             for name, by_item in found.items():
                 value = record.get(name)
                 skipped = 1 if name == "categories" and isinstance(value, list) else 0
-                by_item[key] = _values(value)[skipped:]
+                by_item[key] = distinct_values(value)[skipped:]
     return found
 
 
 def amazon_features(path: Path, wanted: Collection[str]) -> Features:
     """The features by `parent_asin`, from an Amazon metadata file (METHODS A.2)."""
     return record_features(((str(record.get("parent_asin")), record) for _, record in json_lines(path)), wanted)
->>>>>>> models
 
 
 def attribute_features(path: Path, wanted: Collection[str]) -> Features:
