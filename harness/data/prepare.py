@@ -5,7 +5,7 @@ A prepared folder holds
     train.parquet        user, items, times: one row per training sequence
     validation.parquet   user, history, times, target: one row per case
     items.parquet        key, text, and a column for each field of features: row i is item i + 1
-    test.parquet         user, history, times, target, new_user: one row per case, in a file that only `load_test` opens
+    test.parquet         user, history, times, target, new_user: one row per case, in a file of its own
     meta.json            name, fingerprint, source, split, config, counts, statistics, traps, notes of the reading (what
                          could not be read as it was meant), SHA-256 of each file
 
@@ -260,6 +260,12 @@ def load_test(folder: Path | str, dataset: Dataset) -> EvalCases:
             f"('{dataset.name}') is asked for; name its own folder"
         )
     return _cases(read_table(folder, TEST, meta), read_table(folder, TRAIN, meta)["user"])
+
+
+def test_users(folder: Path | str) -> list[str]:
+    """The raw keys of the test cases' users, in the order of `load_test`."""
+    folder = Path(folder)
+    return read_table(folder, TEST, read_meta(folder))["user"].to_list()
 
 
 def describe(folder: Path | str) -> dict[str, Any]:
