@@ -18,6 +18,7 @@ from harness.nn.bert import BertEncoder
 from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.sasrec import TransformerSizes, draw_normal
 from harness.seeding import derive_seed
+from harness.sequence.features import obstacle_to_features
 from harness.sequence.masking import windows_of
 from harness.sequence.model import SequenceModel
 from harness.sequence.targets import UnseenItems
@@ -88,7 +89,12 @@ def start(network: Encoder, artifacts: Artifacts) -> None:
         network.load_state_dict(load_tensors(artifacts["pretrained"] / f"{STAGE}.safetensors"))
 
 
-PRETRAINED = ArtifactKind(STAGE, build_pretrained, effort=lambda config: config.pretraining.epochs / 8)
+PRETRAINED = ArtifactKind(
+    STAGE,
+    build_pretrained,
+    effort=lambda config: config.pretraining.epochs / 8,
+    obstacle=lambda config, dataset: obstacle_to_features(dataset, config.pretraining.features),
+)
 
 
 def needs(config: S3RecConfig) -> dict[str, Need]:

@@ -49,7 +49,7 @@ class PretrainingConfig(Config):
 def attributes_of(dataset: Dataset, config: PretrainingConfig) -> tuple[np.ndarray, int]:
     """(N + 1, K) int64 attribute numbers from 1, 0 where there is none, of all fields together; and their count F."""
     columns, count = [], 0
-    for field in fields_of(dataset, config.features, "S3-Rec"):
+    for field in fields_of(dataset, config.features):
         columns.append(np.where(field.of_items > 0, field.of_items + count, 0))
         count += len(field.values)
     return np.concatenate(columns, axis=1), count
