@@ -68,18 +68,15 @@ def build_pretrained(config: FirstStageConfig, dataset: Dataset, inputs: Artifac
     unseen = UnseenItems.of(dataset.train, dataset.num_items)
     batches = PretrainingBatches(*windows_of(dataset), unseen, dataset.num_items + 1, count, first, context.device)
     phase = Phase("pretrain", (STAGE,), lambda batch: (pretraining_losses(heads, piece, first) for piece in batch))
-    optimizer = torch.optim.Adam(heads.parameters(), lr=first.learning_rate, fused=True)
-    train(
-        TrainingPlan(
-            name=STAGE,
-            model=heads.train(),
-            learners={STAGE: Learner(optimizer)},
-            phase_of=lambda epoch: phase,
-            batches=batches,
-            epochs=first.epochs,
-        ),
-        context,
+    plan = TrainingPlan(
+        name=STAGE,
+        model=heads.train(),
+        learners={STAGE: Learner(torch.optim.Adam(heads.parameters(), lr=first.learning_rate, fused=True))},
+        phase_of=lambda epoch: phase,
+        batches=batches,
+        epochs=first.epochs,
     )
+    train(plan, context)
     save_tensors(context.folder / f"{STAGE}.safetensors", network.state_dict())
 
 
