@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options, values
-from harness.cli.data import tell_columns
+from harness.cli.data import tell_columns, tell_notes
 from harness.cli.machine import Execution, Machine
 from harness.cli.options import Json, Judging, Reading, RunsDir, takes_groups
 from harness.errors import UsageError
@@ -73,8 +73,9 @@ def run(
         end_when_others_end()
     machine, run_jobs = execution.checked(machine, world.size)
     method_names, ablation_names, optional = _variants(methods, ablation)
-    asked = {"method_names": method_names, "ablation_names": ablation_names, "optional": optional}
-    asked["seeds"] = values.seeds_of(seeds)
+    seed_numbers = values.seeds_of(seeds)
+    asked: dict[str, Any] = {"method_names": method_names, "ablation_names": ablation_names}
+    asked |= {"optional": optional, "seeds": seed_numbers}
     names = datasets_of(dataset)
     if len(names) > 1 and world.size > 1:
         raise UsageError("processes that torchrun started work on one data set at a time; name one with --dataset")
@@ -108,7 +109,7 @@ def _experiment(
     """The data set, prepared now if need be, what is to be computed on it, and where; tells what is left out."""
     from harness.cli import progress, summary
     from harness.data.open import open_dataset
-    from harness.data.prepare import load_dataset
+    from harness.data.prepare import describe, load_dataset
     from harness.experiment.plan import make_plan
 
     source = reading.source(name)
@@ -120,6 +121,7 @@ def _experiment(
         plan = make_plan(data, settings=settings, **asked)
     if world.is_main:
         tell_columns(folder)
+        tell_notes(describe(folder)["notes"])
         summary.tell_left_out(plan.left_out)
     return data, plan, machine.place(folder, runs_dir, world)
 

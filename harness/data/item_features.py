@@ -33,7 +33,7 @@ def record_features(records: Iterable[tuple[str, Mapping[str, Any]]], wanted: Co
             for name, by_item in found.items():
                 value = record.get(name)
                 skipped = 1 if name == "categories" and isinstance(value, list) else 0
-                by_item[key] = _values(value)[skipped:]
+                by_item[key] = distinct_values(value)[skipped:]
     return found
 
 
@@ -46,10 +46,10 @@ def attribute_features(path: Path, wanted: Collection[str]) -> Features:
     """`attributes`, the numbers of S3-Rec's `item2attributes` file, by item; `attribute_texts` checks its form."""
     with readable(path) as stream:
         attributes = json.load(stream)
-    return {"attributes": {item: _values(numbers) for item, numbers in attributes.items() if item in wanted}}
+    return {"attributes": {item: distinct_values(numbers) for item, numbers in attributes.items() if item in wanted}}
 
 
-def _values(found: Any) -> list[str]:
+def distinct_values(found: Any) -> list[str]:
     """The distinct values of a field, cleaned, in their order."""
     listed = found if isinstance(found, list) else [found]
     return list(dict.fromkeys(text for one in listed if one is not None and (text := cleaned(str(one)))))
