@@ -10,12 +10,10 @@ from typing import NamedTuple
 
 import polars as pl
 
-from harness.data.files import readable
+from harness.data.files import HEAD_SIZE, readable
 from harness.data.item_features import FeatureReader, Features
 from harness.data.text.metadata import MetadataReader
 from harness.errors import DataError
-
-HEAD_SIZE = 1 << 16  # characters that are looked at
 
 
 @dataclass(frozen=True)
@@ -107,6 +105,8 @@ def head_of(path: Path) -> Head:
         with readable(path) as stream:
             text = stream.read(HEAD_SIZE)
     except DataError:  # a picture, an archive, a damaged file: nothing that can be told from its lines
+        return Head(magic, [])
+    if "\0" in text:  # UTF-16 without its mark, say
         return Head(magic, [])
     lines = text.splitlines()
     if not lines:

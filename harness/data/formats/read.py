@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
+from harness.data.files import check_text
 from harness.data.formats import amazon, etegrec_jsonl, recbole, s3rec, table
 from harness.data.formats.format import Columns, Format, RawInteractions, head_of, plain_files
 from harness.data.plugins import registered
@@ -124,6 +125,7 @@ def locate(
     elif found is None:
         found = recognised(path, columns_named=named)
     if found is None:
+        check_text(file)
         raise DataError(
             f"{file}: not an interaction file of a known format; name one with --format: {', '.join(formats())}"
         )
