@@ -1,22 +1,22 @@
 """S3-Rec as a baseline of the paper's Table 3: pre-training, then next items under the softmax (METHODS B.5).
 
-Shape legend: T items of all rows, M asked places, V items with padding, D width.
+Shape legend: M asked places, V items with padding, D width.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines.s3rec_pretraining import Heads, PretrainingBatches, PretrainingConfig, attributes_of, pretraining_losses
 from harness.data.dataset import Dataset
 from harness.interfaces import ArtifactKind, Artifacts, FitContext, Method, Need
+from harness.nn.bert import BertEncoder
 from harness.nn.encoder import Encoder, PackedRows
-from harness.nn.layers import Dropout
-from harness.nn.sasrec import RecBoleLayer, TransformerSizes, draw_normal
+from harness.nn.sasrec import TransformerSizes, draw_normal
 from harness.seeding import derive_seed
 from harness.sequence.masking import windows_of
 from harness.sequence.model import SequenceModel
@@ -40,32 +40,17 @@ class S3RecConfig(SequenceTraining, FirstStageConfig):
     """S3-Rec's sizes and schedules; the defaults are RecBole's form at the paper's item dimension (METHODS B.5)."""
 
 
-class S3Rec(Encoder):
+class S3Rec(BertEncoder):
     """The encoder of both stages: SASRec's in RecBole's form, with a row more in its item table for the mask."""
 
     def __init__(self, config: FirstStageConfig, dataset: Dataset, *, is_causal: bool = True):
-        super().__init__()
-        self.max_history, width = dataset.max_history, config.hidden_size
-        self.item_table = nn.Embedding(dataset.num_items + 2, width)
-        self.position_table = nn.Embedding(dataset.max_history, width)
-        self.norm = nn.LayerNorm(width, eps=1e-12)
-        self.dropout = Dropout(config.dropout)
-        parts = (width, config.inner_size, config.num_heads, config.dropout, is_causal)
-        self.layers = nn.ModuleList(RecBoleLayer(*parts) for _ in range(config.num_layers))
+        super().__init__(dataset.num_items + 2, dataset.max_history, config, is_causal=is_causal)
         draw_normal(self, item_table=None if config.legacy_pad else self.item_table)
 
     @property
     def item_rows_VD(self) -> Tensor:
         """(V, D) without the mask's row, which is no class of the softmax."""
         return self.item_table.weight[:-1]
-
-    def states(self, rows: PackedRows, positions: Literal["start", "end"]) -> Tensor:
-        """(T, D) at all places."""
-        positions_T = rows.from_start_T if positions == "start" else self.max_history - 1 - rows.from_end_T
-        x_TD = self.dropout(self.norm(self.item_table(rows.items_T) + self.position_table(positions_T)))
-        for layer in self.layers:
-            x_TD = layer(x_TD, rows.layout)
-        return x_TD
 
     def forward(self, rows: PackedRows, places_M: Tensor) -> Tensor:
         """(M, D). Positions count from a row's first item."""

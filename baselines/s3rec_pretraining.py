@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from harness.config import Config
 from harness.data.dataset import Dataset, Sequences
+from harness.nn.bert import BertEncoder, Positions
 from harness.nn.encoder import PackedRows, pack
 from harness.nn.sasrec import draw_normal
 from harness.sequence.features import fields_of
@@ -30,7 +31,7 @@ class PretrainingConfig(Config):
     """The first stage's tasks and schedule."""
 
     features: tuple[str, ...] = Field((), description="fields whose values are attributes; none named: all there are")
-    positions: Literal["start", "end"] = Field(
+    positions: Positions = Field(
         "start",
         description="start: counted from a row's first item, as in the second stage; end: up to the last place, as "
         "RecBole's left padding makes it, whose second stage reads other positions",
@@ -66,7 +67,9 @@ class PretrainingBatch(NamedTuple):
 class Heads(nn.Module):
     """The encoder with what only the first stage uses: vectors of attributes, and a linear map for each task."""
 
-    def __init__(self, network: nn.Module, attributes_NK: np.ndarray, count: int, width: int):
+    attributes_NK: Tensor
+
+    def __init__(self, network: BertEncoder, attributes_NK: np.ndarray, count: int, width: int):
         super().__init__()
         self.attributes = nn.Embedding(count, width)
         self.aap, self.mip, self.map, self.sp = (nn.Linear(width, width) for _ in range(4))
@@ -90,12 +93,11 @@ def _margin_loss(states: Tensor, better: Tensor, worse: Tensor) -> Tensor:
 
 def pretraining_losses(heads: Heads, batch: PretrainingBatch, config: PretrainingConfig) -> Losses:
     """The four sums over the batch, in nats, and their weighted total (METHODS B.5)."""
-    states_TD = heads.network.states(batch.rows, config.positions)
-    count, rows = len(batch.items_T), len(batch.rows.ends_B) // 4
+    states_TD, count = heads.network.states(batch.rows, config.positions), len(batch.items_T)
     own_TD, is_masked_T = states_TD[:count], batch.is_masked_T
     seen_TD, masked_MD = own_TD[~is_masked_T], own_TD[is_masked_T]
     masked_M, table = batch.items_T[is_masked_T], heads.network.item_table
-    context_BD, segment_BD, other_BD = states_TD.index_select(0, batch.rows.ends_B[rows:]).chunk(3)
+    context_BD, segment_BD, other_BD = states_TD.index_select(0, batch.rows.ends_B).chunk(4)[1:]
     losses = {
         "aap": heads.attribute_loss(heads.aap(seen_TD), batch.items_T[~is_masked_T]),
         "mip": _margin_loss(heads.mip(masked_MD), table(masked_M), table(batch.negatives_M)),

@@ -41,7 +41,9 @@ def clean(
     """
     from harness.experiment import leftovers
 
-    found = leftovers.find_leftovers(runs_dir, cache_dir, values.names_of(only, leftovers.STATES, "state", {}))
+    found = leftovers.find_leftovers(
+        runs_dir, cache_dir, values.names_of(only, leftovers.STATES, "state", {"all": leftovers.STATES})
+    )
     removed, freed = leftovers.remove(found, runs_dir) if remove else ([], 0)
     if json:
         told = [

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from sweeps.summaries import StudySummary
 
+LONG_NOTE = 40  # characters beyond which a trial's note is wrapped
+
 
 def sweeps_section(studies: Sequence[StudySummary]) -> Section | None:
     """All studies in one table, then each one's best config and trials; None where there are no studies."""
@@ -110,7 +112,7 @@ def _trial_row(trial: FrozenTrial, fields: Sequence[str]) -> DataRow:
         *[_field(trial.params.get(name)) for name in fields],
         DataCell(f"{cost['epochs']:,.0f}", cost["epochs"]),
         DataCell(duration(cost["seconds"]), cost["seconds"]),
-        DataCell(note, note or None),
+        DataCell(note, note or None, is_long=len(note) > LONG_NOTE),
     ]
     return DataRow(str(trial.number), tuple(cells))
 

@@ -67,12 +67,12 @@ class Figure:
         contents = {}
         with style(self.name):
             drawn = self.draw(self.frame)
-            drawn.draw_without_rendering()
-            drawn.set_layout_engine("none")
+            engine = drawn.get_layout_engine()
+            if engine is not None:
+                engine.execute(drawn)
+                drawn.set_layout_engine("none")
             for format in formats:
-                buffer = io.BytesIO()
-                drawn.savefig(buffer, format=format, metadata=METADATA[format])
-                contents[format] = buffer.getvalue()
+                contents[format] = written(drawn, format)
         return contents
 
     def svg_text(self) -> str:
@@ -86,6 +86,26 @@ class Figure:
         svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{own}", svg)
         label = escape(self.caption, {'"': "&quot;", "\n": " "})
         return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+def written(drawn: Picture, format: str) -> bytes:
+    """The picture as a file of one format, by that format's own canvas: `savefig` would draw it twice."""
+    from matplotlib import rcParams
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    buffer = io.BytesIO()
+    if format == "png":
+        screen = drawn.dpi
+        drawn.set_dpi(rcParams["savefig.dpi"])
+        FigureCanvasAgg(drawn).print_png(buffer, metadata=METADATA[format])
+        drawn.set_dpi(screen)
+    elif format == "svg":
+        FigureCanvasSVG(drawn).print_svg(buffer, metadata=METADATA[format])
+    else:
+        FigureCanvasPdf(drawn).print_pdf(buffer, metadata=METADATA[format])
+    return buffer.getvalue()
 
 
 def temporary_of(path: Path) -> Path:
