@@ -62,6 +62,8 @@ class BSARec(Encoder):
     With `legacy_pad` it is drawn like an item's row and trained as a class of the softmax, but not as an input.
     """
 
+    low_LSS: Tensor
+
     def __init__(self, config: BSARecConfig, dataset: Dataset):
         super().__init__()
         self.max_history, self.padded = dataset.max_history, config.padded
@@ -77,10 +79,11 @@ class BSARec(Encoder):
     @torch.no_grad()
     def reset_parameters(self, legacy_pad: bool = False) -> None:
         """Weights normal, deviation 0.02, biases 0; one standard normal beta for all layers, as copies have it."""
-        draw_normal(self, None if legacy_pad else self.item_table)
+        draw_normal(self, item_table=None if legacy_pad else self.item_table)
         beta_D = torch.randn(self.item_table.embedding_dim)
-        for layer in self.layers:
-            layer.beta.copy_(beta_D)
+        for module in self.modules():
+            if isinstance(module, BSARecLayer):
+                module.beta.copy_(beta_D)
 
     def forward(self, rows: PackedRows, places_M: Tensor) -> Tensor:
         """(M, D); the places must be ends of rows."""

@@ -99,12 +99,13 @@ class ESASRec(Encoder):
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_normal_(parameter)
-        for layer in self.layers:
-            width = len(layer.output.bias)
-            for linear in (layer.attention.query, layer.attention.key_value):
-                nn.init.normal_(linear.weight, std=(2 / (4 * width)) ** 0.5)
-                nn.init.zeros_(linear.bias)
-            nn.init.zeros_(layer.output.bias)
+        for module in self.modules():
+            if isinstance(module, LiGRLayer):
+                width = len(module.output.bias)
+                for linear in (module.attention.query, module.attention.key_value):
+                    nn.init.normal_(linear.weight, std=(2 / (4 * width)) ** 0.5)
+                    nn.init.zeros_(linear.bias)
+                nn.init.zeros_(module.output.bias)
 
     def forward(self, rows: PackedRows, places_M: Tensor) -> Tensor:
         """(M, D)."""

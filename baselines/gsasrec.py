@@ -83,7 +83,7 @@ METHOD = Method(
     is_distributed=True,
     load=GSASREC.load,
     presets={"paper": PAPER, "lite": PAPER.replace(hidden_size=64, inner_size=64, epochs=60, patience=10)},
-    tiny={**TINY_SCHEDULE, "hidden_size": 16, "inner_size": 32, "num_negatives": 8},
+    tiny={**TINY_SCHEDULE, "hidden_size": 16, "inner_size": 32, "num_negatives": 8, "batch_size": 16},
     grid={"calibration": (0.0, 0.5, 0.75, 1.0), "learning_rate": (1e-3, 5e-4), "dropout": (0.2, 0.5)},
     assumptions=assumptions,
     effort=effort,

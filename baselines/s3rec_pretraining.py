@@ -67,6 +67,8 @@ class PretrainingBatch(NamedTuple):
 class Heads(nn.Module):
     """The encoder with what only the first stage uses: vectors of attributes, and a linear map for each task."""
 
+    attributes_NK: Tensor
+
     def __init__(self, network: BertEncoder, attributes_NK: np.ndarray, count: int, width: int):
         super().__init__()
         self.attributes = nn.Embedding(count, width)

@@ -87,7 +87,7 @@ def searches_of(text: str | None) -> list[Search]:
     """`10,50,exact` as searches; `UsageError` for others than the audit has columns for."""
     from results.statistics.audit import BEAMS, EXACT
 
-    known = {**{str(beams): beams for beams in BEAMS}, EXACT: EXACT}
+    known: dict[str, Search] = {**{str(beams): beams for beams in BEAMS}, EXACT: EXACT}
     words = [word.strip() for word in (text or "").split(",") if word.strip()]
     for word in words:
         if word not in known:

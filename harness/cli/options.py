@@ -68,14 +68,16 @@ class Reading:
         str,
         typer.Option(
             metavar="NAME",
-            help="leave-one-out, or unseen-users: nothing is learnt of the 5 % of users with the fewest interactions.",
+            help="leave-one-out; temporal:POINT, a date or a share of all interactions (0.9), from which on the first "
+            "one of each user is the test; temporal:0.8,0.9,every: validation and test, and all after them; given: as "
+            "the files are split; unseen-users: nothing is learnt of the 5 % of users with the fewest interactions.",
         ),
     ] = "leave-one-out"
     format: Annotated[
         str | None,
         typer.Option(
             metavar="F",
-            help="amazon2023, recbole, s3rec, etegrec-jsonl, csv or parquet (default: recognised from the content).",
+            help="amazon2023, recbole, s3rec, etegrec-jsonl, letter, csv, parquet (default: told by the content).",
             rich_help_panel=FILES,
         ),
     ] = None

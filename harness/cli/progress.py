@@ -42,6 +42,11 @@ def working(what: str) -> Iterator[None]:
         yield
 
 
+def headed(name: str) -> None:
+    """Says on stderr of what data set the following lines are."""
+    Console(stderr=True, highlight=False).print(Text(f"{name}:", "bold"))
+
+
 @contextmanager
 def told() -> Iterator[Callable[[str], None]]:
     """Shows on a terminal what the given function was last told while the block lasts."""

@@ -5,8 +5,9 @@ A prepared folder holds
     train.parquet        user, items, times: one row per training sequence
     validation.parquet   user, history, times, target: one row per case
     items.parquet        key, text, and a column for each field of features: row i is item i + 1
-    test.parquet         user, history, times, target, new_user: one row per case, in a file that only `load_test` opens
-    meta.json            name, fingerprint, source, split, config, counts, statistics, traps, SHA-256 of each file
+    test.parquet         user, history, times, target, new_user: one row per case, in a file of its own
+    meta.json            name, fingerprint, source, split, config, counts, statistics, traps, notes of the reading (what
+                         could not be read as it was meant), SHA-256 of each file
 
 Histories hold their last `max_history` items. `times` are those of the items, null where the source tells only their
 order.
@@ -33,14 +34,14 @@ from harness.data.filters import PrepareConfig, Prepared, prepared
 from harness.data.formats.format import RawInteractions
 from harness.data.item_features import COLUMN, features_of
 from harness.data.splits import leave_one_out
-from harness.data.splits.split import LEAVE_ONE_OUT, Cases, Parts, Split
+from harness.data.splits.split import LEAVE_ONE_OUT, Cases, Parts, Split, arrays_of
 from harness.data.statistics import Counts, statistics
 from harness.data.text.metadata import text_facts
 from harness.data.times import times_facts
 from harness.data.traps import traps
 from harness.errors import DataError
 
-LAYOUT = 4  # raised when the files of a prepared folder change their form
+LAYOUT = 5  # raised when the files of a prepared folder change their form
 TRAIN, VALIDATION, ITEMS, TEST = "train.parquet", "validation.parquet", "items.parquet", "test.parquet"
 META = "meta.json"
 
@@ -67,6 +68,7 @@ def prepare(
         )
     meta = {"name": name, "fingerprint": content.fingerprint(config), "synthetic": raw.synthetic}
     meta |= {"config": config.model_dump(mode="json"), "counts": asdict(counts), "source": _source(raw, content)}
+    meta |= {"notes": list(raw.notes)}
     return _write(content, split, Path(folder), meta)
 
 
@@ -84,6 +86,12 @@ def _source(raw: RawInteractions, content: Prepared) -> dict[str, Any]:
 
 def split_again(original: Path, split: Split, folder: Path) -> Dataset:
     """The data set of a folder that is prepared under leave-one-out, under another split, written to `folder`."""
+    content, meta = read_whole(original)
+    return _write(content, split, folder, meta)
+
+
+def read_whole(original: Path) -> tuple[Prepared, dict[str, Any]]:
+    """The whole sequences of a folder that is prepared under leave-one-out, without times, and its meta.json."""
     meta = read_meta(original)
     if meta["split"]["name"] != LEAVE_ONE_OUT:
         raise DataError(f"{original}: split by {meta['split']['name']} already; name the original data set")
@@ -94,33 +102,56 @@ def split_again(original: Path, split: Split, folder: Path) -> Dataset:
         sequences = sequences.appended(cases["target"].to_numpy())
     texts = tuple(items["text"].to_list())
     features = items.select(name for name in items.columns if name.startswith(COLUMN))
-    content = Prepared(sequences, None, train["user"], items["key"], texts if any(texts) else None, features)
-    return _write(content, split, folder, meta)
+    return Prepared(sequences, None, train["user"], items["key"], texts if any(texts) else None, features), meta
 
 
 def _write(content: Prepared, split: Split, folder: Path, meta: Mapping[str, Any]) -> Dataset:
     """The whole data set, taken apart and written; `meta` is what meta.json says of the whole."""
-    parts = split.cut(content.sequences, content.times, split.config)
+    parts = split.cut(content.whole, split.config)
     for what, cases in (("validation", parts.validation), ("test", parts.test)):
         if not len(cases.targets):
             raise DataError(f"split '{split.name}' leaves '{meta['name']}' no {what} case; take another split")
+    if not len(parts.train.items):
+        raise DataError(f"split '{split.name}' leaves '{meta['name']}' nothing to learn from; take another split")
     is_new_C = ~np.isin(parts.test.users, parts.users)
-    num_new = len(np.unique(parts.test.users[is_new_C]))
     with replaced(folder) as unfinished:
         _write_tables(content, parts, meta["config"]["max_history"], is_new_C, unfinished)
         split_meta = {
             "layout": LAYOUT,
             "name": split.dataset_name(meta["name"]),
-            "fingerprint": split.fingerprint(meta["fingerprint"]),
+            "fingerprint": meta["fingerprint"]
+            if split.name == LEAVE_ONE_OUT
+            else _fingerprint(content, parts, is_new_C, meta),
             "original": None if split.name == LEAVE_ONE_OUT else meta["name"],
             "split": split.record(),
-            "statistics": statistics(content, parts.train, num_new),
+            "statistics": statistics(content, parts),
             # What a split of a prepared folder cannot count, having no times, it takes from the original.
             "traps": {**meta.get("traps", {}), **traps(content, parts.train, parts.test)},
             "sha256": {path.name: sha256(path) for path in sorted(unfinished.glob("*.parquet"))},
         }
         (unfinished / META).write_text(json.dumps({**meta, **split_meta}, indent=1) + "\n", encoding="utf-8")
     return load_dataset(folder)
+
+
+def _fingerprint(content: Prepared, parts: Parts, is_new_C: np.ndarray, meta: Mapping[str, Any]) -> str:
+    """16 hex digits that name the data set as it is split: equal content has equal ones, whoever split it.
+
+    Of parts that are leave-one-out's it is the whole's, which was so before there were other splits.
+    """
+    max_history = meta["config"]["max_history"]
+    if content.sequences.lengths.min() >= leave_one_out.SPLIT.min_interactions:
+        usual = leave_one_out.cut(content.whole, leave_one_out.SPLIT.config)
+        if all(map(np.array_equal, arrays_of(usual), arrays_of(parts))):
+            return meta["fingerprint"]
+    state = hashlib.sha256(json.dumps([max_history, content.item_keys.to_list(), content.texts]).encode())
+    seen = Parts(
+        parts.users,
+        parts.train,
+        *(cases._replace(histories=cases.histories.last(max_history)) for cases in (parts.validation, parts.test)),
+    )
+    for array in (*arrays_of(seen), is_new_C):
+        state.update(array.astype("<i8").tobytes())
+    return state.hexdigest()[:16]
 
 
 def _write_tables(content: Prepared, parts: Parts, max_history: int, is_new_C: np.ndarray, folder: Path) -> None:
@@ -231,10 +262,16 @@ def load_test(folder: Path | str, dataset: Dataset) -> EvalCases:
     return _cases(read_table(folder, TEST, meta), read_table(folder, TRAIN, meta)["user"])
 
 
+def test_users(folder: Path | str) -> list[str]:
+    """The raw keys of the test cases' users, in the order of `load_test`."""
+    folder = Path(folder)
+    return read_table(folder, TEST, read_meta(folder))["user"].to_list()
+
+
 def describe(folder: Path | str) -> dict[str, Any]:
-    """Name, fingerprint, synthetic flag, statistics, traps and source of a prepared folder, from meta.json alone."""
+    """Name, fingerprint, synthetic flag, notes, statistics, traps and source of a prepared folder, from meta.json."""
     meta = read_meta(Path(folder))
-    told = {key: meta[key] for key in ("name", "fingerprint", "synthetic")}
+    told = {key: meta[key] for key in ("name", "fingerprint", "synthetic", "notes")}
     return told | meta["statistics"] | {"traps": meta["traps"], "source": meta["source"]}
 
 

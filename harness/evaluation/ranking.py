@@ -19,6 +19,8 @@ from harness.data.dataset import EvalCases, Sequences
 from harness.distributed import ALONE, Group
 from harness.interfaces import Recommendations
 
+CACHED_ROWS = 64  # users whose comparisons with all items are made at once: temporaries that stay in a CPU's cache
+
 Scores = Iterator[tuple[np.ndarray, Tensor]]  # a chunk's rows among the histories (B,), scores_BN
 Scorer = Callable[[Sequences], Scores]
 
@@ -110,29 +112,44 @@ def ranked_cases(
 def _standings(
     scores_BN: Tensor, targets_B: Tensor, histories: Sequences, popular_N: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The last three fields of `RankedCases` for a chunk."""
-    ahead_BN = _ahead(scores_BN, targets_B)
-    ranks_B = ahead_BN.sum(dim=1) + 1
-    seen_B, items = np.repeat(np.arange(len(histories)), histories.lengths), histories.items.astype(np.int64) - 1
-    seen_BN = torch.zeros_like(ahead_BN)
-    seen_BN[torch.from_numpy(seen_B).to(seen_BN.device), torch.from_numpy(items).to(seen_BN.device)] = True
-    seen_BN.scatter_(1, targets_B[:, None] - 1, True)  # the target is no candidate beside itself
-    candidates_B = popular_N.sum() - seen_BN.float() @ popular_N
-    ahead_B = ahead_BN.logical_and_(seen_BN.logical_not_()).float() @ popular_N
-    return ranks_B, ahead_BN.sum(dim=1) + 1, ahead_B / candidates_B.clamp(min=1)
+    """The last three fields of `RankedCases` for a chunk: one product counts items and popularity before the target.
 
-
-def _ahead(scores_BN: Tensor, targets_B: Tensor) -> Tensor:
-    """(B, N) whether each item ranks before the target; a score that is not a number does, as in `target_places`."""
+    Scores must be numbers; the lists of `best_items` begin with those that are not.
+    """
+    weights_N2 = torch.stack([torch.ones_like(popular_N), popular_N], dim=1)
     target_B1 = scores_BN.gather(1, targets_B[:, None] - 1)
-    ahead_BN = scores_BN <= target_B1
-    torch.logical_not(ahead_BN, out=ahead_BN)
+    ids_N = torch.arange(1, scores_BN.shape[1] + 1, device=scores_BN.device)
+    parts = (part.split(CACHED_ROWS) for part in (scores_BN, target_B1, targets_B[:, None]))
+    before = (_before(scores, target, ids, ids_N) for scores, target, ids in zip(*parts, strict=True))
+    ahead_B2 = torch.cat([part_BN @ weights_N2 for part_BN in before])  # whole numbers
+    rows_M, items_M = _seen_pairs(histories, targets_B)
+    scores_M, target_M = scores_BN[rows_M, items_M - 1], target_B1[rows_M, 0]
+    first_M = (scores_M > target_M) | ((scores_M == target_M) & (items_M < targets_B[rows_M]))
+    weights_M2 = weights_N2[items_M - 1]
+    unseen_B2 = ahead_B2.index_add(0, rows_M, weights_M2 * first_M[:, None], alpha=-1)
+    candidates_B = popular_N.sum() - popular_N[targets_B - 1]
+    candidates_B = candidates_B.index_add(0, rows_M, weights_M2[:, 1], alpha=-1)
+    return ahead_B2[:, 0] + 1, unseen_B2[:, 0] + 1, unseen_B2[:, 1] / candidates_B.clamp(min=1)
+
+
+def _before(scores_BN: Tensor, target_B1: Tensor, targets_B1: Tensor, ids_N: Tensor) -> Tensor:
+    """(B, N) float32: 1 where an item ranks before the target."""
+    before_BN = (scores_BN > target_B1).float()
     level_BN = scores_BN == target_B1
-    tied = (level_BN.sum(dim=1) > 1).nonzero()[:, 0]
+    tied = (level_BN.count_nonzero(dim=1) > 1).nonzero()[:, 0]
     if len(tied):
-        before = torch.arange(1, scores_BN.shape[1] + 1, device=scores_BN.device) < targets_B[tied, None]
-        ahead_BN[tied] |= level_BN[tied] & before
-    return ahead_BN
+        before_BN[tied] += level_BN[tied] & (ids_N < targets_B1[tied])
+    return before_BN
+
+
+def _seen_pairs(histories: Sequences, targets_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and item (M,) of each different item of each history, the row's target left out."""
+    radix = int(histories.items.max(initial=0)) + 1
+    pairs = np.unique(np.repeat(np.arange(len(histories)), histories.lengths) * radix + histories.items)
+    pairs_M = torch.from_numpy(pairs).to(targets_B.device)
+    rows_M, items_M = pairs_M // radix, pairs_M % radix
+    others = items_M != targets_B[rows_M]
+    return rows_M[others], items_M[others]
 
 
 def all_ranks(scorer: Scorer, cases: EvalCases, group: Group = ALONE) -> np.ndarray:

@@ -64,11 +64,13 @@ class PackedRows:
         """The rows with padding before their items up to `length`, and (T,) int64 the place of each item among them."""
         rows = len(self.layout.lengths)
         slots_T = self._tensor(np.repeat(np.arange(1, rows + 1) * length - 1, self.layout.lengths)) - self.from_end_T
-        items, times = (
-            None if each is None else each.new_zeros(rows * length).index_copy(0, slots_T, each)
-            for each in (self.items_T, self.times_T)
-        )
-        return PackedRows(items, Ragged.uniform(rows, length, self.layout.device), times), slots_T
+
+        def spread(x_T: Tensor) -> Tensor:
+            return x_T.new_zeros(rows * length).index_copy(0, slots_T, x_T)
+
+        times_T = None if self.times_T is None else spread(self.times_T)
+        layout = Ragged.uniform(rows, length, self.layout.device)
+        return PackedRows(spread(self.items_T), layout, times_T, self.users_B), slots_T
 
     def windows(self, length: int, *, at_end: bool) -> Tensor:
         """(B, length) int64: each row, `length` items at most, behind padding (`at_end`) or followed by it."""

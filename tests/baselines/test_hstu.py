@@ -27,7 +27,7 @@ SIZES = HSTUConfig(hidden_size=6, num_layers=2, num_heads=2, attention_size=3, v
 def sequences_of(rows, times=None):
     plain = Sequences.from_rows(rows)
     flat = None if times is None else np.array([time for row in times for time in row], dtype=np.int64)
-    return Sequences(plain.items, plain.offsets, flat)
+    return Sequences(plain.items, plain.offsets, times=flat)
 
 
 def dataset_of(rows=ROWS, num_items=9, longest=LONGEST):

@@ -10,6 +10,7 @@ import pytest
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.data.filters import PrepareConfig
 from harness.data.formats.format import RawInteractions
+from harness.data.formats.items import item_features
 from harness.data.formats.read import read_interactions
 from harness.data.item_features import amazon_features
 from harness.data.open import Source, open_dataset
@@ -42,7 +43,16 @@ def test_categories_lose_their_root_and_repeats_and_values_are_cleaned(metadata)
     assert found == {
         "categories": {"w": ["Saws", "Hand & Saws"], "x": [], "y": []},
         "store": {"w": ["Acme"], "x": [], "y": []},
+        "brand": {"w": [], "x": [], "y": []},
     }
+
+
+def test_tables_of_items_have_features_too(tmp_path):
+    path = tmp_path / "items.csv"
+    path.write_text("item_id,title,brand,categories\nw,Saw,Acme,Saws\nx,Nail,,Nails\n")
+    found = item_features(path, {"w", "x"})
+    assert found["brand"] == {"w": ["Acme"], "x": []}
+    assert found["categories"] == {"w": ["Saws"], "x": ["Nails"]}
 
 
 def test_features_are_stored_by_item_and_fields_without_values_are_not(metadata, tmp_path):

@@ -22,7 +22,7 @@ from harness.data.prepare import (
     load_test,
     prepare,
 )
-from harness.data.splits.split import Cases, Parts, Split
+from harness.data.splits.split import Cases, Parts, Split, Whole
 from harness.data.statistics import Counts
 from harness.errors import DataError
 
@@ -133,8 +133,8 @@ def test_dropping_repeats_keeps_the_earliest_by_time_and_not_by_place() -> None:
 def test_a_given_order_decides_the_item_ids_and_must_name_every_item() -> None:
     rows = [("u", "a", 1), ("u", "b", 2), ("u", "c", 3)]
     content = prepared(raw_of(rows, item_order=("c", "x", "b", "a")), PrepareConfig())
-    assert content.item_keys.to_list() == ["c", "b", "a"]
-    assert content.sequences.items.tolist() == [3, 2, 1]
+    assert content.item_keys.to_list() == ["c", "x", "b", "a"]  # x, which nobody has, keeps its number
+    assert content.sequences.items.tolist() == [4, 3, 1]
     with pytest.raises(DataError, match="item 'c' has interactions, but the item map does not name it"):
         prepared(raw_of(rows, item_order=("a", "b")), PrepareConfig())
 
@@ -282,7 +282,8 @@ def test_a_real_set_is_prepared_whole(
 def only(user: int, has_validation: bool = True) -> Split:
     """A split under which one user has two cases of each kind, or of the test alone, and all users are learnt from."""
 
-    def cut(sequences: Sequences, times: np.ndarray | None, config: Config) -> Parts:
+    def cut(whole: Whole, config: Config) -> Parts:
+        sequences = whole.sequences
         rows = np.array([user, user])
         cases = Cases(rows, sequences.take(rows).without_last(2), sequences.row(user)[-2:])
         nothing = Cases(rows[:0], sequences.take(rows[:0]), cases.targets[:0])
@@ -307,7 +308,8 @@ def test_a_split_without_any_validation_case_is_refused_and_nothing_is_written(t
 
 
 def test_a_row_without_items_comes_back_from_the_folder_as_such(tmp_path: Path) -> None:
-    def cut(sequences: Sequences, times: np.ndarray | None, config: Config) -> Parts:
+    def cut(whole: Whole, config: Config) -> Parts:
+        sequences = whole.sequences
         users = np.arange(len(sequences))
         cases = Cases(users, sequences.without_last(3), sequences.items[sequences.offsets[1:] - 1])
         return Parts(users, sequences.without_last(1), cases, cases)

@@ -13,8 +13,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from baselines.bert4rec import BERT4REC
+from baselines.bsarec import BSAREC
 from baselines.caser import CASER
+from baselines.esasrec import ESASREC
 from baselines.gru4rec import GRU4REC, GRU4RecConfig
+from baselines.gsasrec import GSASREC
+from baselines.hstu import HSTU_MODEL
 from baselines.sasrec import original_form
 from etegrec.config import ETEGRecConfig
 from etegrec.method import LITE
@@ -97,7 +101,8 @@ def sasrec_fit(context: FitContext, style: str) -> None:
 def tiny_fit(model: SequenceModel, size: int, context: FitContext) -> None:
     """One epoch without dropout, in batches of this size."""
     method = methods()[model.name]
-    changes = {**method.tiny, "dropout": 0.0, "epochs": 1, "batch_size": size}
+    rates = {name: 0.0 for name in method.config.model_fields if name.endswith("dropout") and name != "table_dropout"}
+    changes = {**method.tiny, **rates, "epochs": 1, "batch_size": size}
     config = merged(method.presets["lite"], changes)
     model.fit(config, planted.planted_dataset(), {}, context)
 
@@ -110,24 +115,16 @@ def etegrec_epoch(context: FitContext, epoch: int, **changes: Any) -> None:
     train(replace(plan, phase_of=lambda _: phase, epochs=1, score=None), context)
 
 
-def baseline_fit(context: FitContext, name: str) -> None:
-    """One epoch of a tiny preset without dropout."""
-    method = methods()[name]
-    config = merged(method.presets["lite"], {**method.tiny, "epochs": 1})
-    rates = {field: 0.0 for field in type(config).model_fields if field.endswith("dropout")}
-    method.fit(config.replace(**rates), planted.planted_dataset(), {}, context)
-
-
 GRADIENT_CASES: dict[str, Callable[[FitContext], None]] = {
     "generator": generator_fit,
     "sasrec-recbole": lambda context: sasrec_fit(context, "recbole"),
     "gru4rec": lambda context: GRU4REC.fit(TINY_GRU4REC, planted.planted_dataset(), {}, context),
     "bert4rec": lambda context: tiny_fit(BERT4REC, 40, context),
     "caser": lambda context: tiny_fit(CASER, 100, context),
-    "hstu": lambda context: baseline_fit(context, "hstu"),
-    "bsarec": lambda context: baseline_fit(context, "bsarec"),
-    "esasrec": lambda context: baseline_fit(context, "esasrec"),
-    "gsasrec": lambda context: baseline_fit(context, "gsasrec"),
+    "hstu": lambda context: tiny_fit(HSTU_MODEL, 40, context),
+    "bsarec": lambda context: tiny_fit(BSAREC, 100, context),
+    "esasrec": lambda context: tiny_fit(ESASREC, 40, context),
+    "gsasrec": lambda context: tiny_fit(GSASREC, 40, context),
     "sasrec-original": lambda context: sasrec_fit(context, "original"),
     "etegrec-tokenizer": lambda context: etegrec_epoch(context, 0),
     "etegrec-recommender": lambda context: etegrec_epoch(context, 1),

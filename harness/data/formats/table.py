@@ -10,7 +10,7 @@ import polars as pl
 from harness.data.formats.columns import ChosenColumns, chosen_columns
 from harness.data.formats.delimited import Table, first_line, parsed_times, read_table
 from harness.data.formats.format import Columns, Format, Head
-from harness.data.formats.items import item_texts
+from harness.data.formats.items import item_features, item_texts
 from harness.data.formats.recbole import header_names
 from harness.errors import DataError
 
@@ -89,7 +89,20 @@ def _times(path: Path, column: str, times: pl.Series) -> pl.Series:
     return times.to_physical().cast(pl.Float64 if is_decimal else pl.Int64)
 
 
-CSV = Format("csv", is_delimited, read_delimited, texts=item_texts, columns=columns_of_delimited, is_text_table=True)
+CSV = Format(
+    "csv",
+    is_delimited,
+    read_delimited,
+    texts=item_texts,
+    features=item_features,
+    columns=columns_of_delimited,
+    is_text_table=True,
+)
 PARQUET = Format(
-    "parquet", lambda head: head.magic == b"PAR1", read_parquet, texts=item_texts, columns=columns_of_parquet
+    "parquet",
+    lambda head: head.magic == b"PAR1",
+    read_parquet,
+    texts=item_texts,
+    features=item_features,
+    columns=columns_of_parquet,
 )
