@@ -5,8 +5,6 @@ Shape legend: B rows, T items of all rows, M asked places, V items with padding,
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,9 +13,9 @@ from torch import Tensor, nn
 
 from harness.data.dataset import Dataset, Sequences
 from harness.interfaces import Method
-from harness.nn.encoder import Encoder, PackedRows
-from harness.nn.layers import Dropout
-from harness.nn.sasrec import RecBoleLayer, TransformerSizes, draw_normal
+from harness.nn.bert import BertEncoder, Positions
+from harness.nn.encoder import PackedRows
+from harness.nn.sasrec import TransformerSizes, draw_normal
 from harness.sequence.masking import MaskedRows, Masking
 from harness.sequence.model import SequenceModel
 from harness.sequence.training import (
@@ -37,7 +35,7 @@ class BERT4RecConfig(SequenceTraining, TransformerSizes):
     dropout: float = Field(0.2, ge=0, lt=1, description="on embeddings, attention weights and sub-layer outputs")
     mask_ratio: float = Field(0.2, gt=0, lt=1, description="share of a row's positions that are masked")
     last_share: float = Field(0.5, ge=0, le=1, description="share of the rows in which only the last item is masked")
-    positions: Literal["start", "end"] = Field(
+    positions: Positions = Field(
         "start",
         description="start: counted from a row's first item, as in RecBole; end: from its last, so that the place of a "
         "recommendation's mask is known from training however long the history",
@@ -45,7 +43,7 @@ class BERT4RecConfig(SequenceTraining, TransformerSizes):
     batch_size: int = Field(2048, ge=1, description="rows of an optimiser step")
 
 
-class BERT4Rec(Encoder):
+class BERT4Rec(BertEncoder):
     """A bidirectional encoder; the state at a masked position predicts its item, with a bias for each item.
 
     The item table has a row more for the mask, which is no class of the softmax. Row 0 is padding: zero and never
@@ -54,19 +52,12 @@ class BERT4Rec(Encoder):
     """
 
     def __init__(self, config: BERT4RecConfig, dataset: Dataset):
-        super().__init__()
-        self.max_history, width = dataset.max_history, config.hidden_size
-        self.mask, self.positions = dataset.num_items + 1, config.positions
-        self.item_table = nn.Embedding(dataset.num_items + 2, width)
-        self.position_table = nn.Embedding(dataset.max_history, width)
-        self.norm = nn.LayerNorm(width, eps=1e-12)
-        self.dropout = Dropout(config.dropout)
-        parts = (width, config.inner_size, config.num_heads, config.dropout)
-        self.layers = nn.ModuleList(RecBoleLayer(*parts, is_causal=False) for _ in range(config.num_layers))
+        super().__init__(dataset.num_items + 2, dataset.max_history, config, is_causal=False)
+        self.mask, self.positions, width = dataset.num_items + 1, config.positions, config.hidden_size
         self.output = nn.Linear(width, width)
         self.output_norm = nn.LayerNorm(width, eps=1e-12)
         self.output_bias = nn.Parameter(torch.zeros(dataset.num_items + 1))
-        draw_normal(self, legacy_pad=config.legacy_pad)
+        draw_normal(self, item_table=None if config.legacy_pad else self.item_table)
 
     def read_rows(self, histories: Sequences) -> Sequences:
         """The last items, as many as leave room for the mask that is appended to them."""
@@ -75,11 +66,7 @@ class BERT4Rec(Encoder):
 
     def forward(self, rows: PackedRows, places_M: Tensor) -> Tensor:
         """(M, D + 1) states of masked positions."""
-        positions_T = rows.from_start_T if self.positions == "start" else rows.from_end_T
-        x_TD = self.item_table(rows.items_T) + self.position_table(positions_T)
-        x_TD = self.dropout(self.norm(x_TD))
-        for layer in self.layers:
-            x_TD = layer(x_TD, rows.layout)
+        x_TD = self.states(rows, self.positions)
         states_MD = self.output_norm(F.gelu(self.output(x_TD.index_select(0, places_M))))
         return torch.cat([states_MD, states_MD.new_ones(len(states_MD), 1)], dim=1)
 
@@ -132,5 +119,5 @@ METHOD = Method(
     },
     grid=GRID,
     assumptions=assumptions,
-    effort=effort,
+    effort=lambda config: effort(config) / 3,  # its epochs have fewer targets
 )

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from scipy import sparse
-from sklearn.cluster import spectral_clustering
 
 from harness.artifacts import CODES_FILE
 from harness.config import Config
@@ -83,6 +82,8 @@ def cluster_paths(affinity_NN: sparse.csr_array, config: CollaborativeIds) -> li
             part = affinity_NN[group][:, group]
             with warnings.catch_warnings():  # parts that are not connected are groups of their own
                 warnings.filterwarnings("ignore", "Graph is not fully connected")
+                from sklearn.cluster import spectral_clustering  # over a second, which most commands need not wait
+
                 labels = spectral_clustering(
                     part, n_clusters=config.clusters, assign_labels="cluster_qr", random_state=0
                 )

@@ -97,6 +97,12 @@ def build_text_vectors(config: TextConfig, dataset: Dataset, inputs: Artifacts, 
     save_vectors(context.folder, dataset.catalog.keys, vectors_ND)
 
 
+def build_text_vectors_if_any(config: TextConfig, dataset: Dataset, inputs: Artifacts, context: FitContext) -> None:
+    """Writes a vector for each item's text, and nothing where the data set has no texts."""
+    if dataset.catalog.texts is not None:
+        build_text_vectors(config, dataset, inputs, context)
+
+
 def build_tokenizer(config: TokenizerConfig, dataset: Dataset, inputs: Artifacts, context: FitContext) -> None:
     """Trains an RQ-VAE on the input `vectors`; writes it, and the items' codes with their de-duplication level."""
     vectors_NZ = torch.from_numpy(load_vectors(inputs["vectors"], dataset.catalog.keys))
@@ -134,6 +140,7 @@ OWN_CODES = ArtifactKind(
     "own-codes", build_own_codes, effort=lambda config: 0.0, is_seeded=False, obstacle=codes_obstacle
 )
 TEXT_VECTORS = ArtifactKind("text-vectors", build_text_vectors, is_seeded=False, obstacle=text_obstacle)
+TEXT_VECTORS_IF_ANY = ArtifactKind("text-vectors-if-any", build_text_vectors_if_any, is_seeded=False)
 OWN_VECTORS = ArtifactKind(
     "own-vectors", build_own_vectors, effort=lambda config: 0.0, is_seeded=False, obstacle=own_obstacle
 )

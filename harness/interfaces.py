@@ -159,6 +159,7 @@ class ArtifactKind:
     is_seeded: bool = True  # False: made without a random number that matters, so one serves all seeds
     is_distributed: bool = False  # `build` shares its work among the processes of `context.group`
     follows_contract: bool = False  # the contract decides the result, through the selection by validation NDCG@10
+    reads_times: bool = False  # the times of interactions decide the result, not only their order
     version: int = 1  # raised when the code of `build` changes its result
     # Why these data do not allow it, with a remedy, in one line; None: they do. What is wrong on any data, or with a
     # file that the user names, is raised.
@@ -205,6 +206,7 @@ class Method:
     effort: Callable[[Any], float] = lambda config: math.inf  # of `fit`, as `ArtifactKind.effort`
     is_distributed: bool = False  # as in `ArtifactKind`, and its recommender shares an evaluation
     follows_contract: bool = True  # as in `ArtifactKind`
+    reads_times: bool = False  # as in `ArtifactKind`
     version: int = 1  # as in `ArtifactKind`
     obstacle: Callable[[Any, Dataset], str | None] = lambda config, dataset: None  # as in `ArtifactKind`
 

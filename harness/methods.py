@@ -101,9 +101,25 @@ def fitted(method: Method) -> ArtifactKind:
         effort=method.effort,
         is_distributed=method.is_distributed,
         follows_contract=method.follows_contract,
+        reads_times=method.reads_times,
         version=method.version,
-        obstacle=method.obstacle,
+        obstacle=functools.partial(fit_obstacle, method),
     )
+
+
+def fit_obstacle(method: Method, config: Any, dataset: Dataset) -> str | None:
+    """Why the data do not allow the fit: an input that the method declares and they lack, or what it says itself.
+
+    Of texts the stage that encodes them tells, which may have vectors of one's own instead.
+    """
+    if "features" in method.inputs and not dataset.catalog.features:
+        return (
+            "item features (categories, store, attributes) are needed, and there are none; name a file that has them "
+            "with --metadata FILE (items of Amazon or RecBole, attributes of S3-Rec)"
+        )
+    if "timestamps" in method.inputs and dataset.train.times is None:
+        return "times are needed, and only the order is known; name their column with --time-col"
+    return method.obstacle(config, dataset)
 
 
 def resolved(need: Need) -> tuple[ArtifactKind, Mapping[str, Need]]:
@@ -142,10 +158,11 @@ def current_versions() -> dict[str, int]:
 def stage_of(need: Need, *, dataset: str, seed: int, conditions: Mapping[str, Any]) -> Stage:
     """The stage that answers a need, with all stages below it.
 
-    Of `conditions` (contract, precision, several processes) it bears those that decide its result.
+    Of `conditions` (contract, precision, several processes, times) it bears those that decide its result.
     """
     kind, needs = resolved(need)
     flags = {"precision": True, "contract": kind.follows_contract, "processes": kind.is_distributed}
+    flags["times"] = kind.reads_times
     return Stage(
         kind=kind.name,
         config=need.config,

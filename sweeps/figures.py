@@ -18,6 +18,7 @@ from harness.errors import UsageError
 from harness.methods import method_named
 from results.figures.rendering import Figure
 from sweeps.summaries import StudySummary, importances, state_of, trials_frame
+from sweeps.trials import ERRORS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +34,9 @@ CURVES_SCHEMA = {
     "is_default": pl.Boolean,
     "metric": pl.String,
     "value": pl.Float64,
+    "error": pl.Float64,  # standard error of the value over users; null: an earlier version did not keep it
 }
+NORMAL_95 = 1.96  # standard errors to either side of a 95 % interval
 
 SEARCH_SCHEMA = {
     "trial": pl.Int64,  # null in a field's row
@@ -64,12 +67,17 @@ def hyperparameters_figure(studies: Sequence[StudySummary], dataset: str, method
     first = curves[0].sweep
     title = method_named(method).title
     seeds = frame.group_by("field").agg(pl.col("seed").n_unique())["seed"].to_list()
-    spread = " Vertical lines: least to greatest of the seeds." if max(seeds) > 1 else ""
+    lines = []
+    if max(seeds) > 1:
+        lines.append("least to greatest of the seeds")
+    if min(seeds) == 1 and frame["error"].count():
+        lines.append("95 % intervals over users" + ", where there is one seed" * bool(lines))
+    spread = f" Vertical lines: {'; '.join(lines)}." if lines else ""
     return Figure(
         "hyperparameters",
         f"{title} on {dataset}: NDCG@10 and Recall@10 on the validation items against the weights of its alignments, "
         f"one moved at a time; preset {first.preset}, {_count(max(seeds), 'seed')}. Dotted: the default; the axis is "
-        f"logarithmic, with 0 set apart.{spread}",
+        f"logarithmic, with 0 set apart. Scores start at 0.{spread}",
         frame,
         partial(draw_curves, symbols={field: curve.symbol for field, curve in known.items()}),
     )
@@ -97,10 +105,11 @@ def curve_frame(study: StudySummary) -> pl.DataFrame:
     field = study.sweep.curve
     assert field is not None
     complete = trials_frame(study).filter(pl.col("state") == "complete").unique(field, keep="first").sort(field)
+    errors = {trial.number: trial.user_attrs.get(ERRORS, (None, None)) for trial in study.trials}
     rows = [
-        (study.name, study.sweep.seed, field, setting, setting == study.sweep.config[field], METRICS[metric], value)
-        for setting, *scores in complete.select(field, *METRICS).iter_rows()
-        for metric, value in zip(METRICS, scores, strict=True)
+        (*(study.name, study.sweep.seed, field, setting, setting == study.sweep.config[field]), metric, value, error)
+        for number, setting, *scores in complete.select("number", field, *METRICS).iter_rows()
+        for metric, value, error in zip(METRICS.values(), scores, errors[number], strict=True)
     ]
     return pl.DataFrame(rows, schema=CURVES_SCHEMA, orient="row", strict=False)
 
@@ -111,7 +120,8 @@ def draw_curves(frame: pl.DataFrame, symbols: Mapping[str, str]) -> Picture:
 
     fields = frame["field"].unique(maintain_order=True).to_list()
     drawn = picture(FULL if len(fields) > 1 else COLUMN, 2.5)
-    for axes, field in zip(drawn.subplots(1, len(fields), squeeze=False)[0], fields, strict=True):
+    panels = drawn.subplots(1, len(fields), squeeze=False, gridspec_kw={"wspace": 0.12})[0]
+    for axes, field in zip(panels, fields, strict=True):
         _draw_curve(axes, frame.filter(pl.col("field") == field))
         axes.set_xlabel(symbols.get(field, field))
     handles = [line for axes in (drawn.axes[0], drawn.axes[-1]) for line in axes.get_legend_handles_labels()[0]]
@@ -130,25 +140,17 @@ def _draw_curve(left: Axes, frame: pl.DataFrame) -> None:
     right.spines["right"].set_visible(True)
     looks = (("NDCG@10", left, BLUE, "o", "-"), ("Recall@10", right, VERMILLION, "s", (0, (4, 2))))
     for metric, axes, color, marker, line in looks:
-        shown = (
-            frame.filter(pl.col("metric") == metric)
-            .group_by("setting")
-            .agg(
-                pl.col("value").mean().alias("mean"),
-                pl.col("value").min().alias("low"),
-                pl.col("value").max().alias("high"),
-            )
-            .sort("setting")
-        )
+        shown = with_intervals(frame.filter(pl.col("metric") == metric))
         x = np.array([places[setting] for setting in shown["setting"]])
         y = shown["mean"].to_numpy()
         start = int(settings[0] == 0)  # the line does not bridge the break
         face = color if axes is left else "none"  # so that neither hides the other where they meet
         axes.plot(x[start:], y[start:], marker, color=color, linestyle=line, markerfacecolor=face, label=metric)
         axes.plot(x[:start], y[:start], marker, color=color, markerfacecolor=face)
-        axes.vlines(x, shown["low"], shown["high"], color=color, linewidth=0.8)
+        shift = 0.012 * (x[-1] - x[0]) * (1 if axes is left else -1)  # so that neither line hides the other
+        axes.vlines(x + shift, shown["low"], shown["high"], color=color, linewidth=0.8)
         axes.set_ylabel(f"Validation {metric}", color=dark(color))
-        axes.margins(y=0.15)
+        axes.set_ylim(0, 1.15 * max(shown["high"].to_list()))
     for setting in frame.filter("is_default")["setting"].unique():
         left.axvline(places[setting], color=GREY, linestyle=":", linewidth=1.0, zorder=1)
     left.set_xticks(list(places.values()), [_spelled(setting) for setting in settings], rotation=45)
@@ -158,6 +160,24 @@ def _draw_curve(left: Axes, frame: pl.DataFrame) -> None:
             middle, 0, "//", transform=left.get_xaxis_transform(), ha="center", va="center", fontsize=SMALL + 1,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )  # fmt: skip
+
+
+def with_intervals(frame: pl.DataFrame) -> pl.DataFrame:
+    """Of one metric's rows: mean, low and high by setting.
+
+    Of several seeds the least and the greatest, of one its 95 % interval over users, where that is known.
+    """
+    value, reach = pl.col("value"), NORMAL_95 * pl.col("error").fill_null(0.0)
+    is_one = value.len() == 1
+    return (
+        frame.group_by("setting")
+        .agg(
+            value.mean().alias("mean"),
+            pl.when(is_one).then((value - reach).min()).otherwise(value.min()).clip(0.0).alias("low"),
+            pl.when(is_one).then((value + reach).max()).otherwise(value.max()).alias("high"),
+        )
+        .sort("setting")
+    )
 
 
 def places_of(settings: Sequence[float]) -> dict[float, float]:

@@ -43,6 +43,7 @@ from sweeps.trials import (
     COORDINATOR,
     COST,
     ERROR,
+    ERRORS,
     INTERRUPTED,
     KILLED,
     REASON,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0  # between looks at the study while all places are taken
 SCORE, SECOND_SCORE = "NDCG@10", "Recall@10"
+ERROR_OF_SCORE, ERROR_OF_SECOND = f"{SCORE} error", f"{SECOND_SCORE} error"
 
 
 class Watch(NamedTuple):
@@ -219,13 +221,16 @@ class Coordinator:
         finally:
             trial.set_user_attr(COST, meter.cost(time.monotonic() - started))
         trial.set_user_attr(RECALL, scores[SECOND_SCORE])
+        if ERROR_OF_SCORE in scores:
+            trial.set_user_attr(ERRORS, [scores[ERROR_OF_SCORE], scores[ERROR_OF_SECOND]])
         return scores[SCORE]
 
     def _known(self, params: Mapping[str, Any]) -> dict[str, float] | None:
         """The scores of a complete trial with the same values."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             if trial.params == params and trial.value is not None:
-                return {SCORE: trial.value, SECOND_SCORE: trial.user_attrs[RECALL]}
+                errors = dict(zip((ERROR_OF_SCORE, ERROR_OF_SECOND), trial.user_attrs.get(ERRORS, ()), strict=False))
+                return {SCORE: trial.value, SECOND_SCORE: trial.user_attrs[RECALL], **errors}
         return None
 
     def _computed(

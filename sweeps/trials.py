@@ -21,6 +21,7 @@ MAX_RETRIES = 3
 # User attributes of a trial.
 COORDINATOR = "coordinator"  # who runs it
 RECALL = "recall"  # validation Recall@10
+ERRORS = "errors"  # standard errors over users: of NDCG@10, of Recall@10
 COST = "cost"  # epochs, seconds, peak_memory_mb
 CACHED = "cached"  # nothing was fitted: an equal trial had been
 ERROR = "error"  # one line; the trial's own failure, which counts

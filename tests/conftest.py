@@ -23,7 +23,8 @@ def real_data() -> Callable[[str], Path]:
 
 
 @pytest.fixture(autouse=True)
-def _no_folders_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_folders_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test, and no process that it starts, may write into the runs, cache and studies of whoever runs it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "user-cache"))
     for name in ("HARNESS_RUNS_DIR", "HARNESS_CACHE_DIR", "HARNESS_STUDIES_DIR", "HARNESS_STORAGE"):
         monkeypatch.delenv(name, raising=False)

@@ -1,41 +1,13 @@
-"""The planted pattern as a prepared data set on disk, and what tests of whole runs ask of their folders."""
+"""What tests of whole runs ask of their folders."""
 
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import polars as pl
-
-from harness.data.filters import PrepareConfig
-from harness.data.formats.format import RawInteractions
-from harness.data.prepare import prepare
 from harness.jobs.graph import Observer
-from harness.testing import planted
 from results.store.runs import DONE
 
 QUIET = Observer(started=lambda key: None, message=lambda key, content: None, ended=lambda key, outcome: None)
-
-
-def prepared(folder: Path, *, text: str | None = None) -> Path:
-    """The planted walks as a prepared data set, with texts of their own, or the same one for each item."""
-    walks = planted.walks()
-    users, steps = walks.shape
-    texts = {f"i{item}": text for item, text in enumerate(planted.planted_dataset().catalog.texts or (), start=1)}
-    frame = pl.DataFrame(
-        {
-            "user": [f"u{user}" for user in range(users) for _ in range(steps)],
-            "item": [f"i{item}" for item in walks.ravel().tolist()],
-            "time": list(range(steps)) * users,
-        },
-        schema={"user": pl.Categorical, "item": pl.Categorical, "time": pl.Int64},
-    )
-    prepare(
-        RawInteractions(frame, texts if text is None else dict.fromkeys(texts, text)),
-        PrepareConfig(),
-        folder,
-        "planted",
-    )
-    return folder
 
 
 def stored(root: Path) -> dict[str, bytes]:

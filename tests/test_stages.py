@@ -113,6 +113,15 @@ def test_data_set_and_precision_change_all_keys(change: dict[str, Any]) -> None:
     assert not set(ours.values()) & set(theirs.values())
 
 
+def test_times_name_only_what_reads_them_apart() -> None:
+    def key(name: str, times: str) -> str:
+        need = Need(name, methods()[name].presets["lite"])
+        return stage_of(need, dataset="d" * 16, seed=0, conditions={"precision": "fp32", "times": times}).key
+
+    assert key("hstu", "a" * 16) != key("hstu", "b" * 16)
+    assert key("sasrec", "a" * 16) == key("sasrec", "b" * 16) == fit_stage("sasrec").key
+
+
 def test_a_build_travels_to_other_processes_by_name() -> None:
     fitted = fit_stage("etegrec")
     (tokenizer,) = (each for each in fitted.with_ancestors() if each.kind == "tokenizer")

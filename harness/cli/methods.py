@@ -13,12 +13,13 @@ from harness.cli.options import Json, Recipe, print_json
 
 if TYPE_CHECKING:
     from harness.config import Config
-    from harness.interfaces import Method
 
 EXAMPLES = (
     "Examples: [bold]harness methods[/] · [bold]harness methods etegrec --preset paper[/] · "
     "[bold]harness methods sasrec > sasrec.toml[/] (edit it, then harness run --config sasrec.toml)"
 )
+
+ENTRY_POINTS = "harness.methods"  # as `harness.methods.ENTRY_POINTS`, whose import takes seconds
 
 
 def methods(
@@ -29,13 +30,12 @@ def methods(
     json: Json = False,
 ) -> None:
     """List the methods, or print the fields of one."""
+    if name is None:
+        _list(method_rows(), json)
+        return
     from harness.experiment.plan import Settings, configured, recipe_of
     from harness.methods import method_named
-    from harness.methods import methods as all_methods
 
-    if name is None:
-        _list(list(all_methods().values()), json)
-        return
     method = method_named(name)
     config = configured(method, dataset, Settings(preset=preset, recipe=recipe))
     if json:
@@ -62,12 +62,22 @@ def described(config: Config, table: str) -> str:
     return "\n".join(["\n".join(lines), *children]).replace("\n[", "\n\n[")
 
 
-def _list(found: list[Method], as_json: bool) -> None:
+def method_rows() -> list[dict[str, Any]]:
+    """The methods, as remembered from the last time that the code was the same."""
+    from harness.cli.remembered import remembered
+
+    rows: list[dict[str, Any]] = remembered("methods", _method_rows, ENTRY_POINTS)
+    return rows
+
+
+def _method_rows() -> list[dict[str, Any]]:
     """The methods with family, groups, inputs, time against SASRec's at preset lite, presets, recipes, ablations."""
+    from harness.methods import methods as all_methods
     from harness.methods import total_effort
 
+    found = list(all_methods().values())
     lite = {method.name: total_effort(method, method.presets["lite"]) for method in found if "lite" in method.presets}
-    rows = [
+    return [
         {
             "name": method.name,
             "title": method.title,
@@ -79,8 +89,11 @@ def _list(found: list[Method], as_json: bool) -> None:
             "recipes": ["default", *method.recipes],
             "ablations": list(method.ablations),
         }
-        for method in found
+        for method in all_methods().values()
     ]
+
+
+def _list(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return

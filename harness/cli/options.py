@@ -68,14 +68,16 @@ class Reading:
         str,
         typer.Option(
             metavar="NAME",
-            help="leave-one-out, or unseen-users: nothing is learnt of the 5 % of users with the fewest interactions.",
+            help="leave-one-out; temporal:POINT, a date or a share of all interactions (0.9), from which on the first "
+            "one of each user is the test; temporal:0.8,0.9,every: validation and test, and all after them; given: as "
+            "the files are split; unseen-users: nothing is learnt of the 5 % of users with the fewest interactions.",
         ),
     ] = "leave-one-out"
     format: Annotated[
         str | None,
         typer.Option(
             metavar="F",
-            help="amazon2023, recbole, s3rec, etegrec-jsonl, csv or parquet (default: recognised from the content).",
+            help="amazon2023, recbole, s3rec, etegrec-jsonl, letter, csv, parquet (default: told by the content).",
             rich_help_panel=FILES,
         ),
     ] = None
@@ -252,8 +254,3 @@ class Studies:
 def print_json(content: Any) -> None:
     """`content` as the only thing on stdout."""
     typer.echo(json.dumps(content, indent=1, default=str))
-
-
-def size_of(num_bytes: int) -> str:
-    """A size on disk, in MiB or GiB."""
-    return f"{num_bytes / 2**30:,.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:,.1f} MiB"

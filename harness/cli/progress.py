@@ -19,7 +19,7 @@ from harness.experiment.run import CellResult, run_plan
 from harness.interfaces import Progress as Epoch
 from harness.jobs.graph import Observer, Outcome, RunJobs
 from harness.jobs.local import run_jobs
-from results.terminal.panels import duration
+from results.terminal.quantities import duration
 
 WIDE = 110  # columns of a terminal that has room for bars
 LINE_SECONDS = 30.0  # between two lines of a job where there are no bars
@@ -40,6 +40,11 @@ def working(what: str) -> Iterator[None]:
     """Shows on a terminal that something is being done while the block lasts."""
     with Console(stderr=True).status(what):
         yield
+
+
+def headed(name: str) -> None:
+    """Says on stderr of what data set the following lines are."""
+    Console(stderr=True, highlight=False).print(Text(f"{name}:", "bold"))
 
 
 @contextmanager

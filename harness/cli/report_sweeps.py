@@ -13,7 +13,7 @@ from results.report import Section
 from results.report.blocks import Block, DataCell, DataColumn, DataRow, DataTable, Facts, Folded, Heading, Prose
 from results.report.pictures import made, picture_of
 from results.tables.render import UNKNOWN
-from results.terminal.panels import duration
+from results.terminal.quantities import duration
 from sweeps.figures import hyperparameters_figure, sweep_figure
 from sweeps.summaries import cost_of, importances, note_of, state_of, trials_frame
 from sweeps.trials import RECALL
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from sweeps.summaries import StudySummary
+
+LONG_NOTE = 40  # characters beyond which a trial's note is wrapped
 
 
 def sweeps_section(studies: Sequence[StudySummary]) -> Section | None:
@@ -110,7 +112,7 @@ def _trial_row(trial: FrozenTrial, fields: Sequence[str]) -> DataRow:
         *[_field(trial.params.get(name)) for name in fields],
         DataCell(f"{cost['epochs']:,.0f}", cost["epochs"]),
         DataCell(duration(cost["seconds"]), cost["seconds"]),
-        DataCell(note, note or None),
+        DataCell(note, note or None, is_long=len(note) > LONG_NOTE),
     ]
     return DataRow(str(trial.number), tuple(cells))
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli import options, values
-from harness.cli.data import tell_columns
+from harness.cli.data import tell_columns, tell_notes
 from harness.cli.machine import Execution, Machine
-from harness.cli.options import DatasetName, Json, Judging, Reading, RunsDir, takes_groups
-from harness.jobs.local import start_server
+from harness.cli.options import Json, Judging, Reading, RunsDir, takes_groups
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.data.dataset import Dataset
+    from harness.experiment.place import Place
+    from harness.experiment.plan import Plan
+    from harness.jobs.torchrun import World
 
 EXAMPLES = (
     "Examples: [bold]harness run --ablation all[/] · [bold]harness run --dataset data/ratings.csv.gz --core 5 "
@@ -21,7 +29,14 @@ EXAMPLES = (
 @takes_groups
 def run(
     *,
-    dataset: DatasetName = "demo",
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset",
+            help="Named data sets (see harness data list), files or folders; several with commas between.",
+            metavar="LIST",
+        ),
+    ] = "demo",
     reading: Reading,
     methods: Annotated[
         str, typer.Option(help="Names or groups (core, paper, generative, strong, all) with commas.", metavar="LIST")
@@ -41,16 +56,15 @@ def run(
     ] = False,
     json: Json = False,
 ) -> int:
-    """Train and evaluate methods and ablations on a data set, then print the leaderboards.
+    """Train and evaluate methods and ablations on one or several data sets, then print the leaderboards.
 
     What is done already is not done again; a run that was interrupted goes on when the same command is given again.
     """
     if execution.executor == "local" and not dry_run:
+        from harness.jobs.local import start_server
+
         start_server()
     from harness.cli import estimate, progress, summary
-    from harness.data.open import open_dataset
-    from harness.data.prepare import load_dataset
-    from harness.experiment.plan import make_plan
     from harness.experiment.run import run_plan
     from harness.jobs.torchrun import World, end_when_others_end
 
@@ -58,44 +72,74 @@ def run(
     if world.size > 1:
         end_when_others_end()
     machine, run_jobs = execution.checked(machine, world.size)
-    source = reading.source(dataset)
-    settings = judging.settings(source.preset, world.size)
-    method_names, ablation_names = _variants(methods, ablation)
-    seed_numbers = values.seeds_of(seeds)
+    method_names, ablation_names, optional = _variants(methods, ablation)
+    asked = {"method_names": method_names, "ablation_names": ablation_names, "optional": optional}
+    asked["seeds"] = values.seeds_of(seeds)
+    names = datasets_of(dataset)
+    if len(names) > 1 and world.size > 1:
+        raise UsageError("processes that torchrun started work on one data set at a time; name one with --dataset")
+    # All are read and planned before anything is trained.
+    experiments = [_experiment(name, reading, judging, machine, runs_dir, world, asked) for name in names]
+    if not world.is_main:
+        if not dry_run:
+            run_plan(*experiments[0][1:], progress.SILENT)
+        return 0
+    if dry_run:
+        estimate.show([(plan, place) for _, plan, place in experiments], as_json=json)
+        return 0
+    done = []
+    for data, plan, place in experiments:
+        if len(names) > 1:
+            progress.headed(data.name)
+        results = progress.observed_results(plan, place, run_jobs, waits=execution.busy == "wait")
+        done.append(summary.Done(data, results, place))
+    return summary.show(done, as_json=json)
 
-    with world.main_first("data set"), progress.working(f"reading {dataset}"):
+
+def _experiment(
+    name: str,
+    reading: Reading,
+    judging: Judging,
+    machine: Machine,
+    runs_dir: Path,
+    world: World,
+    asked: Mapping[str, Any],
+) -> tuple[Dataset, Plan, Place]:
+    """The data set, prepared now if need be, what is to be computed on it, and where; tells what is left out."""
+    from harness.cli import progress, summary
+    from harness.data.open import open_dataset
+    from harness.data.prepare import describe, load_dataset
+    from harness.experiment.plan import make_plan
+
+    source = reading.source(name)
+    settings = judging.settings(source.preset, world.size)
+    with world.main_first("data set"), progress.working(f"reading {name}"):
         folder = open_dataset(source, machine.cache_dir)
     data = load_dataset(folder)
     with judging.telling_lines():
-        plan = make_plan(
-            data,
-            method_names=method_names,
-            ablation_names=ablation_names,
-            seeds=seed_numbers,
-            settings=settings,
-            optional=method_names if methods.strip() == "all" else (),
-        )
-    place = machine.place(folder, runs_dir, world)
+        plan = make_plan(data, settings=settings, **asked)
     if world.is_main:
         tell_columns(folder)
+        tell_notes(describe(folder)["notes"])
         summary.tell_left_out(plan.left_out)
-    if not world.is_main:
-        if not dry_run:
-            run_plan(plan, place, progress.SILENT)
-        return 0
-    if dry_run:
-        estimate.show(plan, place, as_json=json)
-        return 0
-    results = progress.observed_results(plan, place, run_jobs, waits=execution.busy == "wait")
-    return summary.show(data, results, place, as_json=json)
+    return data, plan, machine.place(folder, runs_dir, world)
 
 
-def _variants(method_texts: str, ablation_texts: str) -> tuple[list[str], list[str]]:
-    """Names of the methods and of the ablations; ablated methods come along, since the table needs their row."""
+def datasets_of(text: str) -> list[str]:
+    """The data sets that `--dataset` names: one that is there under the whole text, else those between the commas."""
+    return [text] if "," not in text or Path(text).exists() else values.names_in(text, "--dataset")
+
+
+def _variants(method_texts: str, ablation_texts: str) -> tuple[list[str], list[str], list[str]]:
+    """Names of the methods, of the ablations, and of the methods that no one named by themselves.
+
+    Ablated methods come along, since the table needs their row.
+    """
     from harness.experiment.plan import ablation_named, ablations_of
     from harness.methods import groups, methods
 
     ablation_names = ablations_of(ablation_texts)
     method_names = values.names_of(method_texts, list(methods()), "method", groups())
     ablated = [ablation_named(name)[0] for name in ablation_names]
-    return list(dict.fromkeys([*method_names, *ablated])), ablation_names
+    optional = [name for name in values.by_group_alone(method_texts, method_names) if name not in ablated]
+    return list(dict.fromkeys([*method_names, *ablated])), ablation_names, optional

@@ -154,7 +154,7 @@ def finish(
     for result in results:
         if result.outcome.status == "done":
             raise_trials(result.folder, found.ended)
-    code = summary.show(data, results, place, as_json=json)
+    code = summary.show([summary.Done(data, results, place)], as_json=json)
     assert found.best is not None
     print(
         f"\nThe best of {found.ended} trials: number {found.best.number}, validation NDCG@10 {found.best.value:.4f}.",

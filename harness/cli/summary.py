@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -18,23 +18,36 @@ from harness.experiment.run import CellResult
 from results.errors import ResultsError
 from results.store.selection import Filters
 from results.tables.content import Table
+from results.tables.joined import side_by_side
 from results.tables.performance import ablation_table, overall_table
 from results.tables.render import render, to_rich
 
 
-def show(dataset: Dataset, results: Sequence[CellResult], place: Place, *, as_json: bool) -> int:
-    """Prints tables and failures; the exit code: 1 if a cell failed, or a table cannot be made."""
-    failed = [result for result in results if result.outcome.status != "done"]
-    tables, reasons = _tables(dataset, results, place)
+class Done(NamedTuple):
+    """What was run on a data set."""
+
+    dataset: Dataset
+    results: Sequence[CellResult]
+    place: Place
+
+    @property
+    def failed(self) -> list[CellResult]:
+        """The cells that are not done."""
+        return [result for result in self.results if result.outcome.status != "done"]
+
+
+def show(done: Sequence[Done], *, as_json: bool) -> int:
+    """Prints tables and failures; the exit code: 1 if a cell failed, or a table cannot be made.
+
+    Several data sets stand side by side.
+    """
+    made = [_tables(*one) for one in done]
+    reasons = [reason for _, told in made for reason in told]
+    tables, not_joined = _joined([tables for tables, _ in made])
+    reasons += not_joined
     if as_json:
-        print_json(
-            {
-                "dataset": dataset.name,
-                "fingerprint": dataset.fingerprint,
-                "cells": [_cell(result) for result in results],
-                "tables": {name: json.loads(render(table, "json")) for name, table in tables.items()},
-            }
-        )
+        single = [_content(one, tables) for one, (tables, _) in zip(done, made, strict=True)]
+        print_json(single[0] if len(single) == 1 else {"datasets": single, "tables": _as_json(tables)})
     else:
         console = Console()
         for table in tables.values():
@@ -42,12 +55,37 @@ def show(dataset: Dataset, results: Sequence[CellResult], place: Place, *, as_js
             console.print(to_rich(table))
     for reason in reasons:
         print(reason, file=sys.stderr)
+    failed = [(one, result) for one in done for result in one.failed]
     if failed:
-        print(f"\n{len(failed)} of {len(results)} cells failed:", file=sys.stderr)
-        for error, labels in _by_error(failed).items():
+        print(f"\n{len(failed)} of {sum(len(one.results) for one in done)} cells failed:", file=sys.stderr)
+        for error, labels in _by_error(failed, several=len(done) > 1).items():
             print(f"  {'; '.join(labels)}: {error}", file=sys.stderr)
         print("everything computed stays; give the same command again to go on", file=sys.stderr)
     return int(bool(failed or reasons))
+
+
+def _content(done: Done, tables: dict[str, Table]) -> dict[str, Any]:
+    return {
+        "dataset": done.dataset.name,
+        "fingerprint": done.dataset.fingerprint,
+        "cells": [_cell(result) for result in done.results],
+        "tables": _as_json(tables),
+    }
+
+
+def _as_json(tables: dict[str, Table]) -> dict[str, Any]:
+    return {name: json.loads(render(table, "json")) for name, table in tables.items()}
+
+
+def _joined(made: Sequence[dict[str, Table]]) -> tuple[dict[str, Table], list[str]]:
+    """The tables of each name side by side, and why some cannot stand so."""
+    joined, reasons = {}, []
+    for name in dict.fromkeys(name for tables in made for name in tables):
+        try:
+            joined[name] = side_by_side([tables[name] for tables in made if name in tables])
+        except ResultsError as error:
+            reasons.append(f"no {name} table: {error}")
+    return joined, reasons
 
 
 def tell_left_out(left_out: Mapping[str, Sequence[str]]) -> None:
@@ -56,11 +94,12 @@ def tell_left_out(left_out: Mapping[str, Sequence[str]]) -> None:
         print(f"left out: {', '.join(names)}: {cause}", file=sys.stderr)
 
 
-def _by_error(failed: Sequence[CellResult]) -> dict[str, list[str]]:
-    """Labels of the cells by what they failed with."""
+def _by_error(failed: Sequence[tuple[Done, CellResult]], *, several: bool) -> dict[str, list[str]]:
+    """Labels of the cells by what they failed with, with their data set where there are several."""
     found: dict[str, list[str]] = {}
-    for result in failed:
-        found.setdefault(result.outcome.error, []).append(result.cell.label)
+    for one, result in failed:
+        where = f"{one.dataset.name}, " if several else ""
+        found.setdefault(result.outcome.error, []).append(where + result.cell.label)
     return found
 
 

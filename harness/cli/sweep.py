@@ -97,10 +97,9 @@ def sweep(
     if context.invoked_subcommand is not None:
         return 0
     from harness.cli import progress
-    from harness.cli.summary import tell_left_out
     from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
-    from harness.experiment.plan import check_limits, impossible
+    from harness.experiment.plan import check_limits
     from sweeps.study import Sweep
 
     source = reading.source(dataset)
@@ -118,10 +117,7 @@ def sweep(
     with judging.telling_lines():
         check_limits(data, settings.contract)
         cells = [_cell(data, one, settings, seed, is_curve=grid is not None) for one in spaces]
-    left_out = impossible(cells, data, [cell.method for cell in cells] if method == "all" else ())
-    tell_left_out(left_out)
-    dropped = {name for names in left_out.values() for name in names}
-    spaces, cells = ([one for one in each if one.method not in dropped] for each in (spaces, cells))
+    spaces, cells = _possible(spaces, cells, data, method)
     with values.telling_lines(space):
         checked = [
             (one.log_uniform() if log_uniform else one).checked(cell.config)
@@ -165,6 +161,18 @@ def spaces_of(method: str, path: Path | None, grid: str | None) -> list[Space]:
         for name in idle:
             print(f"{method_named(name).title} has nothing to search and is left out", file=sys.stderr)
     return [listed[name] if name in listed else grid_of(method_named(name)) for name in names]
+
+
+def _possible(spaces: list[Space], cells: list[Cell], data: Dataset, method: str) -> tuple[list[Space], list[Cell]]:
+    """Those that the data allow, the others being told; errors as in `harness.experiment.plan.impossible`."""
+    from harness.cli.summary import tell_left_out
+    from harness.experiment.plan import impossible
+
+    left_out = impossible(cells, data, values.by_group_alone(method, [cell.method for cell in cells]))
+    tell_left_out(left_out)
+    dropped = {name for names in left_out.values() for name in names}
+    kept = [place for place, cell in enumerate(cells) if cell.method not in dropped]
+    return [spaces[place] for place in kept], [cells[place] for place in kept]
 
 
 def _cell(data: Dataset, space: Space, settings: Settings, seed: int, *, is_curve: bool) -> Cell:

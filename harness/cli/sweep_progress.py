@@ -12,7 +12,7 @@ from harness.cli.progress import Bars, Jobs, bars_on, print_line
 from harness.experiment.plan import Cell
 from harness.jobs.graph import Observer
 from harness.methods import method_named
-from results.terminal.panels import duration
+from results.terminal.quantities import duration
 from sweeps.search import Watch
 from sweeps.summaries import cost_of, note_of, state_of
 

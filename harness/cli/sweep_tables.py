@@ -12,7 +12,7 @@ from rich.text import Text
 
 from harness.cli.sweep_progress import shown, told_params
 from harness.methods import method_named
-from results.terminal.panels import duration
+from results.terminal.quantities import duration
 from sweeps.summaries import MIN_FOR_IMPORTANCE, StudySummary, cost_of, importances, note_of, state_of
 from sweeps.trials import RECALL
 

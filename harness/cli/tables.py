@@ -12,6 +12,7 @@ import typer
 
 from harness.cli import options
 from harness.cli.options import CacheDir, Json, RunsDir, print_json
+from harness.cli.values import names_in
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 TABLE_EXAMPLES = (
     "Examples: [bold]harness table overall[/] · [bold]harness table ablation --dataset scientific --published[/] · "
     "[bold]harness table overall --format latex --out table3.tex[/] · "
-    "[bold]harness table overall --slice item-popularity --ci[/]"
+    "[bold]harness table overall --slice item-popularity --ci[/] · "
+    "[bold]harness table overall --dataset beauty,toys --k 5,20 --metrics hr,ndcg,coverage[/]"
 )
 LS_EXAMPLES = "Examples: [bold]harness ls[/] · [bold]harness ls --dataset demo --method etegrec --seed 0[/]"
 SHOW_EXAMPLES = "Examples: [bold]harness show etegrec/wo-sia[/] · [bold]harness show 3f2a91 --json[/]"
@@ -31,6 +33,20 @@ SHOW_EXAMPLES = "Examples: [bold]harness show etegrec/wo-sia[/] · [bold]harness
 DatasetFilter = Annotated[
     str | None,
     typer.Option("--dataset", help="The data set's name; where several have it, as ls names them.", metavar="NAME"),
+]
+DatasetsFilter = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        help="Data sets, with commas between; several stand side by side. Named as ls names them.",
+        metavar="LIST",
+    ),
+]
+PublishedFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--published-file", help="Figures of one's own: a csv like results/published/elsewhere.csv.", metavar="FILE"
+    ),
 ]
 ContractFilter = Annotated[
     str | None,
@@ -69,13 +85,29 @@ def table(
     which: Annotated[
         Literal["overall", "ablation", "datasets"], typer.Argument(help="Table 3, Table 4 or Table 2 of the paper.")
     ],
-    dataset: DatasetFilter = None,
+    dataset: DatasetsFilter = None,
     method: Annotated[str, typer.Option(help="Whose ablations.")] = "etegrec",
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="recall (or hr), ndcg, mrr, coverage, novelty, a plug-in's, or all.", metavar="LIST"),
+    ] = None,
+    k: Annotated[str | None, typer.Option("--k", help="Lengths of the list (default 5,10).", metavar="LIST")] = None,
     format: Annotated[
-        Literal["rich", "text", "md", "latex", "csv", "json", "html"], typer.Option(help="How to print.")
-    ] = "rich",
-    out: Annotated[Path | None, typer.Option(help="File to write instead of stdout.", metavar="FILE")] = None,
-    published: Annotated[bool, typer.Option("--published", help="The paper's values, and ours minus those.")] = False,
+        Literal["rich", "text", "md", "latex", "csv", "json", "html"] | None,
+        typer.Option(help="How to print (default: as --out ends, else rich).", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write: .txt, .md, .tex, .csv, .json, .html.", metavar="FILE"),
+    ] = None,
+    published: Annotated[
+        Literal["paper", "elsewhere", "all"] | None,
+        typer.Option(
+            "--published",
+            help="The paper's values and ours minus those (paper, also without a word), what others report, or both.",
+        ),
+    ] = None,
+    published_file: PublishedFile = None,
     config: ConfigFilter = None,
     contract: ContractFilter = None,
     preset: PresetFilter = None,
@@ -89,26 +121,38 @@ def table(
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
     """Print a table of the paper, made from stored runs."""
+    from results.published.registry import registry
     from results.tables.datasets import datasets_table
+    from results.tables.joined import side_by_side
     from results.tables.performance import View, ablation_table, overall_table
     from results.tables.slices import slicing_named
 
-    if slice is not None and (published or which == "datasets"):
-        other = "--published" if published else "the table of data sets"
+    form = "json" if json else format_of(format, out)
+    if slice is not None and (published is not None or which == "datasets"):
+        other = "--published" if published is not None else "the table of data sets"
         raise UsageError(f"--slice must not meet {other}, whose numbers are of all users; leave one of them out")
-    filters = filters_of(config, contract, preset, mask_history)
-    view = View(
-        published=published,
-        slicing=None if slice is None else slicing_named(slice),
-        intervals=ci or json or format in ("csv", "json"),
-    )
+    if published_file is not None and published in (None, "paper"):
+        raise UsageError("--published-file adds to what others report; add --published elsewhere, or all")
     if which == "datasets":
-        made = datasets_table(_counts(cache_dir, dataset), published=published)
-    elif which == "overall":
-        made = overall_table(runs_dir, dataset or only_dataset(runs_dir), filters, view)
+        made = datasets_table(_counts(cache_dir, dataset), published=published is not None)
+        print_table(made, "json" if json else format, out)
+        return
+    columns, titles = _columns(metrics, k)
+    view = View(
+        columns=columns,
+        titles=titles,
+        published=published in ("paper", "all"),
+        elsewhere=registry(published_file) if published in ("elsewhere", "all") else None,
+        slicing=None if slice is None else slicing_named(slice),
+        intervals=ci or form in ("csv", "json"),
+    )
+    filters = filters_of(config, contract, preset, mask_history)
+    names = _datasets(runs_dir, dataset)
+    if which == "overall":
+        tables = [overall_table(runs_dir, name, filters, view) for name in names]
     else:
-        made = ablation_table(runs_dir, dataset or only_dataset(runs_dir), method, filters, view)
-    print_table(made, "json" if json else format, out)
+        tables = [ablation_table(runs_dir, name, method, filters, view) for name in names]
+    print_table(side_by_side(tables), "json" if json else format, out)
 
 
 def ls(
@@ -126,7 +170,7 @@ def ls(
     from rich.console import Console
 
     from results.store.find import RunFilter, find_runs, find_unfinished
-    from results.terminal.panels import runs_table
+    from results.terminal.listing import runs_table
 
     wanted = RunFilter(
         dataset=dataset, method=method, variant=variant, config=config, seed=seed, contract=contract, preset=preset
@@ -153,7 +197,7 @@ def show(
     from results.store.runs import read_run
     from results.terminal.panels import run_panel
 
-    found = read_run(_run_folder(run, runs_dir))
+    found = read_run(run_folder_named(run, runs_dir))
     if json:
         environment = {"environment": found.environment(), "config_toml": found.config_text()}
         print_json(_record(found) | environment)
@@ -161,18 +205,58 @@ def show(
         Console(highlight=False).print(run_panel(found))
 
 
-def _counts(cache_dir: Path, dataset: str | None) -> dict[str, dict[str, Any]]:
-    """Counts of all prepared data sets in the cache, or of the named one; the newest of each name."""
+def format_of(format: str | None, out: Path | None) -> str:
+    """The name that `render` takes: of the format that is asked for, else as the file ends, else for a terminal."""
+    from results.tables.render import ENDINGS
+
+    if format is None and out is not None:
+        if out.suffix.lower() not in ENDINGS:
+            raise UsageError(
+                f"--out must end as its format does ({', '.join(ENDINGS)}), but got {out}; name another file, or add "
+                "--format"
+            )
+        return ENDINGS[out.suffix.lower()]
+    return {"md": "markdown", None: "rich"}.get(format, format) or "rich"
+
+
+def _columns(metrics: str | None, lengths: str | None) -> tuple[list[tuple[str, int]], dict[str, str]]:
+    """The columns that are asked for, metric by metric, and what their headings call the metrics."""
+    from results.statistics.metrics.registry import known_metrics, metric_named
+
+    named = names_in(metrics or "recall,ndcg", "--metrics")
+    found = dict(map(metric_named, known_metrics() if named == ["all"] else named))
+    ks = names_in(lengths or "5,10", "--k")
+    if wrong := [k for k in ks if not k.isdecimal() or int(k) < 1]:
+        raise UsageError(f"--k must be lengths of the list with commas between, but got '{wrong[0]}'; write 5,20")
+    columns = [(metric, int(k)) for metric in found for k in ks]
+    return columns, {metric: title for metric, title in found.items() if metric != title}
+
+
+def _datasets(runs_dir: Path, text: str | None) -> list[str]:
+    """The data sets that are asked for; without a word, the only one that has runs."""
+    if text is None:
+        return [only_dataset(runs_dir)]
+    if "," not in text:
+        return [text]
+    from results.store.find import RunFilter, find_runs
+
+    return [text] if find_runs(runs_dir, RunFilter(dataset=text)) else names_in(text, "--dataset")
+
+
+def _counts(cache_dir: Path, datasets: str | None) -> dict[str, dict[str, Any]]:
+    """Counts of all prepared data sets in the cache, or of the named ones; the newest of each name."""
     from harness.data.open import prepared_folders
     from harness.data.prepare import describe
 
     counts = {found["name"]: found for found in map(describe, prepared_folders(cache_dir))}
-    if dataset is not None and dataset not in counts:
-        raise UsageError(
-            f"data set '{dataset}' must have been prepared, but {cache_dir} holds: {', '.join(counts) or 'none'}; "
-            f"give harness data describe {dataset}"
-        )
-    return {name: count for name, count in counts.items() if dataset in (None, name)}
+    names = list(counts) if datasets is None else [datasets] if datasets in counts else names_in(datasets, "--dataset")
+    for name in names:
+        if name not in counts:
+            raise UsageError(
+                f"data set '{name}' must have been prepared, but {cache_dir} holds: {', '.join(counts) or 'none'}; "
+                f"give harness data describe {name}"
+            )
+    return {name: counts[name] for name in names}
 
 
 def only_dataset(runs_dir: Path) -> str:
@@ -182,26 +266,29 @@ def only_dataset(runs_dir: Path) -> str:
     return found(runs_dir)
 
 
-def print_table(made: Table, format: str, out: Path | None) -> None:
-    """The table on stdout, or in a file; `format` as the command line names it."""
+def print_table(made: Table, format: str | None, out: Path | None) -> None:
+    """The table on stdout, or in a file; `format` as the command line names it, None: as the file ends."""
     from rich.console import Console
 
     from results.tables.render import render, to_rich
 
-    if format == "rich" and out is None:
+    form = format_of(format, out)
+    if form == "rich" and out is None:
         Console().print(to_rich(made))
         return
-    text = render(made, {"rich": "text", "md": "markdown"}.get(format, format))
+    text = render(made, "text" if form == "rich" else form)
     if out is None:
         typer.echo(text, nl=False)
         return
+    if not out.parent.is_dir():
+        raise UsageError(f"--out must be in a folder that exists, but {out.parent} does not; make it, or name another")
     temporary = out.with_name(out.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, out)
     print(f"wrote {out}", file=sys.stderr)
 
 
-def _run_folder(wanted: str, runs_dir: Path) -> Path:
+def run_folder_named(wanted: str, runs_dir: Path) -> Path:
     """The one run folder that is meant by a path or by a part of a path."""
     if Path(wanted).name.startswith("seed=") and Path(wanted).is_dir():
         return Path(wanted)

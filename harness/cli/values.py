@@ -10,6 +10,8 @@ from typing import Any
 
 from harness.errors import FieldError, UsageError, nearest
 
+PUBLISHED = ("paper", "elsewhere", "all")  # what --published shows
+
 
 def seeds_of(text: str) -> list[int]:
     """`3` is three seeds, 0, 1, 2; `0` is seed 0; with a comma the seeds themselves: `0,7`, or `7,` for one."""
@@ -29,6 +31,30 @@ def names_of(text: str, known: Sequence[str], what: str, groups: Mapping[str, Se
         if name not in known and name not in groups:
             raise UsageError(f"unknown {what} '{name}'; {nearest(name, [*known, *groups])}")
     return list(dict.fromkeys(one for name in names for one in groups.get(name, [name])))
+
+
+def completed(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with `paper` behind a `--published` that stands alone, as it could before it took a word."""
+    made: list[str] = []
+    for place, argument in enumerate(arguments):
+        made.append(argument)
+        if argument == "--published" and (place + 1 == len(arguments) or arguments[place + 1] not in PUBLISHED):
+            made.append(PUBLISHED[0])
+    return made
+
+
+def names_in(text: str, option: str) -> list[str]:
+    """Whatever names stand in the text, with commas between, each once; `UsageError` where there is none."""
+    names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not names:
+        raise UsageError(f"{option} must name something, but got '{text}'; write names with commas between")
+    return names
+
+
+def by_group_alone(text: str, names: Sequence[str]) -> list[str]:
+    """Those of the names that a text gives through groups alone, and not by themselves."""
+    named = {name.strip() for name in text.split(",")}
+    return [name for name in names if name not in named]
 
 
 def formats_of(text: str) -> list[str]:

@@ -5,7 +5,9 @@ Shape legend: U users, C cases, N items, T interactions, B rows, S positions. It
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +21,9 @@ class Sequences:
 
     items: np.ndarray  # (T,) int32
     offsets: np.ndarray  # (B + 1,) int64
+    times: np.ndarray | None = None  # (T,) int64 when, in the source's unit; None: only the order is known
+    # (B,) int64: the row of `Dataset.train` that is of the same user, -1 where there is none; None: not told
+    users: np.ndarray | None = None
 
     @classmethod
     def from_rows(cls, rows: list[list[int]]) -> Sequences:
@@ -39,29 +44,36 @@ class Sequences:
         """(S,) the items of one row."""
         return self.items[self.offsets[index] : self.offsets[index + 1]]
 
+    def at(self, places: np.ndarray, offsets: np.ndarray, users: np.ndarray | None) -> Sequences:
+        """Rows of what stands at the given places of the flat axis, of the given users."""
+        return Sequences(self.items[places], offsets, None if self.times is None else self.times[places], users)
+
     def take(self, rows: np.ndarray) -> Sequences:
         """The given rows, in the given order."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-        return Sequences(self.items[np.repeat(self.offsets[:-1][rows], lengths) + within], offsets)
+        users = None if self.users is None else self.users[rows]
+        return self.at(np.repeat(self.offsets[:-1][rows], lengths) + within, offsets, users)
 
     def last(self, count: int) -> Sequences:
         """Each row's last `count` items (all of a shorter row)."""
         lengths = np.minimum(self.lengths, count)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-        return Sequences(self.items[np.repeat(self.offsets[1:] - lengths, lengths) + within], offsets)
+        return self.at(np.repeat(self.offsets[1:] - lengths, lengths) + within, offsets, self.users)
 
     def without_last(self, count: int) -> Sequences:
         """Each row without its last `count` items (none of a shorter row)."""
         kept = np.maximum(self.lengths - count, 0)
         within = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], self.lengths)
-        return Sequences(self.items[within < np.repeat(kept, self.lengths)], np.concatenate([[0], np.cumsum(kept)]))
+        offsets = np.concatenate([[0], np.cumsum(kept)])
+        return self.at(np.flatnonzero(within < np.repeat(kept, self.lengths)), offsets, self.users)
 
     def appended(self, items: np.ndarray) -> Sequences:
-        """Each row with one more item at its end; `items` is (B,)."""
-        return Sequences(np.insert(self.items, self.offsets[1:], items), self.offsets + np.arange(len(self) + 1))
+        """Each row with one more item at its end, without times; `items` is (B,)."""
+        offsets = self.offsets + np.arange(len(self) + 1)
+        return Sequences(np.insert(self.items, self.offsets[1:], items), offsets, users=self.users)
 
     def padded(self) -> np.ndarray:
         """(B, S) int64, right-padded with 0 to the longest row."""
@@ -77,6 +89,7 @@ class Catalog:
 
     keys: tuple[str, ...]
     texts: tuple[str | None, ...] | None = None  # None: the data set carries no text at all
+    features: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)  # field → each item's values
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -121,3 +134,9 @@ class Dataset:
     def num_users(self) -> int:
         """U: users that are learnt from."""
         return len(self.train)
+
+    @cached_property
+    def times_digest(self) -> str | None:
+        """16 hex digits of the SHA-256 of the training sequences' times; None where only their order is known."""
+        times = self.train.times
+        return None if times is None else hashlib.sha256(times.astype("<i8").tobytes()).hexdigest()[:16]

@@ -17,6 +17,8 @@ from pydantic import Field
 from harness.config import Config
 from harness.data.dataset import Sequences
 from harness.data.formats.format import RawInteractions
+from harness.data.item_features import feature_columns
+from harness.data.splits.split import Whole
 from harness.errors import DataError
 
 
@@ -119,9 +121,22 @@ class Prepared:
     user_keys: pl.Series  # (U,) String
     item_keys: pl.Series  # (N,) String
     texts: tuple[str | None, ...] | None
+    features: pl.DataFrame | None = None  # N rows, as `feature_columns` makes them; None: no item has any
+    parts: np.ndarray | None = None  # (T,) uint8 of `Part`, as the source's files are split; None: they are not
+
+    @property
+    def whole(self) -> Whole:
+        """What a split gets."""
+        return Whole(self.sequences, self.times, self.parts)
 
     def fingerprint(self, config: PrepareConfig) -> str:
-        """16 hex digits of the SHA-256 of sequences, item keys, texts and config; no path and no date enters."""
+        """16 hex digits of the SHA-256 of sequences, item keys, texts and config; no path and no date enters.
+
+        How short users may be counts only where it let in users that are shorter than the default has them.
+        """
+        least = PrepareConfig().min_interactions
+        if self.sequences.lengths.min() >= least:
+            config = config.replace(min_interactions=least)
         state = hashlib.sha256(config.digest().encode())
         state.update(self.sequences.items.astype("<i4").tobytes())
         state.update(self.sequences.offsets.astype("<i8").tobytes())
@@ -153,9 +168,11 @@ def prepared(raw: RawInteractions, config: PrepareConfig) -> Prepared:
     if raw.texts is not None:
         texts = tuple(raw.texts.get(key) or None for key in item_keys.to_list())
         texts = texts if any(texts) else None
-    return Prepared(
-        Sequences(ids, offsets), None if times is None else times[interactions.rows], user_keys, item_keys, texts
-    )
+    parts = raw.frame["part"].to_numpy() if "part" in raw.frame.columns else None
+    own_times, parts = (None if values is None else values[interactions.rows] for values in (times, parts))
+    whole_times = None if own_times is None else np.floor(own_times).astype(np.int64)
+    features = feature_columns(raw.features, item_keys)
+    return Prepared(Sequences(ids, offsets, whole_times), own_times, user_keys, item_keys, texts, features, parts)
 
 
 def _long_enough(interactions: OrderedInteractions, raw: RawInteractions, config: PrepareConfig) -> OrderedInteractions:
@@ -178,7 +195,11 @@ def _long_enough(interactions: OrderedInteractions, raw: RawInteractions, config
 
 
 def _item_ids(interactions: OrderedInteractions, raw: RawInteractions) -> tuple[np.ndarray, pl.Series]:
-    """(T,) int32 ids 1..N by first appearance in the source (or in the source's given order), and the keys (N,)."""
+    """(T,) int32 ids 1..N, and the keys (N,): of the items that are left by first appearance in the source.
+
+    Of a source that lists its items, all of them in that order: an item that nobody has, or that a filter took away,
+    keeps its number, so that row i of vectors that were made for the list is item i (METHODS A.5).
+    """
     codes, first_rows = _codes_by_appearance(interactions.items, interactions.rows)
     keys = raw.frame["item"].gather(first_rows).cast(pl.String)
     if raw.item_order is not None:
@@ -186,6 +207,6 @@ def _item_ids(interactions: OrderedInteractions, raw: RawInteractions) -> tuple[
         unknown = [key for key in keys.to_list() if key not in place]
         if unknown:
             raise DataError(f"item '{unknown[0]}' has interactions, but the item map does not name it; mend the map")
-        order = np.argsort([place[key] for key in keys.to_list()])
-        codes, keys = np.argsort(order)[codes], keys.gather(order)
+        codes = np.array([place[key] for key in keys.to_list()], dtype=np.int64)[codes]
+        keys = pl.Series(raw.item_order, dtype=pl.String)
     return (codes + 1).astype(np.int32), keys

@@ -85,7 +85,7 @@ def open_dataset(source: Source, cache: Path, *, again: bool = False) -> Path:
         meta = read_meta(original)
         if split.name == LEAVE_ONE_OUT:
             return original
-        name = f"{split.dataset_name(meta['name'])}-{split.fingerprint(meta['fingerprint'])[:12]}"
+        name = f"{split.dataset_name(meta['name'])}-{digest([meta['fingerprint'], split.record()])[:12]}"
         make: Callable[[Path], Dataset] = partial(split_again, original, split)
     elif source.is_named:
         named = NAMED[source.name]

@@ -2,13 +2,15 @@
 
 A prepared folder holds
 
-    train.parquet        user, items: one row per training sequence
-    validation.parquet   user, history, target: one row per case
-    items.parquet        key, text: row i is item i + 1
-    test.parquet         user, history, target, new_user: one row per case, in a file that only `load_test` opens
-    meta.json            name, fingerprint, source, split, config, counts, statistics, traps, SHA-256 of each file
+    train.parquet        user, items, times: one row per training sequence
+    validation.parquet   user, history, times, target: one row per case
+    items.parquet        key, text, and a column for each field of features: row i is item i + 1
+    test.parquet         user, history, times, target, new_user: one row per case, in a file of its own
+    meta.json            name, fingerprint, source, split, config, counts, statistics, traps, notes of the reading (what
+                         could not be read as it was meant), SHA-256 of each file
 
-Histories hold their last `max_history` items.
+Histories hold their last `max_history` items. `times` are those of the items, null where the source tells only their
+order.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -30,15 +32,16 @@ import polars as pl
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.data.filters import PrepareConfig, Prepared, prepared
 from harness.data.formats.format import RawInteractions
+from harness.data.item_features import COLUMN, features_of
 from harness.data.splits import leave_one_out
-from harness.data.splits.split import LEAVE_ONE_OUT, Cases, Parts, Split
+from harness.data.splits.split import LEAVE_ONE_OUT, Cases, Parts, Split, arrays_of
 from harness.data.statistics import Counts, statistics
 from harness.data.text.metadata import text_facts
 from harness.data.times import times_facts
 from harness.data.traps import traps
 from harness.errors import DataError
 
-LAYOUT = 3  # raised when the files of a prepared folder change their form
+LAYOUT = 5  # raised when the files of a prepared folder change their form
 TRAIN, VALIDATION, ITEMS, TEST = "train.parquet", "validation.parquet", "items.parquet", "test.parquet"
 META = "meta.json"
 
@@ -65,6 +68,7 @@ def prepare(
         )
     meta = {"name": name, "fingerprint": content.fingerprint(config), "synthetic": raw.synthetic}
     meta |= {"config": config.model_dump(mode="json"), "counts": asdict(counts), "source": _source(raw, content)}
+    meta |= {"notes": list(raw.notes)}
     return _write(content, split, Path(folder), meta)
 
 
@@ -82,36 +86,45 @@ def _source(raw: RawInteractions, content: Prepared) -> dict[str, Any]:
 
 def split_again(original: Path, split: Split, folder: Path) -> Dataset:
     """The data set of a folder that is prepared under leave-one-out, under another split, written to `folder`."""
+    content, meta = read_whole(original)
+    return _write(content, split, folder, meta)
+
+
+def read_whole(original: Path) -> tuple[Prepared, dict[str, Any]]:
+    """The whole sequences of a folder that is prepared under leave-one-out, without times, and its meta.json."""
     meta = read_meta(original)
     if meta["split"]["name"] != LEAVE_ONE_OUT:
         raise DataError(f"{original}: split by {meta['split']['name']} already; name the original data set")
     train, test, items = (read_table(original, file, meta) for file in (TRAIN, TEST, ITEMS))
     validation = read_table(original, VALIDATION, meta)
-    sequences = _sequences(train["items"])
+    sequences = _sequences(train, "items")
     for cases in (validation, test):
         sequences = sequences.appended(cases["target"].to_numpy())
     texts = tuple(items["text"].to_list())
-    content = Prepared(sequences, None, train["user"], items["key"], texts if any(texts) else None)
-    return _write(content, split, folder, meta)
+    features = items.select(name for name in items.columns if name.startswith(COLUMN))
+    return Prepared(sequences, None, train["user"], items["key"], texts if any(texts) else None, features), meta
 
 
 def _write(content: Prepared, split: Split, folder: Path, meta: Mapping[str, Any]) -> Dataset:
     """The whole data set, taken apart and written; `meta` is what meta.json says of the whole."""
-    parts = split.cut(content.sequences, content.times, split.config)
+    parts = split.cut(content.whole, split.config)
     for what, cases in (("validation", parts.validation), ("test", parts.test)):
         if not len(cases.targets):
             raise DataError(f"split '{split.name}' leaves '{meta['name']}' no {what} case; take another split")
+    if not len(parts.train.items):
+        raise DataError(f"split '{split.name}' leaves '{meta['name']}' nothing to learn from; take another split")
     is_new_C = ~np.isin(parts.test.users, parts.users)
-    num_new = len(np.unique(parts.test.users[is_new_C]))
     with replaced(folder) as unfinished:
         _write_tables(content, parts, meta["config"]["max_history"], is_new_C, unfinished)
         split_meta = {
             "layout": LAYOUT,
             "name": split.dataset_name(meta["name"]),
-            "fingerprint": split.fingerprint(meta["fingerprint"]),
+            "fingerprint": meta["fingerprint"]
+            if split.name == LEAVE_ONE_OUT
+            else _fingerprint(content, parts, is_new_C, meta),
             "original": None if split.name == LEAVE_ONE_OUT else meta["name"],
             "split": split.record(),
-            "statistics": statistics(content, parts.train, num_new),
+            "statistics": statistics(content, parts),
             # What a split of a prepared folder cannot count, having no times, it takes from the original.
             "traps": {**meta.get("traps", {}), **traps(content, parts.train, parts.test)},
             "sha256": {path.name: sha256(path) for path in sorted(unfinished.glob("*.parquet"))},
@@ -120,37 +133,75 @@ def _write(content: Prepared, split: Split, folder: Path, meta: Mapping[str, Any
     return load_dataset(folder)
 
 
+def _fingerprint(content: Prepared, parts: Parts, is_new_C: np.ndarray, meta: Mapping[str, Any]) -> str:
+    """16 hex digits that name the data set as it is split: equal content has equal ones, whoever split it.
+
+    Of parts that are leave-one-out's it is the whole's, which was so before there were other splits.
+    """
+    max_history = meta["config"]["max_history"]
+    if content.sequences.lengths.min() >= leave_one_out.SPLIT.min_interactions:
+        usual = leave_one_out.cut(content.whole, leave_one_out.SPLIT.config)
+        if all(map(np.array_equal, arrays_of(usual), arrays_of(parts))):
+            return meta["fingerprint"]
+    state = hashlib.sha256(json.dumps([max_history, content.item_keys.to_list(), content.texts]).encode())
+    seen = Parts(
+        parts.users,
+        parts.train,
+        *(cases._replace(histories=cases.histories.last(max_history)) for cases in (parts.validation, parts.test)),
+    )
+    for array in (*arrays_of(seen), is_new_C):
+        state.update(array.astype("<i8").tobytes())
+    return state.hexdigest()[:16]
+
+
 def _write_tables(content: Prepared, parts: Parts, max_history: int, is_new_C: np.ndarray, folder: Path) -> None:
     keys = content.user_keys
 
     def table(cases: Cases) -> pl.DataFrame:
-        histories = _lists(cases.histories.last(max_history))
-        return pl.DataFrame({"user": keys.gather(cases.users), "history": histories, "target": cases.targets})
+        lists = _lists(cases.histories.last(max_history), "history")
+        return pl.DataFrame({"user": keys.gather(cases.users), **lists, "target": cases.targets})
 
-    pl.DataFrame({"user": keys.gather(parts.users), "items": _lists(parts.train)}).write_parquet(folder / TRAIN)
+    train = pl.DataFrame({"user": keys.gather(parts.users), **_lists(parts.train, "items")})
+    train.write_parquet(folder / TRAIN)
     table(parts.validation).write_parquet(folder / VALIDATION)
     table(parts.test).with_columns(pl.Series("new_user", is_new_C)).write_parquet(folder / TEST)
     texts = pl.Series("text", content.texts or [None] * len(content.item_keys), dtype=pl.String)
-    pl.DataFrame({"key": content.item_keys, "text": texts}).write_parquet(folder / ITEMS)
+    items = pl.DataFrame({"key": content.item_keys, "text": texts})
+    features = [] if content.features is None else content.features.get_columns()
+    items.with_columns(features).write_parquet(folder / ITEMS)
 
 
-def _lists(sequences: Sequences) -> pl.Series:
-    """A list of items per row."""
+def _lists(sequences: Sequences, name: str) -> dict[str, pl.Series]:
+    """A list of items per row under the name, and one of their times."""
     rows = pl.DataFrame({"row": np.arange(len(sequences))})
-    flat = pl.DataFrame({"row": np.repeat(rows["row"].to_numpy(), sequences.lengths), "item": sequences.items})
-    lists = flat.group_by("row", maintain_order=True).agg("item")
-    return rows.join(lists, on="row", how="left", maintain_order="left")["item"].fill_null([])
+    times = pl.Series([None] * len(sequences.items), dtype=pl.Int64) if sequences.times is None else sequences.times
+    row = np.repeat(rows["row"].to_numpy(), sequences.lengths)
+    flat = pl.DataFrame({"row": row, name: sequences.items, "times": times})
+    lists = flat.group_by("row", maintain_order=True).agg(name, "times")
+    joined = rows.join(lists, on="row", how="left", maintain_order="left")
+    return {column: joined[column].fill_null([]) for column in (name, "times")}
 
 
-def _sequences(lists: pl.Series) -> Sequences:
+def _sequences(table: pl.DataFrame, name: str) -> Sequences:
     """What `_lists` was made from."""
+    lists = table[name]
     offsets = np.concatenate([[0], np.cumsum(lists.list.len().to_numpy(), dtype=np.int64)])
-    return Sequences(lists.explode().drop_nulls().to_numpy().astype(np.int32), offsets)
+    has_item = lists.list.len() > 0
+    times = table["times"].filter(has_item).explode()
+    return Sequences(
+        lists.explode().drop_nulls().to_numpy().astype(np.int32),
+        offsets,
+        None if times.null_count() else times.to_numpy().astype(np.int64),
+    )
 
 
-def _cases(table: pl.DataFrame) -> EvalCases:
+def _cases(table: pl.DataFrame, users: pl.Series) -> EvalCases:
+    """The cases; `users` are those of the training sequences, in their order."""
+    known = pl.DataFrame({"user": users, "row": np.arange(len(users))})
+    rows_C = table.select("user").join(known, on="user", how="left", maintain_order="left")["row"].fill_null(-1)
     is_new_C = table["new_user"].to_numpy() if "new_user" in table.columns and table["new_user"].any() else None
-    return EvalCases(_sequences(table["history"]), table["target"].to_numpy().astype(np.int32), is_new_C)
+    histories = replace(_sequences(table, "history"), users=rows_C.to_numpy())
+    return EvalCases(histories, table["target"].to_numpy().astype(np.int32), is_new_C)
 
 
 @contextmanager
@@ -185,12 +236,13 @@ def load_dataset(folder: Path | str) -> Dataset:
     meta = read_meta(folder)
     items = read_table(folder, ITEMS, meta)
     texts = items["text"].to_list()
+    train = read_table(folder, TRAIN, meta)
     return Dataset(
         name=meta["name"],
         fingerprint=meta["fingerprint"],
-        catalog=Catalog(tuple(items["key"].to_list()), tuple(texts) if any(texts) else None),
-        train=_sequences(read_table(folder, TRAIN, meta)["items"]),
-        validation=_cases(read_table(folder, VALIDATION, meta)),
+        catalog=Catalog(tuple(items["key"].to_list()), tuple(texts) if any(texts) else None, features_of(items)),
+        train=replace(_sequences(train, "items"), users=np.arange(len(train))),
+        validation=_cases(read_table(folder, VALIDATION, meta), train["user"]),
         max_history=meta["config"]["max_history"],
         synthetic=meta["synthetic"],
         original=meta["original"],
@@ -207,13 +259,19 @@ def load_test(folder: Path | str, dataset: Dataset) -> EvalCases:
             f"{folder}: holds the data set {meta['fingerprint']}, but the test of {dataset.fingerprint} "
             f"('{dataset.name}') is asked for; name its own folder"
         )
-    return _cases(read_table(folder, TEST, meta))
+    return _cases(read_table(folder, TEST, meta), read_table(folder, TRAIN, meta)["user"])
+
+
+def test_users(folder: Path | str) -> list[str]:
+    """The raw keys of the test cases' users, in the order of `load_test`."""
+    folder = Path(folder)
+    return read_table(folder, TEST, read_meta(folder))["user"].to_list()
 
 
 def describe(folder: Path | str) -> dict[str, Any]:
-    """Name, fingerprint, synthetic flag, statistics, traps and source of a prepared folder, from meta.json alone."""
+    """Name, fingerprint, synthetic flag, notes, statistics, traps and source of a prepared folder, from meta.json."""
     meta = read_meta(Path(folder))
-    told = {key: meta[key] for key in ("name", "fingerprint", "synthetic")}
+    told = {key: meta[key] for key in ("name", "fingerprint", "synthetic", "notes")}
     return told | meta["statistics"] | {"traps": meta["traps"], "source": meta["source"]}
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from harness.data.dataset import Sequences
 from harness.data.filters import Prepared
+from harness.data.splits.split import Parts
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,25 @@ LABELS = {
     "items_without_text_share": "Items without text",
     "cold_items": "Cold items (never in training)",
     "train_samples": "Training samples",
+    "validation_cases": "Validation cases",
+    "test_cases": "Test cases",
     "new_users": "New users (unseen in training)",
 }
 QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95, "max": 1.0}
 
 
-def statistics(content: Prepared, train: Sequences, num_new: int) -> dict[str, float]:
+def statistics(content: Prepared, parts: Parts) -> dict[str, float]:
     """Size, length and item statistics of full sequences x1..x_n, in the order of `LABELS`; shares lie in [0, 1].
 
     `sparsity_percent` is Table 2's; `repeat_share` is the share of interactions with an item that the same
-    user had before; `cold_items` never occur in a training sequence. `num_new` users are tested and unseen in training.
+    user had before; `cold_items` never occur in a training sequence. `new_users` are tested and unseen in training.
+    They stand there where there are any, the cases where they are not one of each user.
     """
+    train, num_new = parts.train, len(np.setdiff1d(parts.test.users, parts.users))
     sequences, num_items, texts = content.sequences, len(content.item_keys), content.texts
     lengths, total = sequences.lengths, len(sequences.items)
     pairs = np.repeat(np.arange(len(sequences)), lengths) * (num_items + 1) + sequences.items
+    is_usual = np.array_equal(parts.test.users, np.arange(len(sequences)))
     quantiles = np.quantile(lengths, list(QUANTILES.values())).tolist()
     return {
         "users": len(sequences),
@@ -65,6 +70,11 @@ def statistics(content: Prepared, train: Sequences, num_new: int) -> dict[str, f
         "items_without_text_share": 1.0 if texts is None else sum(text is None for text in texts) / num_items,
         "cold_items": num_items - len(np.unique(train.items)),
         "train_samples": int(np.maximum(train.lengths - 1, 0).sum()),
+        **(
+            {}
+            if is_usual
+            else {"validation_cases": len(parts.validation.targets), "test_cases": len(parts.test.targets)}
+        ),
         **({"new_users": num_new} if num_new else {}),
     }
 

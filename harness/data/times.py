@@ -32,6 +32,16 @@ def are_ranks(sequences: Sequences, times: np.ndarray) -> bool:
     return bool((times - starts == places).all() and (starts == starts[0]).all())
 
 
+def begin_together(sequences: Sequences, times: np.ndarray) -> bool:
+    """Whether more than half of the users begin at the earliest time of all, or there is one time alone.
+
+    Then the times are ranks on some scale (1500000000000 + 1000 · rank), with gaps perhaps that a filter has made: no
+    real interactions do that.
+    """
+    first = times[sequences.offsets[:-1]]
+    return bool(2 * (first == first.min()).sum() > len(first) or times.min() == times.max())
+
+
 def times_facts(sequences: Sequences, times: np.ndarray | None) -> dict[str, Any]:
     """Kind (`order`, `ranks`, `dates`, `numbers`), first, last and unit, and the share of `tied_share` interactions.
 

@@ -64,7 +64,17 @@ def validation_score(recommender: Recommender, dataset: Dataset) -> float:
 
 
 def validation_scores(recommender: Recommender, dataset: Dataset) -> dict[str, float]:
-    """NDCG@10 and Recall@10 on the validation targets, averaged over all users that have one."""
+    """NDCG@10 and Recall@10 on the validation targets, averaged over all users that have one.
+
+    `NDCG@10 error` and `Recall@10 error` are the standard errors of these means over users.
+    """
     k = min(SELECTION_K, dataset.num_items)
     ranks_U = evaluate(recommender, dataset.validation, k).ranks
-    return {"NDCG@10": float(ndcg(ranks_U, k).mean()), "Recall@10": float(recall(ranks_U, k).mean())}
+    values = {"NDCG@10": ndcg(ranks_U, k), "Recall@10": recall(ranks_U, k)}
+    means = {name: float(values_U.mean()) for name, values_U in values.items()}
+    return means | {f"{name} error": standard_error(values_U) for name, values_U in values.items()}
+
+
+def standard_error(values_U: np.ndarray) -> float:
+    """Of the mean over users; 0 for one user, who tells nothing of others."""
+    return float(values_U.std(ddof=1) / len(values_U) ** 0.5) if len(values_U) > 1 else 0.0

@@ -67,11 +67,12 @@ def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
             history=history_frame(histories(fitted)),
             config_toml=to_toml({cell.method: cell.config.model_dump(mode="json")}),
             env=environment() | {"processes": group_size(cell.fit, place)},
+            item_counts=np.bincount(dataset.train.items, minlength=dataset.num_items + 1)[1:],
         )
 
 
 def judged(cell: Cell, contract: Contract, place: Place, send: Send, group: Group = ALONE) -> Judged:
-    """The cell's model loaded and asked under a contract. The only caller of `load_test`."""
+    """The cell's model loaded and asked under a contract. Beside it, only lists from elsewhere read the test."""
     dataset, fitted = load_dataset(place.dataset), place.store.folder(cell.fit)
     cases = load_test(place.dataset, dataset)
     context = fit_context(cell.fit, place, fitted, send, group, contract)

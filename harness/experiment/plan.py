@@ -152,9 +152,9 @@ def cell_of(dataset: Dataset, method_name: str, ablation: Ablation, seed: int, s
     config = ablation.change(configured(method, name, settings)).pinned()
     unchanged_settings = replace(settings, tables={}, assignments=(), text_encoder=None, item_vectors=None)
     changes = differences(ablation.change(configured(method, name, unchanged_settings)), config)
-    fit = stage_of(
-        Need(method_name, config), dataset=dataset.fingerprint, seed=seed, conditions=fit_conditions(settings)
-    )
+    # A fingerprint tells the order of interactions, not their times, which few methods read.
+    conditions = fit_conditions(settings) | ({"times": dataset.times_digest} if dataset.times_digest else {})
+    fit = stage_of(Need(method_name, config), dataset=dataset.fingerprint, seed=seed, conditions=conditions)
     return Cell(method_name, ablation, seed, config, settings, fit, changes)
 
 

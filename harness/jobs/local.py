@@ -12,6 +12,8 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -21,8 +23,10 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.jobs.graph import Event, Interrupted, Job, Observer, Outcome, Send, run_in
 
-# What the server imports; the second is what torch's first optimiser in a process imports, in more than a second.
-PRELOADED = ["harness.methods", "torch._dynamo"]
+# What the server imports: all that some job imports late. The second is what torch's first optimiser in a process
+# imports, in more than a second.
+PRELOADED = ["harness.methods", "torch._dynamo", "sklearn.cluster", "sklearn.feature_extraction.text"]
+START_POLL_SECONDS = 0.1  # between looks for an interrupt that arrives through a connection, while a process starts
 
 
 def run_jobs(
@@ -58,8 +62,7 @@ class ProcessPool:
         receiver, sender = self.context.Pipe(duplex=False)
         log = self.logs / f"{job.key}.log"
         process = self.context.Process(target=_work, args=(job.run, sender, self.threads, log))
-        with interrupts_held():  # the server would tell with a traceback of a request that was cut short
-            process.start()
+        _start(process, self.interrupt)
         sender.close()
         self.running[receiver] = (job.key, process)
 
@@ -98,6 +101,46 @@ def start_server() -> None:
         # The server inherits the mask: an interrupt while it imports would end it with a traceback.
         with interrupts_held():
             forkserver.ensure_running()
+
+
+def _start(process: BaseProcess, interrupt: Connection | None) -> None:
+    """Starts the process from another thread: that takes as long as the server imports, which no interrupt waits for.
+
+    A process that starts after the interrupt is killed. `Interrupted` as `ProcessPool.hear` raises it.
+    """
+    begun: Future[None] = Future()
+    left = threading.Event()
+
+    def start() -> None:
+        try:
+            process.start()
+            begun.set_result(None)
+        except BaseException as error:
+            begun.set_exception(error)
+            return
+        if left.is_set():
+            process.kill()
+
+    threading.Thread(target=start, daemon=True).start()
+    try:
+        while not wait_for([begun], timeout=START_POLL_SECONDS).done:
+            if interrupt is not None and interrupt.poll():
+                raise Interrupted
+    except BaseException:
+        left.set()
+        if begun.done() and begun.exception() is None:
+            process.kill()
+        raise
+    begun.result()
+
+
+def kill_server() -> None:
+    """Ends the server that jobs are forked from, which would else import to its end before it sees that all is over."""
+    from multiprocessing import forkserver
+
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)  # type: ignore[attr-defined]
+    if pid is not None:
+        os.kill(pid, signal.SIGKILL)
 
 
 @contextmanager

@@ -22,6 +22,8 @@ class PackedRows:
 
     items_T: Tensor  # int64
     layout: Ragged  # how they lie, and which attend side by side
+    times_T: Tensor | None = None  # int64 when, in the source's unit; None: only the order is known
+    users_B: Tensor | None = None  # int64 training row of each row's user, -1 where there is none; None: not told
 
     @cached_property
     def ends_B(self) -> Tensor:
@@ -42,6 +44,11 @@ class PackedRows:
         return self._tensor(np.repeat(np.cumsum(lengths_B) - 1, lengths_B) - np.arange(len(self.items_T)))
 
     @cached_property
+    def row_T(self) -> Tensor:
+        """(T,) int64 which row each item stands in."""
+        return self._tensor(np.repeat(np.arange(len(self.layout.lengths)), self.layout.lengths))
+
+    @cached_property
     def slots_T(self) -> Tensor:
         """(T,) int64 place of each item on the flattened axes of `padded`."""
         is_item_BS = np.arange(self.layout.longest) < self.layout.lengths[:, None]
@@ -52,6 +59,18 @@ class PackedRows:
         rows, longest = len(self.layout.lengths), self.layout.longest
         flat = x_TD.new_zeros(rows * longest, x_TD.shape[1]).index_copy(0, self.slots_T, x_TD)
         return flat.view(rows, longest, -1)
+
+    def left_padded(self, length: int) -> tuple[PackedRows, Tensor]:
+        """The rows with padding before their items up to `length`, and (T,) int64 the place of each item among them."""
+        rows = len(self.layout.lengths)
+        slots_T = self._tensor(np.repeat(np.arange(1, rows + 1) * length - 1, self.layout.lengths)) - self.from_end_T
+
+        def spread(x_T: Tensor) -> Tensor:
+            return x_T.new_zeros(rows * length).index_copy(0, slots_T, x_T)
+
+        times_T = None if self.times_T is None else spread(self.times_T)
+        layout = Ragged.uniform(rows, length, self.layout.device)
+        return PackedRows(spread(self.items_T), layout, times_T, self.users_B), slots_T
 
     def windows(self, length: int, *, at_end: bool) -> Tensor:
         """(B, length) int64: each row, `length` items at most, behind padding (`at_end`) or followed by it."""
@@ -68,8 +87,11 @@ class PackedRows:
 def pack(rows: Sequences, device: torch.device) -> PackedRows:
     """The rows as an encoder takes them; each must hold an item."""
     assert rows.lengths.min() >= 1, "rows must not be empty"
-    items_T = rows.items[rows.offsets[0] : rows.offsets[-1]].astype(np.int64)
-    return PackedRows(torch.from_numpy(items_T).to(device), Ragged.of(rows.lengths, device))
+    own = slice(rows.offsets[0], rows.offsets[-1])
+    items_T = torch.from_numpy(rows.items[own].astype(np.int64)).to(device)
+    times_T = None if rows.times is None else torch.from_numpy(rows.times[own]).to(device)
+    users_B = None if rows.users is None else torch.from_numpy(rows.users).to(device)
+    return PackedRows(items_T, Ragged.of(rows.lengths, device), times_T, users_B)
 
 
 class Encoder(nn.Module):
@@ -89,6 +111,10 @@ class Encoder(nn.Module):
     def read_rows(self, histories: Sequences) -> Sequences:
         """What the network reads of each history to recommend; the state at a row's end is that of its next item."""
         return histories.last(self.max_history)
+
+    def penalty(self) -> Tensor | None:
+        """Scalar that is added to a batch's mean loss; None where there is nothing to add."""
+        return None
 
     @property
     def item_rows_VD(self) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
@@ -71,7 +72,8 @@ def _sizes(model: CodeSeq2Seq) -> str:
 
 def _pairs(model: CodeSeq2Seq) -> Iterator[tuple[str, Tensor, list[str]]]:
     """Of each weight: its name, ours, and the names of those that it holds one below another."""
-    for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
+    stacks: dict[str, Any] = {"encoder": model.encoder, "decoder": model.decoder}  # mypy knows no part of a ModuleList
+    for side, stack in stacks.items():
         first = f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
         yield first, stack.bias.weight, [first]
         yield f"{side}.final_layer_norm", stack.norm.weight, [f"{side}.final_layer_norm.weight"]

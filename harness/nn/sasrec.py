@@ -26,6 +26,15 @@ Style = Literal["recbole", "original"]
 INIT_STD = 0.02  # recbole: normal weights and embeddings
 
 
+def check_heads(hidden_size: int, num_heads: int) -> None:
+    """`ValueError` where heads of one width do not fill the whole."""
+    if hidden_size % num_heads:
+        raise ValueError(
+            f"num_heads must divide hidden_size, but got num_heads={num_heads}, hidden_size={hidden_size}; change one "
+            "of them"
+        )
+
+
 class TransformerSizes(Config):
     """Sizes of self-attentive layers; the defaults are RecBole's at the paper's item dimension."""
 
@@ -37,11 +46,7 @@ class TransformerSizes(Config):
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Self:
-        if self.hidden_size % self.num_heads:
-            raise ValueError(
-                f"num_heads must divide hidden_size, but got num_heads={self.num_heads}, "
-                f"hidden_size={self.hidden_size}; change one of them"
-            )
+        check_heads(self.hidden_size, self.num_heads)
         return self
 
 
@@ -55,15 +60,15 @@ class SASRecSizes(TransformerSizes):
 
 
 @torch.no_grad()
-def draw_normal(network: Encoder, *, legacy_pad: bool) -> None:
-    """RecBole's start: weights normal with standard deviation 0.02, biases 0, padding's row 0 but for `legacy_pad`."""
+def draw_normal(network: nn.Module, item_table: nn.Embedding | None = None) -> None:
+    """RecBole's start: weights normal with standard deviation 0.02, biases 0, row 0 of `item_table` 0 where given."""
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=INIT_STD)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
-    if not legacy_pad:
-        network.item_table.weight[PADDING].zero_()
+    if item_table is not None:
+        item_table.weight[PADDING].zero_()
 
 
 @lru_cache(maxsize=64)

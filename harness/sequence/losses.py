@@ -2,7 +2,8 @@
 
 A class is a row of the table. A table that begins with a row for padding has items as classes by their ids.
 
-Shape legend: M targets, V classes, C targets or classes of a chunk, J drawn classes, K negatives of a target, D width.
+Shape legend: M targets, V classes, C targets or classes of a chunk, J drawn classes, K negatives of a target, or chosen
+classes, D width.
 """
 
 from __future__ import annotations
@@ -137,6 +138,86 @@ def sampled_cross_entropy(
     return (log_sums_M - target_logits_M1[:, 0]).sum()
 
 
+# A chosen class's row is read for it alone where the table is longer than this many times the chosen classes of a
+# target. In a shorter one the products with all classes cost less than rows read here and there.
+ROWS_OF_A_CHOICE = 128
+
+
+def chosen_logits(states_MD: Tensor, table_VD: Tensor, classes_MK: Tensor, *, at_once: int | None = None) -> Tensor:
+    """(M, K) logits of the classes that are chosen for each target, in the table's precision.
+
+    No tensor of M · V or M · K · D elements exists, only of a chunk of targets. `at_once`: targets of a chunk; none: as
+    many as `CHUNK_ELEMENTS` allow.
+    """
+    with torch.autocast(states_MD.device.type, enabled=False):
+        states_MD = states_MD.to(table_VD.dtype)
+        if runs_plain():
+            return plain_chosen_logits(states_MD, table_VD, classes_MK)
+        if at_once is None:
+            elements = CPU_CHUNK_ELEMENTS[1] if table_VD.device.type == "cpu" else CHUNK_ELEMENTS
+            width = min(len(table_VD), classes_MK.shape[1] * table_VD.shape[1])
+            at_once = max(LEAST_CHUNK_TARGETS, elements // width)
+        return _ChosenLogits.apply(states_MD, table_VD, classes_MK, at_once)
+
+
+def plain_chosen_logits(states_MD: Tensor, table_VD: Tensor, classes_MK: Tensor) -> Tensor:
+    """What `chosen_logits` computes, under autograd."""
+    return torch.einsum("md,mkd->mk", states_MD, F.embedding(classes_MK, table_VD))
+
+
+class _ChosenLogits(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states_MD: Tensor, table_VD: Tensor, classes_MK: Tensor, size: int) -> Tensor:
+        ctx.save_for_backward(states_MD, table_VD, classes_MK)
+        ctx.size, ctx.is_short = size, len(table_VD) <= ROWS_OF_A_CHOICE * classes_MK.shape[1]
+        logits_MK = states_MD.new_empty(classes_MK.shape)
+        for states_CD, classes_CK, logits_CK in zip(
+            states_MD.split(size), classes_MK.split(size), logits_MK.split(size), strict=True
+        ):
+            if ctx.is_short:
+                torch.gather(states_CD @ table_VD.T, 1, classes_CK, out=logits_CK)
+            else:
+                logits_CK.copy_(torch.bmm(table_VD[classes_CK], states_CD[:, :, None])[:, :, 0])
+        return logits_MK
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, logits_grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        states_MD, table_VD, classes_MK = ctx.saved_tensors
+        states_grad, table_grad = torch.empty_like(states_MD), torch.zeros_like(table_VD)
+        for states_CD, classes_CK, d_CK, d_states_CD in zip(
+            states_MD.split(ctx.size),
+            classes_MK.split(ctx.size),
+            logits_grad.split(ctx.size),
+            states_grad.split(ctx.size),
+            strict=True,
+        ):
+            if ctx.is_short:
+                d_CV = d_CK.new_zeros(len(d_CK), len(table_VD)).scatter_add_(1, classes_CK, d_CK)
+                torch.mm(d_CV, table_VD, out=d_states_CD)
+                table_grad.addmm_(d_CV.T, states_CD)
+            else:
+                d_states_CD.copy_(torch.bmm(d_CK[:, None], table_VD[classes_CK])[:, 0])
+                d_rows_CKD = d_CK[:, :, None] * states_CD[:, None]
+                table_grad.index_add_(0, classes_CK.flatten(), d_rows_CKD.flatten(0, 1))
+        return states_grad, table_grad, None, None
+
+
+def drawn_cross_entropy(
+    states_MD: Tensor, table_VD: Tensor, targets_M: Tensor, negatives_MK: Tensor, *, keep_hits: bool = True
+) -> Tensor:
+    """Scalar: summed cross-entropy (nats) of each target against K negatives of its own, logits not corrected.
+
+    This is the sampled softmax of HSTU and eSASRec (METHODS B.7, B.9). `keep_hits`: a negative that equals the target
+    counts like any other; else it is left out.
+    """
+    logits_MC = chosen_logits(states_MD, table_VD, torch.cat([targets_M[:, None], negatives_MK], dim=1))
+    if not keep_hits:
+        is_hit_MC = F.pad(negatives_MK == targets_M[:, None], (1, 0))
+        logits_MC = logits_MC.masked_fill(is_hit_MC, -math.inf)
+    return (logits_MC.logsumexp(dim=1) - logits_MC[:, 0]).sum()
+
+
 def binary_cross_entropy(states_MD: Tensor, table_VD: Tensor, targets_M: Tensor, negatives_M: Tensor) -> Tensor:
     """Scalar: summed binary cross-entropy (nats) of each target against one negative (METHODS B.1, original form)."""
     target_logits_M = (states_MD * F.embedding(targets_M, table_VD)).sum(dim=1)
@@ -154,6 +235,5 @@ def generalised_binary_cross_entropy(
     """
     count = negatives_MK.shape[1]
     weight = 1 - calibration * (1 - count / (num_items - 1))
-    target_logits_M = (states_MD * F.embedding(targets_M, table_VD)).sum(dim=1)
-    negative_logits_MK = torch.einsum("md,mkd->mk", states_MD, F.embedding(negatives_MK, table_VD))
-    return -(weight * F.logsigmoid(target_logits_M).sum() + F.logsigmoid(-negative_logits_MK).sum()) / (count + 1)
+    logits_MC = chosen_logits(states_MD, table_VD, torch.cat([targets_M[:, None], negatives_MK], dim=1))
+    return -(weight * F.logsigmoid(logits_MC[:, 0]).sum() + F.logsigmoid(-logits_MC[:, 1:]).sum()) / (count + 1)

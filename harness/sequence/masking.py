@@ -13,6 +13,20 @@ import numpy as np
 from harness.data.dataset import Dataset, Sequences
 
 
+def windows_of(dataset: Dataset) -> tuple[Sequences, np.ndarray]:
+    """All training items in rows of at most `max_history`, and each row's user, (R,) int64.
+
+    A longer sequence is cut from its end. Rows of one item are left out: they hold nothing to predict it from.
+    """
+    windows_U = -(-dataset.train.lengths // dataset.max_history)
+    users = np.repeat(np.arange(len(windows_U)), windows_U)
+    windows_after = np.repeat(np.cumsum(windows_U), windows_U) - np.arange(len(users)) - 1
+    ends = dataset.train.offsets[1:][users] - windows_after * dataset.max_history
+    windows = Sequences(dataset.train.items, np.concatenate([[0], ends]))
+    kept = np.flatnonzero(windows.lengths >= 2)
+    return windows.take(kept), users[kept]
+
+
 @dataclass(frozen=True)
 class Masking:
     """How positions are drawn (METHODS B.5): each with `ratio`, or with `last_share` of the rows the last one alone."""
@@ -34,18 +48,9 @@ class MaskedRows:
 
     @classmethod
     def of(cls, dataset: Dataset, masking: Masking) -> MaskedRows:
-        """Rows without masks. A sequence longer than `max_history` is cut from its end into rows of that length.
-
-        Rows of one item are left out: they would hold nothing to predict it from.
-        """
-        windows_U = -(-dataset.train.lengths // dataset.max_history)
-        users = np.repeat(np.arange(len(windows_U)), windows_U)
-        windows_after = np.repeat(np.cumsum(windows_U), windows_U) - np.arange(len(users)) - 1
-        ends = dataset.train.offsets[1:][users] - windows_after * dataset.max_history
-        windows = Sequences(dataset.train.items, np.concatenate([[0], ends]))
-        kept = np.flatnonzero(windows.lengths >= 2)
-        sequences = windows.take(kept)
-        return cls(sequences, users[kept], masking, np.zeros(len(sequences.items), dtype=bool))
+        """Rows without masks: `windows_of` the training sequences."""
+        sequences, users = windows_of(dataset)
+        return cls(sequences, users, masking, np.zeros(len(sequences.items), dtype=bool))
 
     def __len__(self) -> int:
         return len(self.sequences)

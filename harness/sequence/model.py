@@ -89,6 +89,10 @@ def catalog_mark(catalog: Catalog) -> dict[str, Any]:
     return {"num_items": len(catalog), "keys": digest(list(catalog.keys))}
 
 
+def drawn_weights(network: Encoder, artifacts: Artifacts) -> None:
+    """Leaves the weights as they were drawn; a function with a name, since models travel to worker processes."""
+
+
 @dataclass(frozen=True)
 class SequenceModel:
     """What tells one item-scoring method from another. `fit` and `load` are those of its `Method`."""
@@ -96,6 +100,7 @@ class SequenceModel:
     name: str  # of its stage, its files and its random streams
     network: Callable[[Any, Dataset], Encoder]  # from its config; initial weights from torch's default generator
     objective: Callable[[Any, Dataset], Objective] = softmax_objective
+    start: Callable[[Encoder, Artifacts], None] = drawn_weights  # weights that come from artifacts
 
     def new(self, config: SequenceTraining, dataset: Dataset, context: FitContext) -> SequenceRecommender:
         """The method before its training, with initial weights from the run's stream `<name>/init`."""
@@ -125,6 +130,7 @@ class SequenceModel:
         """A trained recommender, selected by validation NDCG@10 (the last epoch's where `patience` is none)."""
         recommender = self.new(config, dataset, context)
         network, objective = recommender.network, self.objective(config, dataset)
+        self.start(network, artifacts)
 
         def score() -> float:
             return float(ndcg(all_ranks(recommender.scores, dataset.validation, context.group), SELECTION_K).mean())

@@ -103,7 +103,7 @@ class TrainingRows:
         """The items of the given rows."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return Sequences(self.sequences.items[_ranges(self.starts[rows], lengths)], offsets)
+        return self.sequences.at(_ranges(self.starts[rows], lengths), offsets, self.users[rows])
 
     def next_items(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The given rows' targets, row by row: (M,) int64 each.
@@ -191,3 +191,16 @@ class ItemDraws:
         places_J = np.searchsorted(self.cumulative_N, stream.random(self.count), side="right")
         shares_J = np.diff(self.cumulative_N, prepend=0.0)[places_J]
         return places_J + 1, np.log(self.count * shares_J).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class OwnDraws:
+    """Uniform draws of items with replacement, each target's own, which may be the target."""
+
+    is_shared: ClassVar[bool] = False
+    num_items: int
+    count: int  # K
+
+    def draw(self, users_M: np.ndarray, stream: np.random.Generator) -> tuple[np.ndarray]:
+        """(M, K) int64 items for each of the given users' targets."""
+        return (stream.integers(1, self.num_items + 1, (len(users_M), self.count)),)

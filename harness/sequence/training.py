@@ -19,8 +19,13 @@ from harness.config import Config
 from harness.data.dataset import Dataset
 from harness.distributed import ALONE, Group
 from harness.nn.encoder import Encoder, PackedRows, pack
-from harness.sequence.losses import chunked_cross_entropy, linear_cross_entropy, sampled_cross_entropy
-from harness.sequence.targets import Draws, ItemDraws, Rows, TrainingRows
+from harness.sequence.losses import (
+    chunked_cross_entropy,
+    drawn_cross_entropy,
+    linear_cross_entropy,
+    sampled_cross_entropy,
+)
+from harness.sequence.targets import Draws, ItemDraws, OwnDraws, Rows, TrainingRows
 from harness.training.loop import Losses
 
 PIECE_TOKENS = 16_384  # tokens whose activations are held at a time; more of a batch waits for the next piece
@@ -30,7 +35,7 @@ GRID = {"learning_rate": (1e-3, 5e-4, 1e-4), "dropout": (0.2, 0.5)}
 # The schedule of `Method.tiny`.
 TINY_SCHEDULE = {"dropout": 0.1, "learning_rate": 1e-2, "batch_size": 64, "epochs": 20, "patience": "none"}
 
-Softmax = Literal["full", "chunked", "sampled"]
+Softmax = Literal["full", "chunked", "sampled", "drawn"]
 # Summed over the targets, from states_MD, the item rows (N + 1, D), targets_M (int64 item ids), and what was drawn.
 Loss = Callable[..., Tensor]
 
@@ -42,9 +47,12 @@ class SequenceTraining(Config):
     softmax: Softmax = Field(
         "full",
         description="full: over all items; chunked: the same numbers up to rounding, items a chunk at a time, for "
-        "large catalogs; sampled: over drawn items, which is another loss",
+        "large catalogs; sampled: over drawn items, which is another loss; drawn: over items drawn for each target "
+        "alone, logits not corrected, which is another loss too",
     )
-    num_negatives: int = Field(1024, ge=1, description="items drawn for a piece of a batch (softmax=sampled)")
+    num_negatives: int = Field(
+        1024, ge=1, description="items drawn for a piece of a batch (softmax=sampled), or for a target (drawn)"
+    )
     negatives: Literal["uniform", "popularity"] = Field(
         "uniform", description="from what they are drawn: all items alike, or by training interactions + 1"
     )
@@ -64,10 +72,10 @@ class SequenceTraining(Config):
 
     @model_validator(mode="after")
     def _padding_has_a_softmax_to_be_in(self) -> Self:
-        if self.softmax == "sampled" and self.legacy_pad:
+        if self.softmax in ("sampled", "drawn") and self.legacy_pad:
             raise ValueError(
-                "legacy_pad needs a softmax over all classes, but got softmax='sampled'; choose chunked or drop "
-                "legacy_pad"
+                f"legacy_pad needs a softmax over all classes, but got softmax={self.softmax!r}; choose chunked or "
+                "drop legacy_pad"
             )
         return self
 
@@ -79,6 +87,11 @@ def effort(config: SequenceTraining) -> float:
 
 def softmax_assumptions(config: SequenceTraining, title: str = "SASRec") -> list[str]:
     """What stands in for the published loss, as one line; none where it is the published one."""
+    if config.softmax == "drawn":
+        return [
+            f"{title}: a softmax over the target and {config.num_negatives} items drawn uniformly for it alone stands "
+            "in for the softmax over all items; the published loss is another"
+        ]
     if config.softmax != "sampled":
         return []
     how = {"uniform": "uniformly", "popularity": "by popularity"}[config.negatives]
@@ -106,6 +119,8 @@ def softmax_objective(
     if config.softmax == "sampled":
         draws = ItemDraws.of(dataset, config.negatives, config.num_negatives)
         return Objective(rows, sampled_cross_entropy, draws)
+    if config.softmax == "drawn":
+        return Objective(rows, drawn_cross_entropy, OwnDraws(dataset.num_items, config.num_negatives))
     cross_entropy = chunked_cross_entropy if config.softmax == "chunked" else linear_cross_entropy
     return Objective(rows, cross_entropy if config.legacy_pad else partial(_without_padding, cross_entropy))
 
@@ -180,5 +195,8 @@ def batch_losses(network: Encoder, loss: Loss, pieces: list[Piece]) -> Iterator[
     """The mean loss per target, in pieces whose gradients add up to the batch's."""
     for piece in pieces:
         states_MD = network(piece.rows, piece.places_M)
-        total = loss(states_MD, network.item_rows_VD, piece.targets_M, *piece.drawn)
-        yield {"total": total / piece.batch_targets}
+        total = loss(states_MD, network.item_rows_VD, piece.targets_M, *piece.drawn) / piece.batch_targets
+        penalty = network.penalty()
+        if penalty is not None:
+            total = total + penalty * (len(piece.targets_M) / piece.batch_targets)
+        yield {"total": total}

@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from harness.config import Config, merged
 from harness.data.dataset import Dataset, EvalCases, Sequences
+from harness.data.prepare import TEST, load_dataset
 from harness.evaluation.outcomes import evaluate
 from harness.interfaces import FitContext, Method, Progress, Recommender
 from harness.testing.planted import (
@@ -20,7 +22,9 @@ from harness.testing.planted import (
     fit_stage,
     held_out,
     planted_dataset,
+    prepared,
     shortened,
+    with_other_test_targets,
 )
 from results.statistics.metrics.registry import metrics_from_ranks
 
@@ -43,13 +47,20 @@ class Fitted:
 
 
 def fit(
-    method: Method, config: Config, folder: Path, cache: Path, *, seed: int = 0, is_interrupted: bool = False
+    method: Method,
+    config: Config,
+    folder: Path,
+    cache: Path,
+    *,
+    seed: int = 0,
+    dataset: Dataset | None = None,
+    is_interrupted: bool = False,
 ) -> Fitted:
-    """The method fitted on the planted pattern; stages below it are shared in `cache`.
+    """The method fitted on the planted pattern, or on another data set; stages below it are shared in `cache`.
 
     An interrupted fit is stopped at the end of its second epoch, and then goes on.
     """
-    dataset = planted_dataset()
+    dataset = dataset or planted_dataset()
     stage = fit_stage(method, config, dataset=dataset, seed=seed)
     inputs = computed_inputs(stage, dataset, cache)
     context = context_of(stage, folder)
@@ -60,15 +71,51 @@ def fit(
     return Fitted(method, config, dataset, context, method.fit(config, dataset, inputs, context))
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """The bytes of every file in the folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def interrupt(progress: Progress) -> None:
     """Stops a fit after two epochs."""
     if progress.epoch == 2:
         raise KeyboardInterrupt
+
+
+def tensors_of(root: Path) -> dict[str, np.ndarray]:
+    """Every tensor of every file of weights, vectors or codes below a folder, by file and name."""
+    return {
+        f"{path.relative_to(root)}: {name}": tensor
+        for path in sorted(root.rglob("*.safetensors"))
+        for name, tensor in load_file(path).items()
+    }
+
+
+ShortFits = dict[str, tuple[Fitted, Path]]
+
+
+def short_fits(method: Method, root: Path) -> ShortFits:
+    """Fits of few epochs, so that seeds still tell, each with the folder of its files and of all stages below it.
+
+    `blind`: of a prepared data set whose test file is gone; `again`: the same seed with other test targets, interrupted
+    and continued; `other`: another seed.
+    """
+    config = merged(method.presets["lite"], shortened(method.tiny))
+    found = {}
+    for name, seed in (("blind", 0), ("again", 0), ("other", 1)):
+        data, files = prepared(root / name / "data"), root / name / "files"
+        if name == "blind":
+            (data / TEST).unlink()
+        else:
+            with_other_test_targets(data)
+        fitted = fit(
+            method,
+            config,
+            files / "fit",
+            files / "cache",
+            seed=seed,
+            dataset=load_dataset(data),
+            is_interrupted=name == "again",
+        )
+        (files / "saved").mkdir()
+        fitted.recommender.save(files / "saved")
+        found[name] = fitted, files
+    return found
 
 
 class MethodConformance:
@@ -92,13 +139,6 @@ class MethodConformance:
     def cases(cls) -> EvalCases:
         """The last step of every walk, which no fit has seen."""
         return held_out(planted_dataset())
-
-    def saved(self, config: Config, root: Path, *, seed: int, is_interrupted: bool) -> Recommender:
-        """A fit whose result is saved below the root too."""
-        fitted = fit(self.method, config, root / "fit", root / "cache", seed=seed, is_interrupted=is_interrupted)
-        (root / "saved").mkdir()
-        fitted.recommender.save(root / "saved")
-        return fitted.recommender
 
     @pytest.mark.parametrize("k", [1, 10, NUM_ITEMS])
     def test_lists_hold_existing_items_each_at_most_once_and_the_best_first(
@@ -142,21 +182,35 @@ class MethodConformance:
         files = {path.suffix for path in Path(moved).rglob("*") if path.is_file()}
         assert files <= {".safetensors", ".json"}
 
-    def test_the_same_seed_gives_the_same_weights_after_an_interruption_too_and_another_one_others(
-        self, cases: EvalCases, tmp_path: Path
+    @pytest.fixture(scope="class")
+    @classmethod
+    def short_fits(cls, tmp_path_factory: pytest.TempPathFactory) -> ShortFits:
+        """What `short_fits` makes, once."""
+        return short_fits(cls.method, tmp_path_factory.mktemp(f"{cls.method.name}-short"))
+
+    def test_the_same_seed_gives_the_same_ranks_and_another_one_others(
+        self, cases: EvalCases, short_fits: ShortFits
     ) -> None:
-        """Each fit with every stage below it, in a folder of its own; few epochs, so that seeds still tell."""
-        config = merged(self.method.presets["lite"], shortened(self.method.tiny))
         first, again, other = (
-            evaluate(self.saved(config, tmp_path / name, seed=seed, is_interrupted=name == "again"), cases, 10)
-            for name, seed in (("first", 0), ("again", 0), ("other", 1))
+            evaluate(short_fits[name][0].recommender, cases, 10) for name in ("blind", "again", "other")
         )
         np.testing.assert_array_equal(first.ranks, again.ranks)
         np.testing.assert_array_equal(first.items, again.items)
-        weights, weights_again = (contents(tmp_path / name / "saved") for name in ("first", "again"))
-        assert weights
-        assert weights == weights_again
         assert np.array_equal(first.items, other.items) != self.is_seeded
+
+    def test_no_tensor_of_a_fit_hangs_on_the_test_targets(self, short_fits: ShortFits) -> None:
+        """A fit without a test file equals one with other targets, and so does every stage below it."""
+        blind, again, other = (tensors_of(short_fits[name][1]) for name in ("blind", "again", "other"))
+        assert blind.keys() == again.keys()
+        for name, tensor in blind.items():
+            np.testing.assert_array_equal(tensor, again[name], err_msg=name)
+        if self.is_seeded:
+            assert any(not np.array_equal(tensor, other.get(name)) for name, tensor in blind.items())
+        saved = [
+            {path.name: path.read_bytes() for path in (short_fits[name][1] / "saved").rglob("*.json")}
+            for name in ("blind", "again")
+        ]
+        assert saved[0] == saved[1]
 
     def test_metrics_lie_between_0_and_1_and_grow_with_k(self, fitted: Fitted, cases: EvalCases) -> None:
         ranks = evaluate(fitted.recommender, cases, 10).ranks

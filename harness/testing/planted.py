@@ -4,14 +4,20 @@ Each user walks around a ring of 12 items, one item a step, from a random start.
 so popularity knows nothing, and the last item of a history says all.
 """
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from harness.config import Config
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
+from harness.data.filters import PrepareConfig
+from harness.data.formats.format import RawInteractions
+from harness.data.prepare import META, TEST, prepare, sha256
 from harness.experiment.compute import fit_context
 from harness.experiment.place import Place
 from harness.interfaces import Contract, FitContext, Method, Need
@@ -37,17 +43,51 @@ def walks() -> np.ndarray:
 
 
 def planted_dataset() -> Dataset:
-    """All but the last step of the walks, with a text for every item but one."""
+    """All but the last step of the walks, with a text and a store for every item but one."""
     items = walks()
     texts = tuple(f"{COLOURS[i % 3]} {THINGS[i // 3]}" for i in range(NUM_ITEMS - 1))
-    catalog = Catalog(tuple(f"item-{i}" for i in range(1, NUM_ITEMS + 1)), (*texts, None))
-    train = Sequences.from_rows(items[:, :-2].tolist())
+    features = {
+        "store": (*((COLOURS[i % 3],) for i in range(NUM_ITEMS - 1)), ()),
+        "categories": tuple((THINGS[i // 3], "furniture") for i in range(NUM_ITEMS)),
+    }
+    catalog = Catalog(tuple(f"item-{i}" for i in range(1, NUM_ITEMS + 1)), (*texts, None), features)
+    train = replace(Sequences.from_rows(items[:, :-2].tolist()), users=np.arange(NUM_USERS))
     return Dataset("planted", "fedcba9876543210", catalog, train, EvalCases(train, items[:, -2].astype(np.int32)))
 
 
 def held_out(dataset: Dataset) -> EvalCases:
     """The last step of the walks."""
     return EvalCases(dataset.train.appended(dataset.validation.targets), walks()[:, -1].astype(np.int32))
+
+
+def prepared(folder: Path, *, text: str | None = None) -> Path:
+    """The walks as a prepared data set on disk, items numbered as they appear, with their texts or one for all."""
+    items = walks()
+    users, steps = items.shape
+    texts = {f"i{item}": text for item, text in enumerate(planted_dataset().catalog.texts or (), start=1)}
+    frame = pl.DataFrame(
+        {
+            "user": [f"u{user}" for user in range(users) for _ in range(steps)],
+            "item": [f"i{item}" for item in items.ravel().tolist()],
+            "time": list(range(steps)) * users,
+        },
+        schema={"user": pl.Categorical, "item": pl.Categorical, "time": pl.Int64},
+    )
+    if text is not None:
+        texts = dict.fromkeys(texts, text)
+    prepare(RawInteractions(frame, texts), PrepareConfig(), folder, "planted")
+    return folder
+
+
+def with_other_test_targets(folder: Path) -> Path:
+    """The prepared data set with each user's test target moved to the next user, as if it had been written so."""
+    path, meta = folder / TEST, json.loads((folder / META).read_text(encoding="utf-8"))
+    table = pl.read_parquet(path)
+    targets = table["target"]
+    table.with_columns(pl.concat([targets[1:], targets[:1]])).write_parquet(path)
+    meta["sha256"][TEST] = sha256(path)
+    (folder / META).write_text(json.dumps(meta), encoding="utf-8")
+    return folder
 
 
 def fit_stage(method: Method, config: Config, *, dataset: Dataset, seed: int = 0) -> Stage:

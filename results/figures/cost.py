@@ -73,7 +73,7 @@ def draw(frame: pl.DataFrame) -> Picture:
 
     from results.figures.drawing.looks import COLUMN, POINT, label_points, looks_of, picture
 
-    drawn = picture(COLUMN, 2.6)
+    drawn = picture(COLUMN, 2.8)
     axes = drawn.subplots()
     looks = looks_of(dict(frame.select("method", "place").iter_rows()))
     for row in frame.iter_rows(named=True):
@@ -86,7 +86,8 @@ def draw(frame: pl.DataFrame) -> Picture:
     axes.margins(x=0.1, y=0.08)
     axes.set_ylim(bottom=0)
     least, most = np.log10(axes.get_xlim())
-    axes.set_xlim(right=10 ** (most + 0.25 * (most - least)))  # room for labels
+    span = most - least  # with room for labels on both sides
+    axes.set_xlim(10 ** (least - 0.12 * span), 10 ** (most + 0.3 * span))
     drawn.canvas.draw()
     ends = axes.transData.transform(np.stack([frame["seconds"], frame["low"]], axis=1))
     tops = axes.transData.transform(np.stack([frame["seconds"], frame["high"]], axis=1))

@@ -50,7 +50,7 @@ class Figure:
         unknown = [format for format in formats if format not in FORMATS]
         if unknown:
             raise ResultsError(f"unknown format '{unknown[0]}' of a figure; known: {', '.join(FORMATS)}")
-        contents = {folder / f"{self.name}.{format}": self.rendered(format) for format in formats}
+        contents = {folder / f"{self.name}.{format}": content for format, content in self.rendered(formats).items()}
         contents[folder / f"{self.name}.csv"] = self.frame.write_csv().encode()
         folder.mkdir(parents=True, exist_ok=True)
         for path, content in contents.items():
@@ -59,24 +59,53 @@ class Figure:
             os.replace(temporary_of(path), path)
         return list(contents)
 
-    def rendered(self, format: str) -> bytes:
-        """The picture in one of `FORMATS`. It is drawn anew for each, since a layout settles a little with each use."""
+    def rendered(self, formats: Collection[str]) -> dict[str, bytes]:
+        """The picture in each of the formats, which are of `FORMATS`; one format's bytes do not depend on the others.
+
+        The layout, most of the work, is settled once and then kept: it would settle a little more with each use.
+        """
+        contents = {}
         with style(self.name):
-            buffer = io.BytesIO()
-            self.draw(self.frame).savefig(buffer, format=format, metadata=METADATA[format])
-            return buffer.getvalue()
+            drawn = self.draw(self.frame)
+            engine = drawn.get_layout_engine()
+            if engine is not None:
+                engine.execute(drawn)
+                drawn.set_layout_engine("none")
+            for format in formats:
+                contents[format] = written(drawn, format)
+        return contents
 
     def svg_text(self) -> str:
         """The picture as an SVG element for a page: no XML header, the caption as its label.
 
         Its ids begin with a digest of the picture, so that several of one name may stand in a page.
         """
-        svg = self.rendered("svg").decode()
+        svg = self.rendered(["svg"])["svg"].decode()
         svg = svg[svg.index("<svg") :].strip()
         own = f"figure-{hashlib.sha256(svg.encode()).hexdigest()[:12]}-"
         svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{own}", svg)
         label = escape(self.caption, {'"': "&quot;", "\n": " "})
         return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+def written(drawn: Picture, format: str) -> bytes:
+    """The picture as a file of one format, by that format's own canvas: `savefig` would draw it twice."""
+    from matplotlib import rcParams
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    buffer = io.BytesIO()
+    if format == "png":
+        screen = drawn.dpi
+        drawn.set_dpi(rcParams["savefig.dpi"])
+        FigureCanvasAgg(drawn).print_png(buffer, metadata=METADATA[format])
+        drawn.set_dpi(screen)
+    elif format == "svg":
+        FigureCanvasSVG(drawn).print_svg(buffer, metadata=METADATA[format])
+    else:
+        FigureCanvasPdf(drawn).print_pdf(buffer, metadata=METADATA[format])
+    return buffer.getvalue()
 
 
 def temporary_of(path: Path) -> Path:

@@ -169,6 +169,7 @@ def draw(frame: pl.DataFrame) -> Picture:
             for epoch in shown.filter("kept")["epoch"].unique():
                 axes.axvline(epoch, color=BLACK, linewidth=0.7, linestyle=":", zorder=1)
         last = grid[-1, column]
+        last.xaxis.get_major_locator().set_params(integer=True)
         last.set_xlabel("Epoch of pre-training" if part == PRETRAINING else "Epoch of training")
     for row, panel in enumerate(panels):
         shown_axes = next(axes for axes in grid[row] if axes.axison)

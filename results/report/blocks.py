@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from results.report.html import Html, data_uri, element, joined
+from results.report.html import Html, data_uri, element, joined, unbroken
+
+MANY_COLUMNS = 6  # a table with more may be wider than the text
 
 
 class Block(Protocol):
@@ -28,7 +30,7 @@ class Prose:
 
     def html(self) -> Html:
         """A <p>."""
-        return element("p", self.text)
+        return element("p", unbroken(self.text))
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Bullets:
         """A <ul>; nothing for no items."""
         if not self.items:
             return Html()
-        items = [element("li", item) for item in self.items]
+        items = [element("li", unbroken(item)) for item in self.items]
         return element("ul", *items, class_="notes" if self.is_fine_print else None)
 
 
@@ -77,7 +79,7 @@ class Listing:
 
     def html(self) -> Html:
         """A <pre>, which is scrolled by keyboard too where it is wider than the page."""
-        return element("pre", element("code", self.text), tabindex="0")
+        return element("pre", element("code", unbroken(self.text)), tabindex="0")
 
 
 @dataclass(frozen=True)
@@ -155,10 +157,11 @@ class DataTable:
             aria_labelledby=caption_id,
             data_sortable=len(self.rows) > 1,
         )
+        kind = "scroll wide" if len(self.columns) >= MANY_COLUMNS else "scroll"
         return element(
             "figure",
             element("figcaption", self.caption, id=caption_id),
-            element("div", table, class_="scroll", tabindex="0", role="region", aria_labelledby=caption_id),
+            element("div", table, class_=kind, tabindex="0", role="region", aria_labelledby=caption_id),
             Bullets(self.notes, is_fine_print=True).html(),
             _download(self.name, self.csv if self.csv is not None else self.values_csv()),
         )
@@ -280,7 +283,7 @@ def _small_line(label: str, texts: Sequence[str]) -> Html:
 
 def _table_cell(cell: DataCell) -> Html:
     kind = "long" if cell.is_long else None if isinstance(cell.value, str) else "number"
-    text: str | Html = element("code", cell.text) if cell.is_code else cell.text
+    text: str | Html = element("code", unbroken(cell.text)) if cell.is_code else cell.text
     text = element("strong", text) if cell.is_best else element("u", text) if cell.is_second else text
     parts = [text]
     if cell.aside:

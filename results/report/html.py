@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Iterable
 
 VOID = {"br", "col", "hr", "img", "link", "meta", "source"}
@@ -33,6 +34,14 @@ def joined(children: Iterable[str | Html], between: str = "") -> Html:
 def escaped(text: str | Html) -> Html:
     """The text as markup that shows it; `Html` stays as it is."""
     return text if isinstance(text, Html) else Html(html.escape(text, quote=True))
+
+
+def unbroken(text: str | Html) -> Html:
+    """The text with each option of a command and its value kept on one line, as far as the line is long enough."""
+    if isinstance(text, Html):
+        return text
+    parts = re.split(r"(?<![\w-])(--[a-z][\w-]*(?: (?!-)[^\s;,.]\S*)?)", text)
+    return joined(element("span", part, class_="option") if place % 2 else part for place, part in enumerate(parts))
 
 
 def data_uri(content: str, media_type: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from results.errors import ResultsError
 from results.figures.rendering import Figure
 from results.report.blocks import Picture
+from results.report.schemes import in_both_schemes
 
 
 def made(make: Callable[[], Figure], nothing_to_draw: type[Exception] = ResultsError) -> tuple[Figure, ...]:
@@ -21,7 +22,7 @@ def picture_of(figure: Figure, name: str | None = None) -> Picture:
     """The block; without matplotlib it says so instead of the picture. `name` tells figures of one kind apart."""
     svg, why_missing = None, ""
     try:
-        svg = figure.svg_text()
+        svg = in_both_schemes(figure.svg_text())
     except ResultsError as error:
         why_missing = f"{str(error)[:1].upper()}{str(error)[1:]}"
     return Picture(

@@ -211,6 +211,6 @@ def _begins_fingerprint(wanted: str, record: RunRecord) -> bool:
 
 def _num_users(run: Run) -> str:
     try:
-        return f"{pl.scan_parquet(run.folder / RANKS).select(pl.len()).collect().item():,} users"
+        return f"{pl.scan_parquet(run.folder / RANKS, glob=False).select(pl.len()).collect().item():,} users"
     except (pl.exceptions.PolarsError, OSError):
         return "ranks damaged"

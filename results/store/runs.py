@@ -4,19 +4,22 @@ Files are written to a temporary name and renamed. DONE comes last and lists the
 that was interrupted, and a file that was cut short later, are both seen.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from results.errors import ResultsError
-from results.statistics.metrics.registry import metrics_from_lists, metrics_from_ranks
-from results.store.outcomes import checked_outcomes
 from results.store.schema import CASES_SCHEMA, HISTORY_SCHEMA, METRICS_SCHEMA, RANKS_SCHEMA, RunRecord, conform
+
+if TYPE_CHECKING:
+    import numpy as np
 
 RECORD = "run.json"
 METRICS = "metrics.parquet"
@@ -40,6 +43,24 @@ class Run:
     def metrics(self) -> pl.DataFrame:
         """One row per metric and k (`METRICS_SCHEMA`)."""
         return read_parquet(self.folder / METRICS)
+
+    def metric(self, name: str, k: int) -> float | None:
+        """A metric of whole lists at k, stored or computed from the lists; None where what it needs is not known.
+
+        `ResultsError` for k beyond the lists.
+        """
+        stored = self.metrics().filter((pl.col("metric") == name) & (pl.col("k") == k))["value"]
+        if len(stored):
+            return float(stored.item())
+        if not 1 <= k <= self.list_length:
+            raise ResultsError(
+                f"1 <= k <= list length must hold, but got {name}@{k} and stored lists of {self.list_length} items; "
+                "lower k, or run again with a larger top_k"
+            )
+        from results.statistics.metrics.registry import metrics_from_lists
+
+        found = metrics_from_lists(self.ranks(["top_items"])["top_items"], [k], num_items=self.record.num_items)
+        return next((value.value for value in found if value.metric == name), None)
 
     def ranks(self, columns: list[str] | None = None) -> pl.DataFrame:
         """One row per user (`RANKS_SCHEMA`), or only the given columns of it."""
@@ -101,18 +122,21 @@ def write_run(
     config_toml: str,
     env: Mapping[str, Any],
     outcomes: pl.DataFrame | None = None,
+    item_counts: np.ndarray | None = None,
 ) -> Run:
     """The finished run. A checkpoint is the caller's: written into `folder` before, it is listed in DONE too.
 
-    Metrics are computed here, from the ranks. Raises `ResultsError` for tables that break their schema, repeated
-    users, lists whose length is not the contract's `top_k`, ranks beyond it, and cases or outcomes of other users than
-    the ranks.
+    Metrics are computed here, from the ranks, and from the (N,) training interactions of the items where given. Raises
+    `ResultsError` for tables that break their schema, repeated users, lists whose length is not the contract's `top_k`,
+    ranks beyond it, and cases or outcomes of other users than the ranks.
     """
     ranks = conform(ranks, RANKS_SCHEMA, "ranks")
     _check_ranks(ranks, int(record.contract["top_k"]))
     cases = conform(cases, CASES_SCHEMA, "cases")
     if sorted(cases["user"]) != sorted(ranks["user"]):
         raise ResultsError(f"cases must hold the users of the ranks, but {len(cases)} and {len(ranks)} users differ")
+    from results.store.outcomes import checked_outcomes  # NumPy, which only writing needs
+
     outcomes = None if outcomes is None else checked_outcomes(outcomes, ranks)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DONE).unlink(missing_ok=True)
@@ -124,7 +148,7 @@ def write_run(
     if outcomes is not None:
         _write_parquet(folder / OUTCOMES, outcomes)
     _write_parquet(folder / HISTORY, conform(history, HISTORY_SCHEMA, "history"))
-    _write_parquet(folder / METRICS, metrics_frame(record, ranks))
+    _write_parquet(folder / METRICS, metrics_frame(record, ranks, item_counts))
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
     _write_text(folder / DONE, json.dumps(sizes, indent=1) + "\n")
     return Run(folder, record)
@@ -143,13 +167,15 @@ def raise_trials(folder: Path, trials: int) -> Run:
     return Run(folder, record)
 
 
-def metrics_frame(record: RunRecord, ranks: pl.DataFrame) -> pl.DataFrame:
+def metrics_frame(record: RunRecord, ranks: pl.DataFrame, item_counts: np.ndarray | None = None) -> pl.DataFrame:
     """One row per metric and k, for the usual k that the stored lists can answer."""
+    from results.statistics.metrics.registry import metrics_from_lists, metrics_from_ranks  # as in `write_run`
+
     top_k = int(record.contract["top_k"])
     ks = [k for k in STORED_KS if k <= top_k]
     row = (record.dataset, record.method, record.variant, record.config_digest, record.seed, record.contract_digest)
     values = metrics_from_ranks(ranks["rank"].to_numpy(), ks, list_length=top_k)
-    values += metrics_from_lists(ranks["top_items"], ks, num_items=record.num_items)
+    values += metrics_from_lists(ranks["top_items"], ks, num_items=record.num_items, item_counts=item_counts)
     return pl.DataFrame([(*row, *value) for value in values], schema=METRICS_SCHEMA, orient="row")
 
 
@@ -175,7 +201,7 @@ def read_run(folder: Path) -> Run:
 def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
     """A parquet file's table; `ResultsError` names a file that is missing or damaged."""
     try:
-        return pl.read_parquet(path, columns=columns)
+        return pl.read_parquet(path, columns=columns, glob=False)  # a name may hold brackets
     except FileNotFoundError:
         raise ResultsError(f"{path} must exist, but it is missing; delete the run's folder and run it again") from None
     except (pl.exceptions.PolarsError, OSError) as error:

@@ -32,19 +32,40 @@ class TableCell:
     p_value: float | None = None
     published: float | None = None  # the paper's value
     difference: float | None = None  # value - published
+    config: str | None = None  # digest of the config behind the value
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the values of a column, or of a row, were made from."""
+
+    dataset: str
+    fingerprint: str
+    contract: str = ""  # its digest
+    rules: str = ""  # what the contract says: top_k=10, num_beams=20, ...
 
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A heading and the unit of what stands under it."""
+    """A heading and the unit of what stands under it; columns side by side with the same `group` stand under it."""
 
     name: str
     unit: Unit = Unit.METRIC
+    group: str = ""
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A line below a row: what another source reports, one value per column of the table, None where it has none."""
+
+    label: str
+    values: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """A label and one cell per column; `unit` overrides the columns'. `apart`: set off by a line.
+    """A label and one cell per column; `unit` and `origin` override the columns'. `apart`: set off by a line.
 
     Rows that follow each other with the same `section` stand under it as a heading.
     """
@@ -54,6 +75,8 @@ class TableRow:
     unit: Unit | None = None
     apart: bool = False
     section: str = ""
+    origin: Origin | None = None
+    beside: tuple[Beside, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +88,7 @@ class Table:
     columns: tuple[TableColumn, ...]
     rows: tuple[TableRow, ...]
     notes: tuple[str, ...] = ()
+    subject: str = ""  # the data set, as the caption names it
 
 
 def against(cell: TableCell, printed: float | None) -> TableCell:

@@ -5,7 +5,7 @@ from typing import Any
 
 from results.errors import ResultsError
 from results.published import paper
-from results.tables.content import Table, TableCell, TableColumn, TableRow, Unit, against
+from results.tables.content import Origin, Table, TableCell, TableColumn, TableRow, Unit, against
 
 COLUMNS = (
     TableColumn("Users", Unit.COUNT),
@@ -17,7 +17,7 @@ COLUMNS = (
 
 
 def datasets_table(counts: Mapping[str, Mapping[str, Any]], *, published: bool = False) -> Table:
-    """Data set name → `users`, `items`, `interactions`, and `synthetic` where the data are made up.
+    """Data set name → `users`, `items`, `interactions`, `fingerprint`, and `synthetic` where the data are made up.
 
     Sparsity is 100 (1 - interactions / (users items)) per cent.
     """
@@ -33,6 +33,7 @@ def datasets_table(counts: Mapping[str, Mapping[str, Any]], *, published: bool =
         if published and printed is None:
             notes.append(f"The paper prints no numbers for {name}.")
         cells = tuple(against(TableCell(value=v), p) for v, p in zip(values, known, strict=True))
-        rows.append(TableRow(f"{name} (synthetic)" if count.get("synthetic") else name, cells))
+        label = f"{name} (synthetic)" if count.get("synthetic") else name
+        rows.append(TableRow(label, cells, origin=Origin(name, str(count.get("fingerprint", "")))))
     notes.append("Length: mean number of interactions of a user.")
     return Table("Statistics of the data sets", "Data set", COLUMNS, tuple(rows), tuple(notes))

@@ -115,9 +115,27 @@ def part_rows(part: Part, slicing: Slicing | None, intervals: bool) -> list[Tabl
     """A part's rows, the best and second marked where the lines have the same users."""
     by_codes = slicing is not None and slicing.by_codes
     rows = [
-        TableRow(line.label, tuple(_cell(values_SU, intervals) for values_SU in line.values)) for line in part.lines
+        TableRow(line.label, tuple(_of_config(line, _cell(values_SU, intervals)) for values_SU in line.values))
+        for line in part.lines
     ]
     return rows if by_codes else _mark(rows)
+
+
+def list_cells(line: Line, columns: Sequence[MetricColumn]) -> tuple[TableCell, ...]:
+    """The line's metrics of whole lists: mean and standard deviation over seeds; no user has a value of them."""
+    cells = []
+    for metric, k in columns:
+        values = [run.metric(metric, k) for run in line.runs.runs]
+        known_S = np.array([value for value in values if value is not None])
+        cell = TableCell(value=None)
+        if len(known_S) == len(values):
+            cell = TableCell(value=float(known_S.mean()), std=std_over_seeds(known_S[:, None]), seeds=len(known_S))
+        cells.append(_of_config(line, cell))
+    return tuple(cells)
+
+
+def _of_config(line: Line, cell: TableCell) -> TableCell:
+    return replace(cell, config=line.runs.record.config_digest)
 
 
 def grouped(rows: Sequence[TableRow], part: Part) -> list[TableRow]:

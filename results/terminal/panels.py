@@ -16,53 +16,15 @@ from rich.text import Text
 from results.statistics.inference import bootstrap_interval, fixed_random
 from results.statistics.metrics.registry import rank_metrics, user_values
 from results.store.contract import DEFAULTS
-from results.store.find import UnfinishedRun
 from results.store.runs import Run
 from results.store.schema import RunRecord
 from results.store.selection import dataset_label
 from results.tables.content import DECIMALS
-from results.tables.render import UNKNOWN
+from results.terminal.quantities import duration
 
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 32
 SHOWN_KS = (5, 10)
-
-
-def runs_table(runs: Sequence[Run], unfinished: Sequence[UnfinishedRun] = ()) -> RenderableType:
-    """A list per data set with one line per run, unfinished runs last: what was run, its scores, and its time."""
-    synthetic = {_folder(run) for run in runs if run.record.synthetic}
-    names = {_folder(run) for run in runs} | {run.dataset for run in unfinished}
-    lists: list[RenderableType] = []
-    for dataset in sorted(names):
-        grid = _runs_grid(
-            [run for run in runs if _folder(run) == dataset],
-            [run for run in unfinished if run.dataset == dataset],
-        )
-        heading = Text(dataset + " (synthetic)" * (dataset in synthetic), "bold")
-        lists.extend([heading, grid, Text()])
-    return Group(*lists[:-1])
-
-
-def _folder(run: Run) -> str:
-    """The data set's folder, which is also what --dataset takes."""
-    return run.folder.parts[-5]
-
-
-def _runs_grid(runs: Sequence[Run], unfinished: Sequence[UnfinishedRun]) -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    for name in ("Method", "Variant", "Config"):
-        grid.add_column(name, no_wrap=True)
-    for name in ("Seed", "Recall@10", "NDCG@10", "Time", "Size"):
-        grid.add_column(name, justify="right", no_wrap=True)
-    for run in runs:
-        record = run.record
-        scores = [_score(run, metric) for metric in ("Recall", "NDCG")]
-        place = [record.method, record.variant, record.config_digest[:8], str(record.seed)]
-        grid.add_row(*map(Text, [*place, *scores, duration(sum(record.seconds.values())), size(run.num_bytes)]))
-    for open_run in unfinished:
-        place = [open_run.method, open_run.variant, open_run.config_digest[:8], str(open_run.seed)]
-        grid.add_row(*[Text(text, "dim") for text in [*place, UNKNOWN, UNKNOWN, "unfinished", UNKNOWN]])
-    return grid
 
 
 def run_panel(run: Run) -> RenderableType:
@@ -99,24 +61,6 @@ def sparkline(values: Sequence[float], width: int = SPARK_WIDTH) -> str:
     return "".join(SPARKS[index] for index in np.rint(heights * (len(SPARKS) - 1)).astype(int))
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 42.0 s, 5 min 07 s, 3 h 20 min."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def size(num_bytes: int) -> str:
-    """Bytes as a person says them: 812 B, 41.5 KB, 3.2 MB (1 KB is 1,000 B)."""
-    for unit, whole in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
-        if num_bytes >= whole:
-            return f"{num_bytes / whole:.1f} {unit}"
-    return f"{num_bytes} B"
-
-
 def health_lines(health: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a run's health says, by name.
 
@@ -141,11 +85,6 @@ def health_lines(health: Mapping[str, Any]) -> list[tuple[str, str]]:
     if (invalid := left.pop("invalid_share", None)) is not None:
         lines.append(("invalid sequences", f"{100 * invalid:.2f} %"))
     return lines + _plain(left)
-
-
-def _score(run: Run, metric: str, k: int = 10) -> str:
-    found = run.metrics().filter((pl.col("metric") == metric) & (pl.col("k") == k))["value"]
-    return f"{found.item():.{DECIMALS}f}" if len(found) else UNKNOWN
 
 
 def _score_grid(run: Run) -> RenderableType:

@@ -58,7 +58,7 @@ def main(name: str, settings: str, source: str, result: str) -> None:
         found = {"logits": model.full_sort_predict(interaction)}
         if segments:
             found["pretrain"] = model.pretrain(**segments)
-            model.loss_fct = torch.nn.CrossEntropyLoss()
+            model.loss_fct, model.train_stage = torch.nn.CrossEntropyLoss(), "finetune"
         found["loss"] = model.calculate_loss(interaction)
     np.savez(result, **{key: tensor.numpy() for key, tensor in found.items()})
 

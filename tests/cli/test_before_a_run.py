@@ -19,23 +19,25 @@ def nothing_is_trained() -> bool:
     return not Path("runs").exists() and {path.name for path in Path("cache").iterdir()} <= {"prepared"}
 
 
-def test_methods_that_cannot_run_are_left_out_of_all_with_one_line(harness, ratings):
-    ended = run(harness, ratings, "--dry-run")
+@pytest.mark.parametrize("group", [(), ("--methods", "all"), ("--methods", "paper,core")], ids=" ".join)
+def test_methods_that_cannot_run_are_left_out_of_a_group_with_one_line_for_each_cause(harness, ratings, group):
+    ended = run(harness, ratings, "--dry-run", *group)
     assert ended.code == 0
-    assert [line for line in ended.err.splitlines() if line] == [
-        f"left out: tiger, letter: {NO_TEXTS} file:PATH (docs/item-vectors.md)"
-    ]
+    without_texts = f"left out: tiger, letter: {NO_TEXTS} file:PATH (docs/item-vectors.md)"
+    without_features = "left out: fdsa, s3-rec: item features (categories, store, attributes) are needed"
+    lines = sorted(line for line in ended.err.splitlines() if line)
+    assert lines[-1] == without_texts
+    assert [line[: len(without_features)] for line in lines[:-1]] == ([without_features] if group else [])
     assert "TIGER-SAS" in ended.out
     assert "TIGER," not in ended.out
-    planned = json.loads(run(harness, ratings, "--dry-run", "--json").out)
-    (left_out,) = planned["left_out"]
-    assert left_out["methods"] == ["tiger", "letter"]
-    assert left_out["cause"].startswith(NO_TEXTS)
+    planned = json.loads(run(harness, ratings, "--dry-run", "--json", *group).out)
+    causes = {cause["cause"]: cause["methods"] for cause in planned["left_out"]}
+    assert causes[f"{NO_TEXTS} file:PATH (docs/item-vectors.md)"] == ["tiger", "letter"]
     assert {cell["label"] for cell in planned["cells"]} >= {"TIGER-SAS, seed 0", "ETEGRec, seed 0"}
 
 
 def test_a_method_that_is_named_and_cannot_run_is_an_error(harness, ratings):
-    ended = run(harness, ratings, "--methods", "popularity,tiger,letter", "--seeds", "3")
+    ended = run(harness, ratings, "--methods", "core,tiger,letter", "--seeds", "3")
     assert ended.code == 2
     assert ended.error.startswith(f"error: 'tiny' does not allow tiger, letter: {NO_TEXTS}")
     assert nothing_is_trained()
@@ -53,7 +55,7 @@ def test_a_data_set_without_a_method_that_can_run_is_an_error(harness, ratings):
     [
         (["--top-k", "14"], "--top-k must be at most the number of items, 13 in 'tiny', but is 14; give --top-k 13"),
         (["--beams", "21"], "--beams must be at most the number of items, 13 in 'tiny', but is 21; give --beams 13,"),
-        (["--vectors", "no.npy"], "no.npy: no such file of item vectors"),
+        (["--vectors", "no.npy"], "no.npy: no such file"),
         (["--vectors", "short.npy"], "short.npy: has 12 rows and no keys, but the data set has 13 items"),
         (
             ["--vectors", "nan.npy"],

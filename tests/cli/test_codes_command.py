@@ -30,6 +30,9 @@ def test_codes_are_described_compared_and_converted(harness, ratings: Path, code
     ended = harness("codes", "compare", str(codes), str(other), "--dataset", str(ratings), "--json")
     (found,) = json.loads(ended.out)
     assert (found["same_tuples"], found["level_agreement"]) == (1.0, pytest.approx([1.0, 1.0]))
+    arguments = ["--out", "unique.npy", "--dataset", str(ratings), "--last-codes", "4", "--json"]
+    ended = harness("codes", "reassign", str(codes), *arguments)
+    assert json.loads(ended.out) == {"items": count, "moved": count // 2, "left": 0, "out": "unique.npy"}
     assert "needs two files" in harness("codes", "compare", str(codes), "--dataset", str(ratings)).err
 
 

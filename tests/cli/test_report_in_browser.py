@@ -1,9 +1,11 @@
 """The report in a real browser. Oracles: what the browser lays out and computes, Python's own sorting."""
 
+import io
 import os
 
 import pytest
 from browser import browser, opened_page
+from PIL import Image  # which matplotlib needs
 from report_runs import write_report_runs
 
 from harness.cli import main
@@ -90,6 +92,38 @@ def test_no_part_of_it_is_wider_than_the_window(chromium, report, width, scheme,
     picture = page.screenshot(path=os.fspath(tmp_path / "page.png"), full_page=True)
     assert len(picture) > 10_000
     assert heard.complaints == []
+
+
+def test_wide_tables_fit_a_wide_window_and_scroll_in_a_narrow_one(chromium, report):
+    hidden = "[...document.querySelectorAll('.scroll:has(> table)')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+    page, _ = opened_page(chromium, report, width=1280)
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    assert page.evaluate(f"{hidden}.map(e => e.innerText)") == []
+    page, _ = opened_page(chromium, report, width=390)
+    place = "#cost .scroll:has(> table)"
+    page.evaluate(f"document.querySelector('{place}').scrollLeft = 1e6")
+    last = page.locator(f"{place} thead th").last.bounding_box()
+    assert 0 < last["x"] < last["x"] + last["width"] <= 390  # what is cut off can be had
+
+
+def test_no_option_is_broken_across_lines(chromium, report):
+    page, _ = opened_page(chromium, report, width=1280)
+    options = page.locator("#reproduction .option")
+    assert "--preset lite" in options.all_inner_texts()
+    heights = options.evaluate_all("all => all.map(e => e.getBoundingClientRect().height)")
+    assert max(heights) < 1.5 * min(heights)
+
+
+def test_figures_follow_the_scheme(chromium, report):
+    grounds = {}
+    for scheme in ("light", "dark"):
+        page, _ = opened_page(chromium, report, width=1280, scheme=scheme)
+        shot = Image.open(io.BytesIO(page.locator(".picture img").first.screenshot())).convert("L")
+        grounds[scheme] = shot.getpixel((12, 12)), *shot.getextrema()
+    assert grounds["light"][0] == 255
+    assert grounds["light"][1] < 40  # black text
+    assert grounds["dark"][0] < 40
+    assert grounds["dark"][2] > 200  # bright text
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -14,8 +14,9 @@ SPLIT = """
 import numpy as np
 from harness.data.splits.split import Cases, Parts, Split
 
-def cut(sequences, times, config):
+def cut(whole, config):
     \"\"\"User 0 is tested on two items and never learnt from; validation has two cases, both of user 1.\"\"\"
+    sequences = whole.sequences
     users = np.arange(1, len(sequences))
     train = sequences.take(users).without_last(2)
     pick = np.array([1, 1])

@@ -25,7 +25,7 @@ from results.statistics.metrics.kinds import ListMetric
 def coverage(items_UK, k, num_items):
     return len(np.setdiff1d(items_UK[:, :k], [0])) / num_items if num_items else None
 
-METRIC = ListMetric("Coverage", coverage)
+METRIC = ListMetric("Reach", coverage)
 '''
 FIGURE = '''
 """How many users have their target at each rank."""
@@ -88,8 +88,8 @@ def test_metrics_and_a_figure_are_one_file_each_and_used_from_the_command_line(
     assert found["metrics"][0]["first"] == pytest.approx(half)
     shown = json.loads(installed("show", folder, "--json"))
     assert shown["metrics"]["HalfHit@10"] == pytest.approx(half)
-    assert shown["metrics"]["Coverage@10"] == pytest.approx(len(recommended) / 13)  # the items of the ratings
-    assert "Coverage@10" in installed("show", folder)
+    assert shown["metrics"]["Reach@10"] == pytest.approx(len(recommended) / 13)  # the items of the ratings
+    assert "Reach@10" in installed("show", folder)
 
     pytest.importorskip("matplotlib")
     (figure,) = json.loads(installed("figure", "ranks", "--method", "markov", "--format", "svg", "--json"))["figures"]

@@ -119,5 +119,5 @@ def test_a_pinned_name_tells_the_content_and_refuses_another(tmp_path: Path) -> 
     assert after != before
     with pytest.raises(DataError, match="is asked for; name the file without"):
         own_vectors(before, KEYS)
-    with pytest.raises(DataError, match=r"nowhere\.npy: no such file of item vectors"):
+    with pytest.raises(DataError, match=r"nowhere\.npy: no such file; check the path"):
         pinned(str(tmp_path / "nowhere.npy"))

@@ -22,7 +22,7 @@ from harness.data.prepare import (
     load_test,
     prepare,
 )
-from harness.data.splits.split import Cases, Parts, Split
+from harness.data.splits.split import Cases, Parts, Split, Whole
 from harness.data.statistics import Counts
 from harness.errors import DataError
 
@@ -133,8 +133,8 @@ def test_dropping_repeats_keeps_the_earliest_by_time_and_not_by_place() -> None:
 def test_a_given_order_decides_the_item_ids_and_must_name_every_item() -> None:
     rows = [("u", "a", 1), ("u", "b", 2), ("u", "c", 3)]
     content = prepared(raw_of(rows, item_order=("c", "x", "b", "a")), PrepareConfig())
-    assert content.item_keys.to_list() == ["c", "b", "a"]
-    assert content.sequences.items.tolist() == [3, 2, 1]
+    assert content.item_keys.to_list() == ["c", "x", "b", "a"]  # x, which nobody has, keeps its number
+    assert content.sequences.items.tolist() == [4, 3, 1]
     with pytest.raises(DataError, match="item 'c' has interactions, but the item map does not name it"):
         prepared(raw_of(rows, item_order=("a", "b")), PrepareConfig())
 
@@ -282,7 +282,8 @@ def test_a_real_set_is_prepared_whole(
 def only(user: int, has_validation: bool = True) -> Split:
     """A split under which one user has two cases of each kind, or of the test alone, and all users are learnt from."""
 
-    def cut(sequences: Sequences, times: np.ndarray | None, config: Config) -> Parts:
+    def cut(whole: Whole, config: Config) -> Parts:
+        sequences = whole.sequences
         rows = np.array([user, user])
         cases = Cases(rows, sequences.take(rows).without_last(2), sequences.row(user)[-2:])
         nothing = Cases(rows[:0], sequences.take(rows[:0]), cases.targets[:0])
@@ -307,7 +308,8 @@ def test_a_split_without_any_validation_case_is_refused_and_nothing_is_written(t
 
 
 def test_a_row_without_items_comes_back_from_the_folder_as_such(tmp_path: Path) -> None:
-    def cut(sequences: Sequences, times: np.ndarray | None, config: Config) -> Parts:
+    def cut(whole: Whole, config: Config) -> Parts:
+        sequences = whole.sequences
         users = np.arange(len(sequences))
         cases = Cases(users, sequences.without_last(3), sequences.items[sequences.offsets[1:] - 1])
         return Parts(users, sequences.without_last(1), cases, cases)
@@ -315,3 +317,36 @@ def test_a_row_without_items_comes_back_from_the_folder_as_such(tmp_path: Path) 
     dataset = prepare(raw_of(TOY), PrepareConfig(), tmp_path / "toy", "toy", split=Split("early", cut))
     assert dataset.validation.histories.lengths.tolist() == [1, 0]
     assert dataset.validation.histories.items.tolist() == [1]
+
+
+def test_histories_know_the_training_row_of_their_user(tmp_path):
+    frame = pl.DataFrame({"user": list("aaaabbbbcccc"), "item": list("wxyzxyzwyzwx"), "time": list(range(12))})
+    frame = frame.with_columns(pl.col("user", "item").cast(pl.Categorical))
+    dataset = prepare(RawInteractions(frame), PrepareConfig(min_interactions=3), tmp_path / "d", "d")
+    assert dataset.train.users.tolist() == [0, 1, 2]
+    for cases in (dataset.validation, load_test(tmp_path / "d", dataset)):
+        assert cases.histories.users.tolist() == [0, 1, 2]
+        taken = cases.histories.take(np.array([2, 0])).last(1).appended(np.array([1, 1])).without_last(1)
+        assert taken.users.tolist() == [2, 0]
+
+
+def test_times_go_with_their_items_into_the_folder_and_through_every_cut(tmp_path: Path) -> None:
+    rows = [("u", "a", 30), ("u", "b", 10), ("u", "c", 20), ("u", "d", 40), ("v", "b", 7), ("v", "a", 5), ("v", "d", 9)]
+    dataset = prepare(raw_of(rows), PrepareConfig(max_history=2), tmp_path / "timed", "timed")
+    test = load_test(tmp_path / "timed", dataset)
+    times = [sequences.times for sequences in (dataset.train, dataset.validation.histories, test.histories)]
+    assert [each.tolist() for each in times if each is not None] == [[10, 20, 5], [10, 20, 5], [20, 30, 5, 7]]
+    assert dataset.times_digest is not None
+    without = pl.DataFrame(rows, schema=["user", "item", "time"], orient="row").sort("user", "time").drop("time")
+    frame = without.with_columns(pl.col("user", "item").cast(pl.Categorical))
+    untimed = prepare(RawInteractions(frame), PrepareConfig(), tmp_path / "untimed", "untimed")
+    assert untimed.train.times is None
+    assert untimed.times_digest is None
+
+
+def test_sequences_cut_their_times_like_their_items() -> None:
+    timed = Sequences(np.arange(1, 7, dtype=np.int32), np.array([0, 2, 6]), np.arange(10, 70, 10))
+    for cut in (timed.take(np.array([1, 0])), timed.last(3), timed.without_last(1)):
+        assert cut.times is not None
+        assert (cut.times == 10 * cut.items).all()
+    assert timed.appended(np.array([8, 9])).times is None

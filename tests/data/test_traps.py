@@ -35,7 +35,7 @@ def test_each_trap_is_counted_as_by_hand() -> None:
     times = np.arange(24)
     times[3], times[23] = times[2], times[22]  # the last two of p and of v
     whole = content(times, ("pot", "pot", "lid", None, "cup", None))
-    parts = leave_one_out.cut(whole.sequences, whole.times, leave_one_out.SPLIT.config)
+    parts = leave_one_out.cut(whole.whole, leave_one_out.SPLIT.config)
     # Training: 12, 12, 23, 23, 53, 34. It never saw 6. The last items are 3, 3, 4, 4, 4, 5. After 3 came 4, once;
     # after 4 and 5 (which 3 followed) came nothing and 3, so p and q alone are solved.
     assert traps(whole, parts.train, parts.test) == pytest.approx(
@@ -52,7 +52,7 @@ def test_each_trap_is_counted_as_by_hand() -> None:
 
 def test_what_the_data_cannot_have_is_not_counted() -> None:
     whole = content(None, None)
-    parts = leave_one_out.cut(whole.sequences, None, leave_one_out.SPLIT.config)
+    parts = leave_one_out.cut(whole.whole, leave_one_out.SPLIT.config)
     assert set(TRAPS) - set(traps(whole, parts.train, parts.test)) == {"twin_items_share", "tied_targets_share"}
 
 

@@ -61,6 +61,7 @@ def test_all_users_are_tested_in_the_originals_order_with_complete_histories(ori
     assert rows_of(cases.histories, keys) == ["qrst", "qrst", "zp", "rstu", "zqr"]  # the last 4 items
     assert "".join(keys[item - 1] for item in cases.targets) == "uuqps"
     assert cases.new_users.tolist() == [False, False, True, False, True]
+    assert (cases.histories.users < 0).tolist() == cases.new_users.tolist()
     before = load_test(original, load_dataset(original))
     assert before.new_users is None
     assert (cases.targets == before.targets).all()

@@ -1,9 +1,12 @@
 """Oracle: the meaning that the README and the help texts give to ablations, and digests of the version before."""
 
+import re
+from dataclasses import replace
+
 import pytest
 
-from harness.errors import UsageError
-from harness.experiment.plan import FULL, Settings, ablations_of, cell_of, differences
+from harness.errors import DataError, UsageError
+from harness.experiment.plan import FULL, Settings, ablations_of, cell_of, differences, make_plan
 from harness.methods import methods, proposed_method
 from harness.testing import planted
 
@@ -34,6 +37,36 @@ def test_a_method_may_be_named_before_its_ablation():
 def test_what_is_no_ablation_is_refused(text, message):
     with pytest.raises(UsageError, match=message):
         ablations_of(text)
+
+
+@pytest.mark.parametrize(
+    ("needed", "told"),
+    [
+        (("features",), "item features .* are needed, and there are none; name a file that has them with --metadata"),
+        (("timestamps",), "times are needed, and only the order is known; name their column with --time-col"),
+        ((), None),
+    ],
+)
+def test_a_method_that_asks_for_what_the_data_lack_is_left_out_or_refused(monkeypatch, needed, told):
+    whole = planted.planted_dataset()
+    bare = replace(whole, catalog=replace(whole.catalog, features={}))
+    monkeypatch.setitem(methods(), "markov", replace(methods()["markov"], inputs=needed))
+
+    def plan(optional=()):
+        names = ["popularity", "markov"]
+        return make_plan(
+            bare, method_names=names, ablation_names=[], seeds=[0, 1], settings=Settings(), optional=optional
+        )
+
+    if told is None:
+        assert not plan().left_out
+        return
+    ((cause, names),) = plan(optional=["markov"]).left_out.items()
+    assert re.match(told, cause)
+    assert names == ("markov",)
+    assert [cell.method for cell in plan(optional=["markov"]).cells] == ["popularity"] * 2
+    with pytest.raises(DataError, match=f"'planted' does not allow markov: {told}"):
+        plan()
 
 
 def test_methods_stand_in_the_order_of_the_papers_table():

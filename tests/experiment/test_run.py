@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 from filelock import FileLock
-from planted_runs import QUIET, prepared, stored, times, wait_until
+from planted_runs import QUIET, stored, times, wait_until
 
 from harness.artifacts import CODES_FILE
 from harness.data.prepare import load_dataset
@@ -59,7 +59,7 @@ def run(plan: Plan, dataset: Path, root: Path, jobs: int = 1) -> list[CellResult
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepared(tmp_path_factory.mktemp("data") / "planted")
+    return planted.prepared(tmp_path_factory.mktemp("data") / "planted")
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_no_fit_reads_the_test_split(finished: Path, dataset: Path, tmp_path: Pa
 
 
 def test_a_failed_cell_stops_no_other_and_says_why(tmp_path: Path) -> None:
-    wordless = prepared(tmp_path / "wordless", text="--")
+    wordless = planted.prepared(tmp_path / "wordless", text="--")
     plan = plan_of(wordless, ["tiger", "letter", "popularity"])
     by_method = {result.cell.method: result.outcome for result in run(plan, wordless, tmp_path, jobs=2)}
     assert {name: outcome.status for name, outcome in by_method.items()} == {
@@ -344,7 +344,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on_where_it_stood(
 
 
 def test_data_of_the_same_name_never_pass_for_each_other(tmp_path: Path) -> None:
-    first, second = (prepared(tmp_path / side / "planted") for side in ("a", "b"))
+    first, second = (planted.prepared(tmp_path / side / "planted") for side in ("a", "b"))
     meta = read_json(second / "meta.json")
     write_json(second / "meta.json", meta | {"fingerprint": "f" * 16})  # other content under the same name
     for dataset in (first, second):
@@ -355,7 +355,7 @@ def test_data_of_the_same_name_never_pass_for_each_other(tmp_path: Path) -> None
 
 
 def test_a_run_of_the_version_before_counts_only_for_its_own_data(tmp_path: Path) -> None:
-    dataset = prepared(tmp_path / "planted")
+    dataset = planted.prepared(tmp_path / "planted")
     plan = plan_of(dataset, ["popularity"])
     (result,) = run(plan, dataset, tmp_path)
     data_folder, *row = result.folder.relative_to(tmp_path / "runs").parts

@@ -12,7 +12,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from baselines.bert4rec import BERT4REC
+from baselines.bsarec import BSAREC
+from baselines.caser import CASER
+from baselines.esasrec import ESASREC
 from baselines.gru4rec import GRU4REC, GRU4RecConfig
+from baselines.gsasrec import GSASREC
+from baselines.hstu import HSTU_MODEL
 from baselines.sasrec import original_form
 from etegrec.config import ETEGRecConfig
 from etegrec.method import LITE
@@ -30,6 +36,7 @@ from harness.interfaces import FitContext
 from harness.jobs.torchrun import World
 from harness.methods import methods
 from harness.nn.code_seq2seq import CodeSeq2Seq
+from harness.sequence.model import SequenceModel
 from harness.sequence.sasrec import SASREC, SASRecConfig
 from harness.testing import planted
 from harness.training.learner import Learner
@@ -91,6 +98,15 @@ def sasrec_fit(context: FitContext, style: str) -> None:
     SASREC.fit(config, planted.planted_dataset(), {}, context)
 
 
+def tiny_fit(model: SequenceModel, size: int, context: FitContext) -> None:
+    """One epoch without dropout, in batches of this size."""
+    method = methods()[model.name]
+    rates = {name: 0.0 for name in method.config.model_fields if name.endswith("dropout") and name != "table_dropout"}
+    changes = {**method.tiny, **rates, "epochs": 1, "batch_size": size}
+    config = merged(method.presets["lite"], changes)
+    model.fit(config, planted.planted_dataset(), {}, context)
+
+
 def etegrec_epoch(context: FitContext, epoch: int, **changes: Any) -> None:
     """One epoch of the alternating stage (0: tokenizer, 1: recommender) or of the joint one."""
     training = etegrec_training(ETEGREC.replace(**changes), context)
@@ -103,6 +119,12 @@ GRADIENT_CASES: dict[str, Callable[[FitContext], None]] = {
     "generator": generator_fit,
     "sasrec-recbole": lambda context: sasrec_fit(context, "recbole"),
     "gru4rec": lambda context: GRU4REC.fit(TINY_GRU4REC, planted.planted_dataset(), {}, context),
+    "bert4rec": lambda context: tiny_fit(BERT4REC, 40, context),
+    "caser": lambda context: tiny_fit(CASER, 100, context),
+    "hstu": lambda context: tiny_fit(HSTU_MODEL, 40, context),
+    "bsarec": lambda context: tiny_fit(BSAREC, 100, context),
+    "esasrec": lambda context: tiny_fit(ESASREC, 40, context),
+    "gsasrec": lambda context: tiny_fit(GSASREC, 40, context),
     "sasrec-original": lambda context: sasrec_fit(context, "original"),
     "etegrec-tokenizer": lambda context: etegrec_epoch(context, 0),
     "etegrec-recommender": lambda context: etegrec_epoch(context, 1),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import tomli_w
-from planted_runs import QUIET, prepared, stored, times, wait_until
+from planted_runs import QUIET, stored, times, wait_until
 
 from harness.data.prepare import load_dataset
 from harness.experiment.place import Place
@@ -31,7 +31,7 @@ TABLE = {**planted.shortened(methods()["etegrec"].tiny), "epochs": 16, "evaluate
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepared(tmp_path_factory.mktemp("data") / "planted")
+    return planted.prepared(tmp_path_factory.mktemp("data") / "planted")
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,7 @@ def everything(seeds: int) -> Plan:
         method_names=["popularity", "markov", "gru4rec", "sasrec", "tiger", "tiger-sas", "letter", "etegrec"],
         ablation_names=list(methods()["etegrec"].ablations),
         seeds=range(seeds),
-        settings=Settings(),
+        settings=Settings(tables={name: {"text": {"dim": 8}} for name in ("tiger", "letter")}),  # of 12 items
     )
 
 

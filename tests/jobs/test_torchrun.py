@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 import tomli_w
 import torch
-from planted_runs import prepared
 
 from harness.cli.app import app, exit_code
 from harness.config import merged
@@ -240,7 +239,7 @@ def told(err: str) -> list[str]:
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the system does not show processes in /proc")
 def test_torchrun_ends_with_one_line_when_a_process_is_killed_and_goes_on_when_told_again(tmp_path: Path) -> None:
-    dataset = prepared(tmp_path / "data")
+    dataset = planted.prepared(tmp_path / "data")
 
     def checkpoints() -> list[Path]:
         return list(tmp_path.glob("cache/sasrec/*.partial/resume/sasrec.last.safetensors"))

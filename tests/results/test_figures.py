@@ -240,7 +240,7 @@ def test_every_figure_is_written_whole_in_all_formats(tmp_path: Path) -> None:
         assert b"/FontFile3" not in pdf
         assert b"date" not in svg + pdf.lower()
         assert pl.read_csv(csv).shape == figure.frame.shape
-        assert figure.rendered("svg") == svg
+        assert figure.rendered(["svg"])["svg"] == svg
     assert not list(tmp_path.rglob("*.tmp"))
 
 
@@ -254,9 +254,9 @@ def test_the_same_data_make_the_same_bytes(tmp_path: Path) -> None:
 def test_the_users_own_settings_change_nothing(tmp_path: Path) -> None:
     write_variants(tmp_path)
     figure = ablation_figure(tmp_path, "demo", "etegrec")
-    expected = figure.rendered("svg")
+    expected = figure.rendered(["svg"])["svg"]
     with matplotlib.rc_context({"font.size": 30, "axes.grid": False, "svg.fonttype": "none"}):
-        assert figure.rendered("svg") == expected
+        assert figure.rendered(["svg"])["svg"] == expected
 
 
 def test_svgs_of_one_page_share_no_id_and_find_their_own(tmp_path: Path) -> None:

@@ -1,15 +1,25 @@
 """Oracles: scikit-learn's NDCG, hits counted one by one, arithmetic by hand."""
 
 import numpy as np
+import polars as pl
 import pytest
 from sklearn.metrics import ndcg_score
 
 from results.errors import ResultsError
+from results.statistics.metrics.coverage import coverage
 from results.statistics.metrics.kinds import RankMetric
 from results.statistics.metrics.mrr import mrr
 from results.statistics.metrics.ndcg import ndcg
+from results.statistics.metrics.novelty import novelty
 from results.statistics.metrics.recall import recall
-from results.statistics.metrics.registry import known_metrics, metrics_from_ranks, rank_metrics, user_values
+from results.statistics.metrics.registry import (
+    known_metrics,
+    metric_named,
+    metrics_from_lists,
+    metrics_from_ranks,
+    rank_metrics,
+    user_values,
+)
 
 RANKS = np.array([1, 2, 0, 10, 5, 6, 0, 3])
 
@@ -34,9 +44,34 @@ def test_mrr_by_hand() -> None:
     assert mrr(np.array([1, 4, 0, 6]), 5).tolist() == [1.0, 0.25, 0.0, 0.0]
 
 
+def test_coverage_and_novelty_by_hand() -> None:
+    lists = np.array([[1, 2, 0], [2, 3, 4]])
+    assert coverage(lists, 2, 8) == 3 / 8
+    assert coverage(lists, 2, 0) is None
+    counts = np.array([6, 2, 0, 0])  # with the ones: 7, 3, 1, 1 of 12
+    expected = -(np.log2(7 / 12) + 2 * np.log2(3 / 12) + np.log2(1 / 12)) / 4
+    assert novelty(lists, 2, counts) == pytest.approx(expected)
+    assert novelty(np.zeros((1, 2), dtype=int), 2, counts) is None
+    series = pl.Series(lists.tolist())
+    with_counts = metrics_from_lists(series, (2, 3), num_items=8, item_counts=counts)
+    assert [(v.metric, v.k) for v in with_counts] == [(m, k) for m in ("Coverage", "Novelty") for k in (2, 3)]
+    assert {v.metric for v in metrics_from_lists(series, (2,), num_items=8)} == {"Coverage"}
+
+
+def test_a_metric_is_known_by_its_aliases_in_any_case() -> None:
+    assert [metric_named(text) for text in ("hr", "RECALL", "mrr")] == [
+        ("Recall", "HR"),
+        ("Recall", "Recall"),
+        ("MRR",) * 2,
+    ]
+    with pytest.raises(ResultsError, match="unknown metric 'auc'; known: Recall, NDCG, MRR, Coverage, Novelty, HR"):
+        metric_named("auc")
+
+
 def test_unsigned_ranks_as_stored_give_the_same_values() -> None:
-    for metric in known_metrics().values():
-        assert isinstance(metric, RankMetric)
+    of_ranks = [metric for metric in known_metrics().values() if isinstance(metric, RankMetric)]
+    assert len(of_ranks) >= 3
+    for metric in of_ranks:
         np.testing.assert_array_equal(metric.values(RANKS.astype(np.uint32), 10), metric.values(RANKS, 10))
 
 

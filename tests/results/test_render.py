@@ -13,9 +13,11 @@ from rich.console import Console
 
 from results.errors import ResultsError
 from results.store.find import UnfinishedRun
-from results.tables.content import Table, TableCell, TableColumn, TableRow, Unit
+from results.tables.content import Beside, Table, TableCell, TableColumn, TableRow, Unit
 from results.tables.render import FORMATS, html_fragment, render, to_csv, to_json, to_latex, to_markdown, to_rich
-from results.terminal.panels import duration, run_panel, runs_table, size, sparkline
+from results.terminal.listing import runs_table
+from results.terminal.panels import run_panel, sparkline
+from results.terminal.quantities import duration, size
 
 
 @pytest.fixture
@@ -48,11 +50,18 @@ def test_csv_parses_back_at_full_precision(table: Table) -> None:
 
 def test_json_parses_back_into_an_equal_table(table: Table) -> None:
     content = json.loads(to_json(table))
+    assert content.pop("schema") == 2
     rows = tuple(
-        TableRow(r["label"], tuple(TableCell(**c) for c in r["cells"]), r["unit"] and Unit(r["unit"]), r["apart"])
+        TableRow(
+            r["label"],
+            tuple(TableCell(**c) for c in r["cells"]),
+            r["unit"] and Unit(r["unit"]),
+            r["apart"],
+            beside=tuple(Beside(b["label"], tuple(b["values"])) for b in r["beside"]),
+        )
         for r in content.pop("rows")
     )
-    columns = tuple(TableColumn(c["name"], Unit(c["unit"])) for c in content.pop("columns"))
+    columns = tuple(TableColumn(c["name"], Unit(c["unit"]), c["group"]) for c in content.pop("columns"))
     assert Table(rows=rows, columns=columns, notes=tuple(content.pop("notes")), **content) == table
 
 
@@ -75,7 +84,9 @@ def test_latex_rows_have_all_cells_balanced_braces_and_no_bare_special_character
     body = text.split(r"\midrule", 1)[1].split(r"\bottomrule")[0]
     rows = [line for line in body.splitlines() if line.endswith(r"\\")]
     assert [len(re.findall(r"(?<!\\)&", row)) for row in rows] == [2] * 5
-    assert rows[0] == (r"w/o SIA\&PSA|x & \textbf{0.1235}{\scriptsize$\,\pm\,$0.0012}$^{*}$ & \underline{0.5000} \\")
+    assert rows[0] == (
+        r"w/o SIA\&PSA\textbar{}x & \textbf{0.1235}{\scriptsize$\,\pm\,$0.0012}$^{*}$ & \underline{0.5000} \\"
+    )
     assert rows[-1] == r"Improvement & $-$3.46 \% & +8.00 \% \\"
     assert r"\caption{Scores on a\_b \& $<$c$>$}" in text
     assert not re.search(r"(?<!\\)[%#_]", text.split("\n", 1)[1])
@@ -141,6 +152,7 @@ def test_the_terminal_shows_best_in_bold_second_underlined_and_brackets_as_they_
     text = captured.get()
     assert "\x1b[1m0.1235\x1b[0m" in text
     assert "\x1b[4m0.5000\x1b[0m" in text
+    assert "¹" not in text
     assert "[new]" in shown(to_rich(Table("[new]", "", (), ())), 80)
 
 

@@ -7,11 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from harness.sequence import losses
 from harness.sequence.losses import (
     binary_cross_entropy,
+    chosen_logits,
     chunked_cross_entropy,
+    drawn_cross_entropy,
     generalised_binary_cross_entropy,
     linear_cross_entropy,
+    plain_chosen_logits,
     sampled_cross_entropy,
 )
 
@@ -136,3 +140,24 @@ def test_gbce_without_calibration_and_with_one_negative_is_half_the_binary_cross
     negatives = torch.tensor([[4], [5], [6]])
     found = generalised_binary_cross_entropy(states, table, targets, negatives, num_items=22, calibration=0.0)
     torch.testing.assert_close(2 * found, binary_cross_entropy(states, table, targets, negatives[:, 0]))
+
+
+@pytest.mark.parametrize("ratio", [0, 1000], ids=["rows of the table", "all products"])
+def test_chosen_logits_and_their_gradients_are_those_of_the_plain_form(monkeypatch, ratio):
+    monkeypatch.setattr(losses, "ROWS_OF_A_CHOICE", ratio)
+    states, table, _ = problem()
+    classes = torch.randint(23, (7, 5), generator=torch.Generator().manual_seed(2))
+    assert torch.autograd.gradcheck(
+        lambda s, t: chosen_logits(s, t, classes, at_once=3), (states.requires_grad_(), table.requires_grad_())
+    )
+    torch.testing.assert_close(chosen_logits(states, table, classes), plain_chosen_logits(states, table, classes))
+
+
+def test_drawn_cross_entropy_is_that_of_the_target_among_its_own_negatives_hits_included():
+    states, table, targets = problem(targets=3)
+    negatives = torch.tensor([[1, 2], [5, 5], [int(targets[2]), 4]])
+    expected = 0.0
+    for state, target, row in zip(states.detach(), targets.tolist(), negatives.tolist(), strict=True):
+        scores = [float(state @ table.detach()[item]) for item in (target, *row)]
+        expected += math.log(sum(map(math.exp, scores))) - scores[0]
+    assert drawn_cross_entropy(states, table, targets, negatives).item() == pytest.approx(expected, rel=1e-9)

@@ -177,6 +177,25 @@ def test_an_epoch_holds_every_sample_once_in_about_as_many_batches_as_prefix_sam
     assert all(abs(size - TINY.batch_size) < dataset.max_history for size in sizes[:-1])
 
 
+# First rows of 2, 5 and 5 items (as prefixes 3, 15 and 15), then windows of 5: 34 + 84, or a quarter of each.
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, 12 + 5 * 118), ({"stride": 4}, 12 + 5 * (9 + 21)), ({"batches": "prefixes"}, 33 + 5 * 118)],
+    ids=str,
+)
+def test_long_histories_wait_in_pieces_of_bounded_size_and_train_every_target_once(changes, expected):
+    stream = np.random.default_rng(0)
+    rows = [stream.integers(1, NUM_ITEMS + 1, length).tolist() for length in (3, 40, 90)]
+    dataset = replace(random_dataset(max_history=5), train=Sequences.from_rows(rows))
+    epoch = batches_of(TINY.replace(**changes), dataset, piece_tokens=50)(np.random.default_rng(0))
+    pieces = [piece for batch in epoch for piece in batch]
+    tokens = [len(piece.rows.items_T) for piece in pieces]
+    assert max(tokens) < 50 + dataset.max_history
+    assert sum(tokens) == expected
+    targets = torch.cat([piece.targets_M for piece in pieces])
+    assert sorted(targets.tolist()) == sorted(item for row in rows for item in row[1:])
+
+
 def test_original_batches_hold_users_and_contrast_each_target_with_an_unseen_item():
     dataset = random_dataset(max_history=50)
     epoch = list(batches_of(original_form(TINY).replace(batch_size=6), dataset)(np.random.default_rng(0)))

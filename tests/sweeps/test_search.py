@@ -39,6 +39,7 @@ def test_a_trials_value_is_the_fitted_recommenders_score_on_all_validation_users
         context = fit_context(cell.fit, tiny.place(), folder, print)
         scores = validation_scores(method_named("sasrec").load(folder, cell.config, data, context), data)
         assert (trial.value, trial.user_attrs["recall"]) == (scores["NDCG@10"], scores["Recall@10"])
+        assert trial.user_attrs["errors"] == [scores["NDCG@10 error"], scores["Recall@10 error"]]
         assert list(trial.intermediate_values.values()) == [row["score"] for row in histories(folder)]
         assert cost_of(trial)["epochs"] == 4
         assert cost_of(trial)["peak_memory_mb"] > 50

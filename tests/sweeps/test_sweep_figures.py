@@ -4,12 +4,13 @@ import math
 from datetime import datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 from made_up_studies import made_up_study
 
 from harness.errors import UsageError
 from results.errors import ResultsError
-from sweeps.figures import curve_frame, hyperparameters_figure, places_of, search_frame, sweep_figure
+from sweeps.figures import curve_frame, hyperparameters_figure, places_of, search_frame, sweep_figure, with_intervals
 from sweeps.summaries import StudySummary
 
 pytest.importorskip("matplotlib")
@@ -33,6 +34,25 @@ def test_a_curve_has_both_metrics_of_each_value_and_marks_the_default() -> None:
         (1e-3, "NDCG@10", 0.03, False),
         (1e-3, "Recall@10", 0.06, False),
     ]
+
+
+def test_a_setting_has_the_range_of_its_seeds_or_the_interval_over_users() -> None:
+    rows = [(0.1, 0.50, 0.1), (0.2, 0.20, 0.1), (0.2, 0.40, 0.1), (0.3, 0.05, 0.1), (0.4, 0.30, None)]
+    frame = pl.DataFrame(rows, schema={"setting": pl.Float64, "value": pl.Float64, "error": pl.Float64}, orient="row")
+    expected = [
+        (0.1, 0.5, 0.5 - 0.196, 0.5 + 0.196),
+        (0.2, 0.3, 0.2, 0.4),
+        (0.3, 0.05, 0.0, 0.246),
+        (0.4, 0.3, 0.3, 0.3),
+    ]
+    for found, row in zip(with_intervals(frame).rows(), expected, strict=True):
+        assert found == pytest.approx(row)
+
+
+def test_scores_start_at_zero() -> None:
+    drawn = hyperparameters_figure([curve("mu", {1e-4: 0.5, 3e-4: 0.6})], "demo", "etegrec")
+    assert "start at 0" in drawn.caption
+    assert [axes.get_ylim()[0] for axes in drawn.draw(drawn.frame).axes] == [0.0, 0.0]
 
 
 def test_zero_stands_half_a_decade_before_the_least_value() -> None:

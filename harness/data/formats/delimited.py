@@ -28,6 +28,8 @@ class Table:
     time: str | None  # None: a user's rows are in order
     time_type: type[pl.DataType] = pl.Int64  # String: numbers or dates, as the column has them
     quote: str | None = '"'
+    history: str | None = None  # the column of the items that precede the row's; read as it is, "" where it is empty
+    checked: tuple[str, ...] | None = None  # columns that may not be empty; None: all
 
 
 def read_table(table: Table) -> pl.DataFrame:
@@ -49,8 +51,10 @@ def read_table(table: Table) -> pl.DataFrame:
                 pl.col(table.user).cast(pl.Categorical).alias("user"),
                 pl.col(table.item).cast(pl.Categorical).alias("item"),
                 *([pl.col(table.time).alias("time")] if table.time else []),
+                *([pl.col(table.history).fill_null("").alias("history")] if table.history else []),
                 # Polars checks the number of fields only when it reads all columns.
-                pl.any_horizontal(pl.col(name).is_null() for name in table.names).alias("incomplete"),
+                pl.any_horizontal(pl.col(name).is_null() for name in table.names).alias("any"),
+                pl.any_horizontal(pl.col(name).is_null() for name in table.checked or table.names).alias("incomplete"),
             )
             .collect()
         )
@@ -59,7 +63,7 @@ def read_table(table: Table) -> pl.DataFrame:
         raise DataError(f"{table.path}: {str(error).splitlines()[0]}") from None
     if frame["incomplete"].any():  # by too few fields, or by empty ones, which only some columns may have
         _raise_first_bad_row(table)
-    frame = frame.drop("incomplete")
+    frame = frame.drop("any", "incomplete")
     if table.time and frame["time"].dtype == pl.String:
         frame = frame.with_columns(_parsed_column(table, frame["time"]))
     if table.time and frame["time"].dtype == pl.Float64 and not frame["time"].is_finite().all():

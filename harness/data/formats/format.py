@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
+from harness.data.dataset import Sequences
 from harness.data.files import readable
+from harness.data.item_features import FeatureReader, Features
+from harness.data.splits.split import Part
 from harness.data.text.metadata import MetadataReader
 from harness.errors import DataError
 
@@ -56,12 +60,16 @@ class ChosenColumns:
 class RawInteractions:
     """What a source holds before any filter: one row per interaction, in the source's order."""
 
-    frame: pl.DataFrame  # user, item: Categorical; time: Int64 or Float64; no `time`: a user's rows are in order
+    # user, item: Categorical; time: Int64 or Float64 (no such column: a user's rows are in order);
+    # part: UInt8 of `Part` (no such column: the files are not split).
+    frame: pl.DataFrame
     texts: Mapping[str, str | None] | None = None  # by item key; None: the source carries no text at all
-    item_order: tuple[str, ...] | None = None  # a given order of item ids; else the order of first appearance
+    item_order: tuple[str, ...] | None = None  # all items by id; else those that occur, by first appearance
     synthetic: bool = False
+    notes: tuple[str, ...] = ()  # what could not be read as it was meant, a line each
     format: str | None = None  # None: generated
     columns: ChosenColumns | None = None  # None: the format has no columns
+    features: Features | None = None  # None: the source carries none
 
 
 class Head(NamedTuple):
@@ -69,6 +77,7 @@ class Head(NamedTuple):
 
     magic: bytes  # the first 4 bytes
     lines: list[str]  # the first lines, at most 65,536 characters; none where the file is no text
+    name: str = ""  # of the file
 
     @property
     def first(self) -> str:
@@ -77,22 +86,50 @@ class Head(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Exported:
+    """A data set and its split, as a format writes them."""
+
+    name: str  # of the files, without endings
+    sequences: Sequences  # U rows of item ids
+    times: np.ndarray | None  # (T,); None: their order is all that is known
+    parts: np.ndarray  # (T,) uint8 of `Part`
+    users: pl.Series  # (U,) String
+    items: pl.Series  # (N,) String: the key of item i stands in row i - 1
+    texts: tuple[str | None, ...] | None
+
+    def frame(self) -> pl.DataFrame:
+        """user, item (keys), number (of the item, from 0), place (in the sequence, from 0), part, time (if known)."""
+        lengths = self.sequences.lengths
+        place = np.arange(len(self.sequences.items)) - np.repeat(self.sequences.offsets[:-1], lengths)
+        number = self.sequences.items - 1
+        frame = pl.DataFrame({"number": number, "place": place, "part": self.parts})
+        user = self.users.gather(np.repeat(np.arange(len(lengths)), lengths))
+        frame = frame.with_columns(user.alias("user"), self.items.gather(number).alias("item"))
+        return frame if self.times is None else frame.with_columns(pl.Series("time", self.times))
+
+
+@dataclass(frozen=True)
 class Format:
     """A file format: how it is recognised, which files belong together, how they are read.
 
     `read` gets the files of one data set and the columns to read, those that the user named or those that `columns`
-    makes of them given a file, and returns the frame of `RawInteractions`. It raises `DataError` with file, line, rule
-    and value; that no user, item or time is missing, and that times are finite, is checked for it.
+    makes of them given a file, and returns the frame of `RawInteractions`, or these with notes. It raises `DataError`
+    with file, line, rule and value; that no user, item or time is missing, and that times are finite, is checked.
     """
 
     name: str  # as given to --format
     recognises: Callable[[Head], bool]
-    read: Callable[[tuple[Path, ...], Columns], pl.DataFrame]
+    read: Callable[[tuple[Path, ...], Columns], pl.DataFrame | RawInteractions]
     parts: Callable[[Path], tuple[Path, ...]] = lambda path: (path,)  # all files of a data set, given one of them
     metadata: Callable[[Path], Path | None] = lambda path: None  # finds the file of metadata beside the last part
     texts: MetadataReader | None = None  # reads item texts from the file of metadata
-    item_order: Callable[[Path], tuple[str, ...]] | None = None  # reads the order of item ids from it instead
+    features: FeatureReader | None = None  # reads item features from it too
+    # Lists all items by id, from the file of metadata and the items that occur.
+    universe: Callable[[Path, Collection[str]], tuple[str, ...] | None] | None = None
     columns: Callable[[Path, Columns], ChosenColumns] | None = None  # None: the format has no columns
+    # Writes a data set and its split into a folder, and says what the files do not tell; None: it cannot.
+    write: Callable[[Exported, Path], str | None] | None = None
+    numbered: tuple[str, ...] = ()  # of user and item: what is told by numbers, whose keys stand in a map beside
     is_text_table: bool = False  # read as `csv` where the user names columns
 
 
@@ -104,11 +141,12 @@ def head_of(path: Path) -> Head:
         with readable(path) as stream:
             text = stream.read(HEAD_SIZE)
     except DataError:  # a picture, an archive, a damaged file: nothing that can be told from its lines
-        return Head(magic, [])
+        return Head(magic, [], path.name)
     lines = text.splitlines()
     if not lines:
         raise DataError(f"{path}: the file is empty")
-    return Head(magic, lines[:-1] if len(text) == HEAD_SIZE and len(lines) > 1 else lines)  # the last may be cut
+    is_cut = len(text) == HEAD_SIZE and len(lines) > 1  # the last line may be
+    return Head(magic, lines[:-1] if is_cut else lines, path.name)
 
 
 def plain_files(folder: Path) -> list[Path]:
@@ -132,10 +170,61 @@ def beside(file: Path, is_metadata: Callable[[Head], bool]) -> Path | None:
 
 def stem(file: Path) -> str:
     """The name up to its first known ending: `Beauty` of `Beauty.txt.gz`, `x` of `x.test.jsonl`."""
-    return re.sub(r"(\.(train|valid|test))?\.(csv|tsv|txt|inter|jsonl|json)(\.gz)?$", "", file.name)
+    return re.sub(r"(\.(train|valid|test|inter))?\.(csv|tsv|txt|inter|jsonl|json)(\.gz)?$", "", file.name)
+
+
+def triple_of(file: Path) -> tuple[Path, ...]:
+    """The paths of train, valid and test, given one of them: by name, or by folder; none where neither tells."""
+    parts = ("train", "valid", "test")
+    if re.search(r"(^|\.)(train|valid|test)\.", file.name):
+        return tuple(
+            file.with_name(re.sub(r"(^|\.)(train|valid|test)\.", rf"\g<1>{part}.", file.name)) for part in parts
+        )
+    if file.parent.name in parts:
+        return tuple(file.parent.with_name(part) / file.name for part in parts)
+    return ()
+
+
+def whole_triple(format: str, file: Path) -> tuple[Path, ...]:
+    """The files of train, valid and test, given one of them; `DataError` where one is missing."""
+    triple = triple_of(file)
+    missing = [str(path) for path in triple if not path.is_file()]
+    if missing or not triple:
+        raise DataError(
+            f"{file}: {format} needs files <name>.train, <name>.valid and <name>.test (or folders of these names), but "
+            f" {', '.join(missing) or file.name} {'is missing' if missing else 'is named otherwise'}"
+        )
+    return triple
+
+
+def check_keys(name: str, keys: pl.Series, forbidden: str) -> None:
+    """`DataError` for a key with a character that matches the pattern: the form could not be read back."""
+    broken = keys.filter(keys.str.contains(forbidden))
+    if len(broken):
+        raise DataError(
+            f"{name} cannot hold the key {broken[0]!r}, as one of {len(broken):,}, for a character of it separates "
+            "fields or items there; write another format with --to, or rename the keys"
+        )
+
+
+def check_leave_one_out(name: str, exported: Exported) -> None:
+    """`DataError` where the split is not the one that the format implies."""
+    frame = last_two_apart(exported.frame())
+    if exported.sequences.lengths.min() < 3 or not np.array_equal(frame["part"].to_numpy(), exported.parts):
+        raise DataError(
+            f"{name} holds whole sequences, whose split is leave-one-out; write this split with --to amazon2023 or "
+            "minionerec"
+        )
 
 
 def ragged_frame(users: pl.Series, items: pl.Series) -> pl.DataFrame:
     """One row per interaction from one list of items per user; their order is all that is known of the times."""
     frame = pl.DataFrame({"user": users, "item": items}).explode("item")
     return frame.with_columns(pl.col("user", "item").cast(pl.Categorical))
+
+
+def last_two_apart(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with each user's last row as `part` test, the one before as validation: files that imply this split."""
+    from_end = pl.len().over("user") - 1 - pl.int_range(pl.len()).over("user")
+    part = pl.when(from_end == 0).then(Part.TEST).when(from_end == 1).then(Part.VALIDATION).otherwise(Part.TRAIN)
+    return frame.with_columns(part.cast(pl.UInt8).alias("part"))

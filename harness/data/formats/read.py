@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
-from harness.data.formats import amazon, etegrec_jsonl, recbole, s3rec, table
+from harness.data.formats import amazon, etegrec_jsonl, letter, minionerec, recbole, s3rec, table
 from harness.data.formats.format import Columns, Format, RawInteractions, head_of, plain_files
+from harness.data.formats.maps import Maps, is_map, maps_beside, read_map, with_maps
 from harness.data.plugins import registered
 from harness.errors import DataError, UsageError, nearest
 
 ENTRY_POINTS = "harness.formats"
 # A file is taken for the first of these that recognises it; formats of installed packages are asked before them.
-BUILT_IN = (amazon.FORMAT, recbole.FORMAT, s3rec.FORMAT, etegrec_jsonl.FORMAT, table.CSV, table.PARQUET)
+BUILT_IN = (
+    minionerec.FORMAT,
+    amazon.FORMAT,
+    recbole.FORMAT,
+    s3rec.FORMAT,
+    etegrec_jsonl.FORMAT,
+    letter.FORMAT,
+    table.CSV,
+    table.PARQUET,
+)
 
 
 @functools.cache
@@ -36,11 +46,12 @@ class SourceFiles:
     format: str
     interactions: tuple[Path, ...]
     metadata: Path | None = None
+    maps: Maps = field(default_factory=Maps)
 
     @property
     def all(self) -> tuple[Path, ...]:
         """Every file that is read."""
-        return (*self.interactions, *([self.metadata] if self.metadata else []))
+        return (*self.interactions, *(path for path in (self.metadata, *self.maps) if path))
 
 
 def read_interactions(
@@ -67,15 +78,19 @@ def read_files(
     format, columns = formats()[files.format], columns or Columns()
     chosen = format.columns(files.interactions[-1], columns) if format.columns else None
     columns = chosen.columns if chosen else columns
-    frame = format.read(files.interactions, columns)
-    _check(frame, files.interactions[-1], columns)
-    texts = item_order = None
+    found = format.read(files.interactions, columns)
+    raw = RawInteractions(found) if isinstance(found, pl.DataFrame) else found
+    raw = replace(raw, format=format.name, columns=chosen)
+    _check(raw.frame, files.interactions[-1], columns)
+    occurring = raw.frame["item"].unique().cast(pl.String).to_list()
+    if files.metadata and format.universe:
+        raw = replace(raw, item_order=format.universe(files.metadata, occurring))
+    wanted = {*occurring, *(raw.item_order or ()), *(read_map(files.maps.items) if files.maps.items else ())}
     if files.metadata and format.texts:
-        wanted = set(frame["item"].unique().cast(pl.String).to_list())
-        texts = format.texts(files.metadata, wanted, text_fields)
-    if files.metadata and format.item_order:
-        item_order = format.item_order(files.metadata)
-    return RawInteractions(frame, texts, item_order, format=format.name, columns=chosen)
+        raw = replace(raw, texts=format.texts(files.metadata, wanted, text_fields))
+    if files.metadata and format.features:
+        raw = replace(raw, features=format.features(files.metadata, wanted))
+    return with_maps(raw, files.maps, format.numbered)
 
 
 def _check(frame: pl.DataFrame, path: Path, columns: Columns) -> None:
@@ -83,7 +98,7 @@ def _check(frame: pl.DataFrame, path: Path, columns: Columns) -> None:
     if frame.is_empty():
         raise DataError(f"{path}: the file holds no interaction")
     for name in frame.columns:
-        values, column = frame[name], getattr(columns, name) or name
+        values, column = frame[name], getattr(columns, name, None) or name
         if values.null_count():
             row = int(values.is_null().arg_max() or 0)
             raise DataError(
@@ -124,10 +139,11 @@ def locate(
         raise DataError(
             f"{file}: not an interaction file of a known format; name one with --format: {', '.join(formats())}"
         )
-    if metadata is not None and found.texts is None and found.item_order is None:
+    if metadata is not None and found.texts is None:
         raise UsageError(f"--metadata {metadata}: format '{found.name}' reads no metadata; leave it out")
     interactions = found.parts(file)
-    return SourceFiles(found.name, interactions, Path(metadata) if metadata else found.metadata(interactions[-1]))
+    texts = Path(metadata) if metadata else found.metadata(interactions[-1])
+    return SourceFiles(found.name, interactions, texts, maps_beside(interactions[-1]))
 
 
 def recognised(path: Path, *, columns_named: bool = False) -> Format | None:
@@ -143,7 +159,10 @@ def recognised(path: Path, *, columns_named: bool = False) -> Format | None:
 
 def _interaction_file(folder: Path, name: str | None, columns_named: bool) -> tuple[Path, Format]:
     """The one data set's last file in the folder; `name` is the format that it must have."""
-    kinds = {file: recognised(file, columns_named=columns_named) for file in plain_files(folder)}
+    files = [file for file in plain_files(folder) if not is_map(file)]
+    if not files and (folder / "test").is_dir():  # MiniOneRec's parts lie in folders
+        files = plain_files(folder / "test")
+    kinds = {file: recognised(file, columns_named=columns_named) for file in files}
     found = {file: kind for file, kind in kinds.items() if kind is not None and name in (None, kind.name)}
     last_parts = {kind.parts(file)[-1]: kind for file, kind in found.items()} if len(found) > 1 else found
     if len(last_parts) == 1:

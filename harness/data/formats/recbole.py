@@ -8,8 +8,18 @@ import polars as pl
 
 from harness.data.formats.columns import arranged, common_column
 from harness.data.formats.delimited import Table, first_line, read_table
-from harness.data.formats.format import ChosenColumns, Columns, Format, Head, beside
-from harness.data.text.metadata import recbole_texts
+from harness.data.formats.format import (
+    ChosenColumns,
+    Columns,
+    Exported,
+    Format,
+    Head,
+    beside,
+    check_keys,
+    check_leave_one_out,
+)
+from harness.data.formats.maps import write_maps
+from harness.data.text.metadata import as_field, recbole_texts
 
 
 def header_names(head: Head) -> set[str]:
@@ -45,12 +55,39 @@ def read(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame:
     return read_table(Table(path, "\t", names, True, "user_id", "item_id", columns.time, time_type, quote=None))
 
 
+def write(exported: Exported, folder: Path) -> None:
+    """`.inter`, `.item` with one text, and the maps; `DataError` for another split than leave-one-out.
+
+    Where times are not known, or two of a user's are equal, timestamps are the places in the sequence: RecBole does not
+    promise the order of equal ones.
+    """
+    check_leave_one_out("recbole", exported)
+    for keys in (exported.users, exported.items):
+        check_keys("recbole", keys, r"[\t\n\r]")
+    frame = exported.frame()
+    is_same_user = (pl.col("place") > 0).fill_null(False)
+    if exported.times is None or frame.select((is_same_user & (pl.col("time").diff() == 0)).any()).item():
+        frame = frame.with_columns(pl.col("place").alias("time"))
+    rows = frame.select(
+        pl.col("user").alias("user_id:token"),
+        pl.col("item").alias("item_id:token"),
+        pl.col("time").cast(pl.Float64).alias("timestamp:float"),
+    )
+    rows.write_csv(folder / f"{exported.name}.inter", separator="\t", quote_style="never")
+    if exported.texts is not None:
+        texts = pl.Series("text:token_seq", list(map(as_field, exported.texts)), dtype=pl.String)
+        items = pl.DataFrame({"item_id:token": exported.items, "text:token_seq": texts})
+        items.write_csv(folder / f"{exported.name}.item", separator="\t", quote_style="never")
+    write_maps(exported, folder)
+
+
 FORMAT = Format(
     "recbole",
     recognises,
     read,
     metadata=partial(beside, is_metadata=is_metadata),
     texts=recbole_texts,
+    write=write,
     columns=columns_of,
     is_text_table=True,
 )

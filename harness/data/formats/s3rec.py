@@ -8,6 +8,7 @@ import polars as pl
 
 from harness.data.files import excerpt, readable
 from harness.data.formats.format import Columns, Format, Head, beside, ragged_frame
+from harness.data.item_features import attribute_features
 from harness.data.text.metadata import attribute_texts
 from harness.errors import DataError
 
@@ -44,4 +45,11 @@ def read(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame:
     return ragged_frame(users, tokens.list.slice(1))
 
 
-FORMAT = Format("s3rec", recognises, read, metadata=partial(beside, is_metadata=is_metadata), texts=attribute_texts)
+FORMAT = Format(
+    "s3rec",
+    recognises,
+    read,
+    metadata=partial(beside, is_metadata=is_metadata),
+    texts=attribute_texts,
+    features=attribute_features,
+)

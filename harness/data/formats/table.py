@@ -10,7 +10,7 @@ import polars as pl
 from harness.data.formats.columns import ChosenColumns, chosen_columns
 from harness.data.formats.delimited import Table, first_line, parsed_times, read_table
 from harness.data.formats.format import Columns, Format, Head
-from harness.data.formats.items import item_texts
+from harness.data.formats.items import item_features, item_texts
 from harness.data.formats.recbole import header_names
 from harness.errors import DataError
 
@@ -61,8 +61,8 @@ def read_delimited(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame:
 def read_parquet(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame:
     """The chosen columns of a parquet file; dates become microseconds, or what else the file counts in."""
     (path,) = paths
-    named = {"user": columns.user, "item": columns.item, "time": columns.time}
-    named = {role: name for role, name in named.items() if name is not None}
+    roles = {"user": columns.user, "item": columns.item, "time": columns.time}
+    named = {role: name for role, name in roles.items() if name is not None}
     try:
         frame = pl.read_parquet(path, columns=list(named.values()))
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -89,7 +89,20 @@ def _times(path: Path, column: str, times: pl.Series) -> pl.Series:
     return times.to_physical().cast(pl.Float64 if is_decimal else pl.Int64)
 
 
-CSV = Format("csv", is_delimited, read_delimited, texts=item_texts, columns=columns_of_delimited, is_text_table=True)
+CSV = Format(
+    "csv",
+    is_delimited,
+    read_delimited,
+    texts=item_texts,
+    features=item_features,
+    columns=columns_of_delimited,
+    is_text_table=True,
+)
 PARQUET = Format(
-    "parquet", lambda head: head.magic == b"PAR1", read_parquet, texts=item_texts, columns=columns_of_parquet
+    "parquet",
+    lambda head: head.magic == b"PAR1",
+    read_parquet,
+    texts=item_texts,
+    features=item_features,
+    columns=columns_of_parquet,
 )

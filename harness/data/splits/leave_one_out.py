@@ -3,12 +3,12 @@
 import numpy as np
 
 from harness.config import Config
-from harness.data.dataset import Sequences
-from harness.data.splits.split import LEAVE_ONE_OUT, Cases, Parts, Split
+from harness.data.splits.split import LEAVE_ONE_OUT, Cases, Parts, Split, Whole
 
 
-def cut(sequences: Sequences, times: np.ndarray | None, config: Config) -> Parts:
+def cut(whole: Whole, config: Config) -> Parts:
     """Of x1..xn: training x1..x(n-2), validation x(n-1), test xn; each case's history is all that precedes it."""
+    sequences = whole.sequences
     users = np.arange(len(sequences))
     train, before_test = sequences.without_last(2), sequences.without_last(1)
     last = sequences.offsets[1:] - 1

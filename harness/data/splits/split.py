@@ -7,14 +7,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.config import Config, digest
+from harness.config import Config
 from harness.data.dataset import Sequences
+from harness.errors import UsageError
 
 LEAVE_ONE_OUT = "leave-one-out"  # the default split
+
+
+class Part(IntEnum):
+    """What an interaction is for."""
+
+    TRAIN = 0
+    VALIDATION = 1
+    TEST = 2
+    CONTEXT = 3  # neither learnt nor asked for: it stands in histories alone, or nowhere
+
+
+class Whole(NamedTuple):
+    """A data set before it is taken apart."""
+
+    sequences: Sequences  # U rows, oldest first
+    times: np.ndarray | None = None  # (T,) numbers as the source gives them; None: it tells only an order
+    parts: np.ndarray | None = None  # (T,) uint8 of `Part`, as the source's files are split; None: they are not
+
+    @property
+    def rows_T(self) -> np.ndarray:
+        """(T,) int64: whose interaction it is."""
+        return np.repeat(np.arange(len(self.sequences)), self.sequences.lengths)
 
 
 class Cases(NamedTuple):
@@ -34,28 +58,73 @@ class Parts(NamedTuple):
     test: Cases  # at least one in all
 
 
+def parts_of(whole: Whole, part_T: np.ndarray) -> Parts:
+    """The data set taken apart by what each interaction is for; a case's history is all that precedes its target.
+
+    An item with nothing before it is no case: no history tells whom it is asked for (METHODS A.5).
+    """
+    sequences, rows_T = whole.sequences, whole.rows_T
+
+    def cases(part: Part) -> Cases:
+        places = np.flatnonzero(part_T == part)
+        places = places[places > sequences.offsets[:-1][rows_T[places]]]
+        users = rows_T[places]
+        lengths = places - sequences.offsets[:-1][users]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        before = np.repeat(sequences.offsets[:-1][users], lengths) + within
+        return Cases(users, sequences.at(before, offsets, None), sequences.items[places])
+
+    learnt = np.flatnonzero(part_T == Part.TRAIN)
+    users, lengths = np.unique(rows_T[learnt], return_counts=True)
+    train = sequences.at(learnt, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), None)
+    return Parts(users, train, cases(Part.VALIDATION), cases(Part.TEST))
+
+
+def part_of_each(whole: Whole, parts: Parts) -> np.ndarray | None:
+    """(T,) uint8 of `Part`, from which `parts_of` makes these parts; None: no such labels do."""
+    starts = whole.sequences.offsets[:-1]
+    part_T = np.full(len(whole.sequences.items), Part.CONTEXT, dtype=np.uint8)
+    within = np.arange(len(parts.train.items)) - np.repeat(parts.train.offsets[:-1], parts.train.lengths)
+    part_T[np.repeat(starts[parts.users], parts.train.lengths) + within] = Part.TRAIN
+    for part, cases in ((Part.VALIDATION, parts.validation), (Part.TEST, parts.test)):
+        part_T[starts[cases.users] + cases.histories.lengths] = part
+    again = parts_of(whole, part_T)
+    return part_T if all(map(np.array_equal, arrays_of(again), arrays_of(parts))) else None
+
+
+def arrays_of(parts: Parts) -> list[np.ndarray]:
+    """All that the parts hold, users' numbers apart."""
+    arrays = [parts.train.items, parts.train.offsets]
+    for cases in (parts.validation, parts.test):
+        arrays += [cases.histories.items, cases.histories.offsets, cases.targets]
+    return arrays
+
+
+def _no_argument(text: str) -> Config:
+    raise UsageError(f"this split takes nothing after a colon, but got '{text}'; leave it out")
+
+
 @dataclass(frozen=True)
 class Split:
     """How a data set is taken apart into what is learnt from, what models are selected by, and what they are tested on.
 
-    `cut` gets the full sequences (U rows, oldest first), the times of their interactions ((T,) numbers as the source
-    gives them; None where it tells only an order) and `config`; it raises `DataError` for data that it cannot split.
+    `cut` gets the whole data set and `config`; it raises `DataError` for data that it cannot split. `parsed` makes the
+    config of what stands after a colon (`temporal:0.9`); it raises `UsageError` for what it does not know.
     """
 
     name: str  # as given to --split; ends the name of a data set that is split so, leave-one-out apart
-    cut: Callable[[Sequences, np.ndarray | None, Any], Parts]
+    cut: Callable[[Whole, Any], Parts]
     config: Config = field(default_factory=Config)
     min_interactions: int = 3  # per user
-
-    def fingerprint(self, whole: str) -> str:
-        """The split data set's fingerprint, given that of the whole; under leave-one-out they are the same."""
-        if self.name == LEAVE_ONE_OUT:
-            return whole
-        return digest({"original": whole, self.name.replace("-", "_"): self.config.model_dump(mode="json")})
+    parsed: Callable[[str], Config] = _no_argument
+    argument: str = ""  # what stood after the colon
 
     def dataset_name(self, original: str) -> str:
-        """The split data set's name."""
-        return original if self.name == LEAVE_ONE_OUT else f"{original}-{self.name}"
+        """The split data set's name; a comma of the argument becomes a plus, for names stand in lists with commas."""
+        if self.name == LEAVE_ONE_OUT:
+            return original
+        return f"{original}-{self.name}" + (f"={self.argument.replace(',', '+')}" if self.argument else "")
 
     def record(self) -> dict[str, Any]:
         """What meta.json says of it: name and config."""

@@ -9,9 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from harness.config import Config
-from harness.data.dataset import Sequences
 from harness.data.splits import leave_one_out
-from harness.data.splits.split import Cases, Parts, Split
+from harness.data.splits.split import Cases, Parts, Split, Whole
 from harness.errors import DataError
 from harness.seeding import numpy_stream
 
@@ -40,10 +39,10 @@ def new_user_rows(num_interactions_U: np.ndarray, config: UnseenUsersConfig) -> 
     return np.sort(ranked_U[:count])
 
 
-def cut(sequences: Sequences, times: np.ndarray | None, config: UnseenUsersConfig) -> Parts:
+def cut(whole: Whole, config: UnseenUsersConfig) -> Parts:
     """The parts of leave-one-out, without training sequences and validation cases of the new users."""
-    users, train, validation, test = leave_one_out.cut(sequences, times, config)
-    known = np.delete(users, new_user_rows(sequences.lengths, config))
+    users, train, validation, test = leave_one_out.cut(whole, config)
+    known = np.delete(users, new_user_rows(whole.sequences.lengths, config))
     learnt = train.take(known)
     return Parts(known, learnt, Cases(known, learnt, validation.targets[known]), test)
 

@@ -44,6 +44,15 @@ def item_text(record: Mapping[str, Any], fields: Collection[str] = AMAZON_FIELDS
     return ". ".join(parts) or None
 
 
+def as_field(text: str | None) -> str:
+    """The text as a field that reads back as the same.
+
+    Cleaning would change what looks like markup, which is escaped, and take a blank off the end, which a stop protects.
+    """
+    written = (f"{form}{stop}" for form in (text or "", html.escape(text or "", quote=False)) for stop in ("", "."))
+    return next((field for field in written if item_text({"title": field}) == text), text or "")
+
+
 def amazon_texts(path: Path, wanted: Collection[str], fields: Collection[str] | None) -> dict[str, str | None]:
     """Texts by `parent_asin` of the wanted items, from an Amazon Reviews 2023 metadata file (METHODS A.2)."""
     texts: dict[str, str | None] = {}

@@ -21,8 +21,6 @@ import numpy as np
 from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from harness.config import Config
 from harness.data.dataset import Catalog
@@ -134,6 +132,9 @@ def _filled(texts: Sequence[str | None] | None, config: TextConfig) -> list[str]
 
 def _tfidf_svd(texts: list[str], seed: int) -> np.ndarray:
     """(N, F) float64, F = 768, or one less than the number of items or terms where these are few."""
+    from sklearn.decomposition import TruncatedSVD  # over a second, which commands that fit nothing need not wait
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     vectorizer = TfidfVectorizer(
         ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", max_features=MAX_TERMS
     )

@@ -28,6 +28,7 @@ import torch
 from harness.data.dataset import PADDING
 from harness.errors import DataError, UsageError
 from harness.generative.tokenizer.codes import CodeTable
+from harness.generative.tokenizer.reassign import Reassigned, reassign
 
 ENDINGS = (".json", ".npy", ".parquet")
 LETTERS = string.ascii_lowercase  # of the levels, in order
@@ -76,6 +77,17 @@ def write_codes(table: CodeTable, keys: Sequence[str], path: Path) -> None:
         pl.DataFrame({"key": list(keys), "codes": codes_NL.tolist()}).write_parquet(buffer)
     content = buffer.getvalue()
     path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+
+
+def with_unique_tuples(table: CodeTable, last_codes: int | None = None) -> tuple[CodeTable, Reassigned]:
+    """The table without collisions (METHODS B.11), and what that took; the last level may have more codes than occur.
+
+    A file tells no distances, so of all ways that move the fewest items the one of the lowest codes is taken.
+    """
+    size = max(*table.sizes, last_codes or 0)
+    codes_NL = table.codes[PADDING + 1 :]
+    found = reassign(codes_NL, torch.zeros(len(codes_NL), size, dtype=torch.float64))
+    return CodeTable.of(found.codes_NL, (*table.sizes[:-1], size)), found
 
 
 def content_digest(path: Path) -> str:

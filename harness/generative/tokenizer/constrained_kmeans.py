@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from sklearn.cluster import kmeans_plusplus
 
 from harness.errors import StageError
 
@@ -58,6 +57,8 @@ def _one_run(
     points_ND: np.ndarray, num_clusters: int, min_size: int, max_size: int, start: int, iterations: int
 ) -> Clusters:
     """One restart of `constrained_kmeans`."""
+    from sklearn.cluster import kmeans_plusplus  # over a second, which commands that fit nothing need not wait
+
     centers_KD, _ = kmeans_plusplus(points_ND, num_clusters, random_state=start)
     labels_N = np.full(len(points_ND), -1)
     for _ in range(iterations):

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
@@ -217,6 +216,8 @@ def kmeans(num_clusters: int, seed: int, iterations: int = 100) -> Cluster:
         distinct_MD = np.unique(points_ND, axis=0)
         if len(distinct_MD) <= num_clusters:
             return np.concatenate([distinct_MD, jittered(distinct_MD, num_clusters - len(distinct_MD), stream)])
+        from sklearn.cluster import KMeans  # over a second, which commands that fit nothing need not wait
+
         clustering = KMeans(num_clusters, n_init=1, max_iter=iterations, random_state=int(stream.integers(2**32)))
         with threadpool_limits(limits=1):  # the partial sums of several threads come in no fixed order
             return clustering.fit(points_ND).cluster_centers_

@@ -114,6 +114,7 @@ PLACES = (
     (-5, -5, "right", "top"),
     *((dx, dy, "right" if dx < 0 else "left", "center") for dy in (14, -14, 24, -24) for dx in (-10, 10, -22, 22)),
     *((0, dy, "center", "bottom" if dy > 0 else "top") for dy in (20, -20, 32, -32)),
+    *((dx, dy, "right" if dx < 0 else "left", "center") for dy in (34, 46, 60, 76) for dx in (-8, 8, -30, 30)),
 )
 
 
@@ -142,7 +143,7 @@ def label_points(
         others = np.delete(pixels, index, axis=0)
         costs = [
             _outside(box, axes.bbox)
-            + sum(_overlap(box, other) for other in taken)
+            + 3.0 * sum(_overlap(box, other) for other in taken)
             + _ambiguity(box, pixels[index], others, taken)
             for box in candidates
         ]

@@ -24,7 +24,7 @@ from results.report.verdicts import against_paper, summary
 from results.store.contract import told
 from results.store.selection import RowRuns
 from results.tables.render import UNKNOWN
-from results.terminal.panels import duration
+from results.terminal.quantities import duration
 
 COUNTS = {
     "users": "users",
@@ -86,10 +86,7 @@ def cost_section(material: Material) -> Section:
     stages = list(dict.fromkeys(stage for run in material.runs for stage in run.record.seconds))
     # What a run shares with others comes first, its own training and test last, as they were computed.
     stages = [stage for stage in stages if stage not in ("fit", "test")] + [s for s in ("fit", "test") if s in stages]
-    columns = (
-        *[DataColumn(stage) for stage in stages],
-        *map(DataColumn, ("Total", "Epochs", "Memory", "Parameters")),
-    )
+    columns = tuple(map(DataColumn, ("Total", "Epochs", "Memory", "Parameters", *stages)))
     total = sum(sum(run.record.seconds.values()) for run in material.runs)
     notes = (
         "Seconds of wall-clock time by stage, means over seeds. A stage that several rows share, such as a tokenizer, "
@@ -130,19 +127,19 @@ def _cost_row(group: RowRuns, stages: Sequence[str]) -> DataRow:
     def mean(value: Callable[[Any], float]) -> float:
         return sum(map(value, records)) / len(records)
 
-    cells = [
-        seconds_cell(mean(lambda record, stage=stage: record.seconds.get(stage, 0.0)))  # type: ignore[misc]
-        if any(stage in record.seconds for record in records)
-        else DataCell(UNKNOWN)
-        for stage in stages
-    ]
     epochs = sum(num_epochs(run.history()) for run in group.runs) / len(records)
     memory = mean(lambda record: record.peak_memory_mb)
-    cells += [
+    cells = [
         seconds_cell(mean(lambda record: sum(record.seconds.values()))),
         DataCell(f"{epochs:,.0f}", epochs) if epochs else DataCell(UNKNOWN),
         DataCell(f"{memory:,.0f}", memory),
         count_cell(group.record.num_parameters),
+    ]
+    cells += [
+        seconds_cell(mean(lambda record, stage=stage: record.seconds.get(stage, 0.0)))  # type: ignore[misc]
+        if any(stage in record.seconds for record in records)
+        else DataCell(UNKNOWN)
+        for stage in stages
     ]
     return DataRow(group.label, tuple(cells))
 

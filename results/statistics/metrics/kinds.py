@@ -1,6 +1,6 @@
 """What a metric is. A module of this folder, or an entry point of the group `harness.metrics`, offers METRIC.
 
-Shape legend: U users, K length of the stored lists.
+Shape legend: U users, K length of the stored lists, N items.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ class RankMetric:
     name: str  # NDCG
     values: Callable[[np.ndarray, int], np.ndarray]  # (U,) ranks, 1-based, 0: not in the list; k → (U,) float64
     order: int = 100  # of metrics where all are shown
+    aliases: tuple[str, ...] = ()  # other names under which it is known
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,17 @@ class ListMetric:
     order: int = 200
 
 
-Metric = RankMetric | ListMetric
+@dataclass(frozen=True)
+class PopularityMetric:
+    """A metric of all users' lists and of how often training has each item: one number per run, stored with it."""
+
+    name: str  # Novelty
+    # (U, K) items, best first, 0: no item; k; (N,) training interactions of items 1..N → None: not known
+    value: Callable[[np.ndarray, int, np.ndarray], float | None]
+    order: int = 300
+
+
+Metric = RankMetric | ListMetric | PopularityMetric
 
 
 def hits(ranks_U: np.ndarray, k: int) -> np.ndarray:

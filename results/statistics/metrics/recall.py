@@ -10,4 +10,4 @@ def recall(ranks_U: np.ndarray, k: int) -> np.ndarray:
     return hits(ranks_U, k).astype(np.float64)
 
 
-METRIC = RankMetric("Recall", recall, order=0)
+METRIC = RankMetric("Recall", recall, order=0, aliases=("HR",))

@@ -12,7 +12,7 @@ import polars as pl
 
 from results.errors import ResultsError
 from results.plugins import offered
-from results.statistics.metrics.kinds import ListMetric, Metric, RankMetric
+from results.statistics.metrics.kinds import ListMetric, Metric, PopularityMetric, RankMetric
 
 ENTRY_POINTS = "harness.metrics"
 
@@ -30,8 +30,9 @@ def known_metrics() -> dict[str, Metric]:
     """Every metric by name, in the order in which they are shown."""
     found: list[Metric] = []
     for metric in offered("results.statistics.metrics", "METRIC", ENTRY_POINTS):
-        if not isinstance(metric, RankMetric | ListMetric):
-            raise ResultsError(f"{ENTRY_POINTS} must give RankMetric or ListMetric, but got {metric!r}")
+        if not isinstance(metric, Metric):
+            kinds = "RankMetric, ListMetric or PopularityMetric"
+            raise ResultsError(f"{ENTRY_POINTS} must give {kinds}, but got {metric!r}")
         found.append(metric)
     return {metric.name: metric for metric in sorted(found, key=lambda metric: (metric.order, metric.name))}
 
@@ -39,6 +40,19 @@ def known_metrics() -> dict[str, Metric]:
 def rank_metrics() -> list[str]:
     """The names of the metrics that have a value per user."""
     return [name for name, metric in known_metrics().items() if isinstance(metric, RankMetric)]
+
+
+def metric_named(text: str) -> tuple[str, str]:
+    """The metric's name, and how it is called in the text (HR is Recall), whatever the case of the letters.
+
+    `ResultsError` for an unknown one.
+    """
+    called = {name.casefold(): (name, name) for name in known_metrics()}
+    for name, metric in known_metrics().items():
+        called |= {alias.casefold(): (name, alias) for alias in getattr(metric, "aliases", ())}
+    if text.casefold() not in called:
+        raise ResultsError(f"unknown metric '{text}'; known: {', '.join(shown for _, shown in called.values())}")
+    return called[text.casefold()]
 
 
 def user_values(ranks_U: np.ndarray, metric: str, k: int, list_length: int) -> np.ndarray:
@@ -70,12 +84,21 @@ def metrics_from_ranks(ranks_U: np.ndarray, ks: Iterable[int] = (1, 5, 10), *, l
     ]
 
 
-def metrics_from_lists(lists: pl.Series, ks: Iterable[int], *, num_items: int) -> list[MetricValue]:
+def metrics_from_lists(
+    lists: pl.Series, ks: Iterable[int], *, num_items: int, item_counts: np.ndarray | None = None
+) -> list[MetricValue]:
     """Every metric of lists at every k, from the users' stored lists, all at least as long as the greatest k.
 
-    `num_items` of the catalog is 0 where it is not known; a metric that needs it is then left out.
+    `num_items` of the catalog is 0 where it is not known, and so are the (N,) `item_counts` of training where they are
+    None; a metric that needs them is then left out.
     """
-    metrics = [metric for metric in known_metrics().values() if isinstance(metric, ListMetric)]
-    lists_UK = np.stack(lists.to_list()) if metrics else np.empty((0, 0))
-    values = [(metric.name, k, metric.value(lists_UK, k, num_items)) for metric in metrics for k in ks]
+    ks = list(ks)
+    values: list[tuple[str, int, float | None]] = []
+    if any(not isinstance(metric, RankMetric) for metric in known_metrics().values()):
+        lists_UK = np.stack(lists.to_list())
+    for metric in known_metrics().values():
+        if isinstance(metric, ListMetric):
+            values += [(metric.name, k, metric.value(lists_UK, k, num_items)) for k in ks]
+        elif isinstance(metric, PopularityMetric) and item_counts is not None:
+            values += [(metric.name, k, metric.value(lists_UK, k, item_counts)) for k in ks]
     return [MetricValue(name, k, float(value)) for name, k, value in values if value is not None]

@@ -12,7 +12,7 @@ import torch
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.errors import DataError, UsageError
 from harness.generative.tokenizer.code_facts import agreements, code_facts, follower_lift
-from harness.generative.tokenizer.code_files import read_codes, write_codes
+from harness.generative.tokenizer.code_files import read_codes, with_unique_tuples, write_codes
 from harness.generative.tokenizer.codes import CodeTable
 
 KEYS = ("a", "b", "c", "d")
@@ -95,6 +95,18 @@ def test_published_files_have_the_collisions_that_were_counted(
     codes = read_codes(folder / "indexes" / f"{name}.index.json.gz", keys)
     sharers = codes.sharers(codes.num_levels)
     assert (int((sharers > 1).sum()), int(sharers.max())) == (colliding, largest)
+
+
+def test_as_few_items_as_possible_get_another_last_code(real_data) -> None:
+    """Of each tuple one item stays: 4,344 items with 3,790 tuples need 554 moves."""
+    folder = real_data("scientific5core")
+    keys = list(json.loads(gzip.decompress((folder / "Scientific.item.json.gz").read_bytes())))
+    codes = read_codes(folder / "indexes" / "rqvae_native.index.json.gz", keys)
+    unique, found = with_unique_tuples(codes, 256)
+    assert (found.moved, found.left) == (554, 0)
+    assert unique.unique
+    assert torch.equal(unique.codes[:, :-1], codes.codes[:, :-1])
+    assert int((unique.codes[:, -1] != codes.codes[:, -1]).sum()) == 554
 
 
 def test_facts_by_hand() -> None:
