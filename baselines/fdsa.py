@@ -30,6 +30,8 @@ class FDSAConfig(SequenceTraining, TransformerSizes):
 class FieldTable(nn.Module):
     """The mean vector of an item's values in one field; zero for an item without any."""
 
+    of_items: Tensor  # (N + 1, K) int64
+
     def __init__(self, of_items: Tensor, num_values: int, width: int):
         super().__init__()
         self.register_buffer("of_items", of_items, persistent=False)  # (N + 1, K), 0 where there is no value

@@ -47,6 +47,8 @@ class FMLPRecConfig(SequenceTraining):
 class Filter(nn.Module):
     """Multiplies the spectrum of each channel with learned complex weights: a circular convolution over the places."""
 
+    lag_LL: Tensor  # int64
+
     def __init__(self, window: int, width: int):
         super().__init__()
         self.window = window

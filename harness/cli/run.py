@@ -73,8 +73,9 @@ def run(
         end_when_others_end()
     machine, run_jobs = execution.checked(machine, world.size)
     method_names, ablation_names, optional = _variants(methods, ablation)
-    asked = {"method_names": method_names, "ablation_names": ablation_names, "optional": optional}
-    asked["seeds"] = values.seeds_of(seeds)
+    seed_numbers = values.seeds_of(seeds)
+    asked: dict[str, Any] = {"method_names": method_names, "ablation_names": ablation_names}
+    asked |= {"optional": optional, "seeds": seed_numbers}
     names = datasets_of(dataset)
     if len(names) > 1 and world.size > 1:
         raise UsageError("processes that torchrun started work on one data set at a time; name one with --dataset")

@@ -101,7 +101,7 @@ def ends_in_tie(sequences: Sequences, times: np.ndarray) -> np.ndarray:
 
 def twin_share(values: Sequence[str | bytes]) -> float:
     """The share of values that occur more than once."""
-    return float(pl.Series(values).is_duplicated().mean() or 0.0) if len(values) else 0.0
+    return int(pl.Series(values).is_duplicated().sum()) / max(len(values), 1)
 
 
 def _rows_as_bytes(sequences: Sequences) -> list[bytes]:

@@ -119,8 +119,9 @@ def _standings(
     weights_N2 = torch.stack([torch.ones_like(popular_N), popular_N], dim=1)
     target_B1 = scores_BN.gather(1, targets_B[:, None] - 1)
     ids_N = torch.arange(1, scores_BN.shape[1] + 1, device=scores_BN.device)
-    parts = [part.split(CACHED_ROWS) for part in (scores_BN, target_B1, targets_B[:, None])]
-    ahead_B2 = torch.cat([_before(*part, ids_N) @ weights_N2 for part in zip(*parts, strict=True)])  # whole numbers
+    parts = (part.split(CACHED_ROWS) for part in (scores_BN, target_B1, targets_B[:, None]))
+    before = (_before(scores, target, ids, ids_N) for scores, target, ids in zip(*parts, strict=True))
+    ahead_B2 = torch.cat([part_BN @ weights_N2 for part_BN in before])  # whole numbers
     rows_M, items_M = _seen_pairs(histories, targets_B)
     scores_M, target_M = scores_BN[rows_M, items_M - 1], target_B1[rows_M, 0]
     first_M = (scores_M > target_M) | ((scores_M == target_M) & (items_M < targets_B[rows_M]))

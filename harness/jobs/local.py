@@ -138,7 +138,7 @@ def kill_server() -> None:
     """Ends the server that jobs are forked from, which would else import to its end before it sees that all is over."""
     from multiprocessing import forkserver
 
-    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)  # type: ignore[attr-defined]
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
     if pid is not None:
         os.kill(pid, signal.SIGKILL)
 
