@@ -50,8 +50,8 @@ def figure(
         str,
         typer.Argument(
             metavar="NAME",
-            help="unseen, alignment, hyperparameters, curves, tokenizer, ablation, cost, sweep, a plug-in's, or all "
-            "that can be made.",
+            help="unseen, alignment, hyperparameters, curves, tokenizer, ablation, cost, audit, sweep, a plug-in's, or "
+            "all that can be made.",
         ),
     ],
     dataset: DatasetFilter = None,
