@@ -37,10 +37,13 @@ def test_all_draws_what_it_can_and_says_why_not_the_rest(harness):
         assert "scientific2018" in figure["caption"]
     assert set(told["not_made"]) == {"audit", "unseen", "alignment", "hyperparameters", "sweep"}
     assert told["not_made"]["unseen"] == (
-        "no runs of scientific2018-unseen-users; make them with: harness run --dataset scientific2018 "
+        "no runs of scientific2018-unseen-users; make them with: harness run --dataset PATH/TO/scientific2018 "
         "--split unseen-users --methods tiger,letter,etegrec"
     )
-    assert "harness sweep --dataset scientific2018 --method etegrec --grid mu" in told["not_made"]["hyperparameters"]
+    assert (
+        "harness sweep --dataset PATH/TO/scientific2018 --method etegrec --grid mu"
+        in told["not_made"]["hyperparameters"]
+    )
     assert all("\n" not in reason for reason in told["not_made"].values())
 
 
