@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,8 +50,8 @@ def figure(
         str,
         typer.Argument(
             metavar="NAME",
-            help="unseen, alignment, hyperparameters, curves, tokenizer, ablation, cost, sweep, a plug-in's, or all "
-            "that can be made.",
+            help="unseen, alignment, hyperparameters, curves, tokenizer, ablation, cost, audit, sweep, a plug-in's, or "
+            "all that can be made.",
         ),
     ],
     dataset: DatasetFilter = None,
@@ -93,12 +94,26 @@ def figure(
         try:
             made += [(figure, figure.save(folder, formats)) for figure in known[each](sources)]
         except (HarnessError, ResultsError) as error:
+            told = _pasteable(" ".join(str(error).split()), sources)
             if name != "all":
-                raise
-            refused[each] = " ".join(str(error).split())
+                raise UsageError(told) from error
+            refused[each] = told
     _tell(made, refused, json)
     if not made:
         raise UsageError(f"no figure of '{dataset}' can be made; the lines above say what each one lacks")
+
+
+def _pasteable(told: str, sources: Sources) -> str:
+    """The message, whose commands name the data as this machine has them: a made-up name is no path."""
+    from harness.experiment.stored import dataset_here
+    from results.store.find import RunFilter, find_runs
+
+    runs = find_runs(sources.runs, RunFilter(dataset=sources.dataset))
+    if not runs:
+        return told
+    record = runs[0].record
+    here = shlex.quote(dataset_here(record.dataset, record.dataset_fingerprint, sources.cache))
+    return told.replace(f"--dataset {sources.dataset} ", f"--dataset {here} ")
 
 
 def _tell(made: list[tuple[Figure, list[Path]]], refused: dict[str, str], json: bool) -> None:
