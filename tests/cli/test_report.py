@@ -83,6 +83,7 @@ def test_the_commands_of_a_page_plan_the_very_configs_of_its_rows(harness, setti
         ablation_names=list(method_named("etegrec").ablations),
         seeds=[0, 2],
         settings=settings,
+        optional=methods(),  # demo has no item features
     )
     runs = [PlannedRun(cell, dataset) for cell in plan.cells]
     groups = [RowRuns((runs[place], runs[place + len(runs) // 2])) for place in range(len(runs) // 2)]
