@@ -16,7 +16,7 @@ from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.layers import Dropout
 from harness.nn.ragged import Ragged
 from harness.nn.sasrec import RecBoleLayer, TransformerSizes, draw_normal
-from harness.sequence.features import fields_of
+from harness.sequence.features import fields_of, obstacle_to_features
 from harness.sequence.model import SequenceModel
 from harness.sequence.training import GRID, TINY_SCHEDULE, SequenceTraining, effort, softmax_assumptions
 
@@ -68,7 +68,7 @@ class FDSA(Encoder):
         self.max_history, width = dataset.max_history, config.hidden_size
         self.item_table = nn.Embedding(dataset.num_items + 1, width)
         self.position_table = nn.Embedding(dataset.max_history, width)
-        found = fields_of(dataset, config.features, "FDSA")
+        found = fields_of(dataset, config.features)
         self.fields = nn.ModuleList(FieldTable(torch.from_numpy(x.of_items), len(x.values), width) for x in found)
         self.pool = FeaturePool(width)
         parts = (width, config.inner_size, config.num_heads, config.dropout)
@@ -113,6 +113,7 @@ METHOD = Method(
     title="FDSA",
     groups=("paper",),
     inputs=("features",),
+    obstacle=lambda config, dataset: obstacle_to_features(dataset, config.features),
     place=160,
     follows_contract=False,
     config=FDSAConfig,

@@ -57,10 +57,7 @@ class Filter(nn.Module):
         self.register_buffer("lag_LL", ahead % window, persistent=False)
 
     def forward(self, x_BLD: Tensor, places: slice) -> Tensor:
-        """(B, places, D): irfft(weight · rfft(x)) at these places, as the released code has it at all.
-
-        With so few places the product with each channel's circulant takes no longer on a CPU, and less for one place.
-        """
+        """(B, places, D): irfft(weight · rfft(x)) at these places, as a circular convolution of each channel."""
         kernel_LD = torch.fft.irfft(torch.view_as_complex(self.weight), n=self.window, dim=0)
         return torch.einsum("dts,bsd->btd", kernel_LD.T[:, self.lag_LL[places]], x_BLD)
 
@@ -92,13 +89,13 @@ class FMLPRec(Encoder):
 
     def __init__(self, config: FMLPRecConfig, dataset: Dataset):
         super().__init__()
-        self.max_history = min(config.window, dataset.max_history)
-        self.item_table = nn.Embedding(dataset.num_items + 1, config.hidden_size, padding_idx=PADDING)
-        self.position_table = nn.Embedding(self.max_history, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=1e-12)
+        self.max_history, width = min(config.window, dataset.max_history), config.hidden_size
+        self.item_table = nn.Embedding(dataset.num_items + 1, width, padding_idx=PADDING)
+        self.position_table = nn.Embedding(self.max_history, width)
+        self.norm = nn.LayerNorm(width, eps=1e-12)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
-            FilterBlock(self.max_history, config.hidden_size, config.dropout) for _ in range(config.num_layers)
+            FilterBlock(self.max_history, width, config.dropout) for _ in range(config.num_layers)
         )
         draw_normal(self, item_table=None if config.legacy_pad else self.item_table)
 
@@ -128,8 +125,7 @@ def assumptions(config: FMLPRecConfig) -> list[str]:
     """What the paper leaves open, as one line each."""
     return [
         f"FMLP-Rec: the paper gives only the item dimension (128); {config.num_layers} layers, dropout "
-        f"{config.dropout}, windows of {config.window}, loss {config.loss}, learning rate {config.learning_rate} are "
-        "assumed",
+        f"{config.dropout}, windows of {config.window}, loss {config.loss}, rate {config.learning_rate} are assumed",
         *softmax_assumptions(config, "FMLP-Rec"),
     ]
 

@@ -18,6 +18,7 @@ from harness.nn.bert import BertEncoder
 from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.sasrec import TransformerSizes, draw_normal
 from harness.seeding import derive_seed
+from harness.sequence.features import obstacle_to_features
 from harness.sequence.masking import windows_of
 from harness.sequence.model import SequenceModel
 from harness.sequence.targets import UnseenItems
@@ -67,18 +68,15 @@ def build_pretrained(config: FirstStageConfig, dataset: Dataset, inputs: Artifac
     unseen = UnseenItems.of(dataset.train, dataset.num_items)
     batches = PretrainingBatches(*windows_of(dataset), unseen, dataset.num_items + 1, count, first, context.device)
     phase = Phase("pretrain", (STAGE,), lambda batch: (pretraining_losses(heads, piece, first) for piece in batch))
-    optimizer = torch.optim.Adam(heads.parameters(), lr=first.learning_rate, fused=True)
-    train(
-        TrainingPlan(
-            name=STAGE,
-            model=heads.train(),
-            learners={STAGE: Learner(optimizer)},
-            phase_of=lambda epoch: phase,
-            batches=batches,
-            epochs=first.epochs,
-        ),
-        context,
+    plan = TrainingPlan(
+        name=STAGE,
+        model=heads.train(),
+        learners={STAGE: Learner(torch.optim.Adam(heads.parameters(), lr=first.learning_rate, fused=True))},
+        phase_of=lambda epoch: phase,
+        batches=batches,
+        epochs=first.epochs,
     )
+    train(plan, context)
     save_tensors(context.folder / f"{STAGE}.safetensors", network.state_dict())
 
 
@@ -88,7 +86,12 @@ def start(network: Encoder, artifacts: Artifacts) -> None:
         network.load_state_dict(load_tensors(artifacts["pretrained"] / f"{STAGE}.safetensors"))
 
 
-PRETRAINED = ArtifactKind(STAGE, build_pretrained, effort=lambda config: config.pretraining.epochs / 8)
+PRETRAINED = ArtifactKind(
+    STAGE,
+    build_pretrained,
+    effort=lambda config: config.pretraining.epochs / 8,
+    obstacle=lambda config, dataset: obstacle_to_features(dataset, config.pretraining.features),
+)
 
 
 def needs(config: S3RecConfig) -> dict[str, Need]:

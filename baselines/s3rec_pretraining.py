@@ -49,7 +49,7 @@ class PretrainingConfig(Config):
 def attributes_of(dataset: Dataset, config: PretrainingConfig) -> tuple[np.ndarray, int]:
     """(N + 1, K) int64 attribute numbers from 1, 0 where there is none, of all fields together; and their count F."""
     columns, count = [], 0
-    for field in fields_of(dataset, config.features, "S3-Rec"):
+    for field in fields_of(dataset, config.features):
         columns.append(np.where(field.of_items > 0, field.of_items + count, 0))
         count += len(field.values)
     return np.concatenate(columns, axis=1), count
@@ -67,8 +67,6 @@ class PretrainingBatch(NamedTuple):
 class Heads(nn.Module):
     """The encoder with what only the first stage uses: vectors of attributes, and a linear map for each task."""
 
-    attributes_NK: Tensor
-
     def __init__(self, network: BertEncoder, attributes_NK: np.ndarray, count: int, width: int):
         super().__init__()
         self.attributes = nn.Embedding(count, width)
@@ -80,7 +78,7 @@ class Heads(nn.Module):
     def attribute_loss(self, projected_TD: Tensor, items_T: Tensor) -> Tensor:
         """Summed binary cross-entropy of all attributes at each place; no matrix of zeros and ones is made."""
         scores_TF = projected_TD @ self.attributes.weight.T
-        own_TK = self.attributes_NK[items_T]
+        own_TK = self.get_buffer("attributes_NK")[items_T]
         own_scores_TK = scores_TF.gather(1, (own_TK - 1).clamp(min=0))
         return F.softplus(scores_TF).sum() - own_scores_TK[own_TK > 0].sum()
 

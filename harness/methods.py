@@ -14,7 +14,6 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import baselines
-import etegrec
 from harness.data.dataset import Dataset
 from harness.errors import UsageError, nearest
 from harness.interfaces import ArtifactKind, Artifacts, FitContext, Method, Need
@@ -35,11 +34,10 @@ def methods() -> dict[str, Method]:
 
 
 def _built_in() -> Iterator[tuple[Method, str]]:
-    for package in (baselines, etegrec):
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            for value in vars(importlib.import_module(module.name)).values():
-                if isinstance(value, Method):
-                    yield value, f"module '{module.name}'"
+    for module in pkgutil.iter_modules(baselines.__path__, f"{baselines.__name__}."):
+        for value in vars(importlib.import_module(module.name)).values():
+            if isinstance(value, Method):
+                yield value, f"module '{module.name}'"
 
 
 def _of_packages() -> Iterator[tuple[Method, str]]:

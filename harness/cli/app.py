@@ -34,6 +34,7 @@ from harness.cli.values import completed
 from harness.errors import DataError, HarnessError, UsageError
 from results.errors import ResultsError
 
+WRITABLE = "choose a folder that you may write with --runs-dir and --cache-dir"
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 app = typer.Typer(
@@ -42,7 +43,6 @@ app = typer.Typer(
     "and prints the paper's tables from what is stored.",
     epilog="Example: harness run --ablation all",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={
@@ -134,6 +134,7 @@ def _is_teller() -> bool:
 def exit_code(error: Exception) -> int:
     """2 for what the user asked wrongly or gave in bad shape, 1 for everything else."""
     is_input = isinstance(error, UsageError | DataError | ResultsError | FileNotFoundError | NotADirectoryError)
+    is_input |= isinstance(error, PermissionError) and is_unreadable(error)
     return USAGE if is_input else getattr(error, "exit_code", FAILED)
 
 
@@ -142,7 +143,9 @@ def told(error: Exception) -> str:
     if isinstance(error, HarnessError | ResultsError):
         return _one_line(str(error))
     if isinstance(error, typer.TyperException):
-        return _one_line(error.format_message()) or "a command is missing; see harness --help"
+        return (
+            _one_line(error.format_message()).replace(" Value error,", "") or "a command is missing; see harness --help"
+        )
     if isinstance(error, OSError) and error.errno is not None:
         return _told_by_system(error)
     handle, path = tempfile.mkstemp(prefix="harness-", suffix=".traceback.txt")
@@ -157,13 +160,24 @@ def _told_by_system(error: OSError) -> str:
     remedies = {
         errno.ENOSPC: "free some space and give the same command again; everything computed stays",
         errno.EDQUOT: "free some of your quota and give the same command again; everything computed stays",
-        errno.EACCES: "choose a folder that you may write with --runs-dir and --cache-dir",
-        errno.EROFS: "choose a folder that you may write with --runs-dir and --cache-dir",
-        errno.EPERM: "choose a folder that you may write with --runs-dir and --cache-dir",
+        errno.EACCES: WRITABLE,
+        errno.EROFS: WRITABLE,
+        errno.EPERM: WRITABLE,
         errno.ENOTDIR: "choose another folder",
     }
     remedy = remedies.get(error.errno or 0)
+    if is_unreadable(error):
+        return f"{where}must be readable, but you may not read it; change its permissions, or name another"
+    if remedy == WRITABLE:
+        return f"{where}cannot be written ({error.strerror}); {remedy}"
     return f"{where}{error.strerror}" + (f"; {remedy}" if remedy else "")
+
+
+def is_unreadable(error: OSError) -> bool:
+    """Whether the error is of a file or folder that is there and that this user may not read."""
+    if error.errno not in (errno.EACCES, errno.EPERM) or not isinstance(error.filename, str | os.PathLike):
+        return False
+    return os.path.exists(error.filename) and not os.access(error.filename, os.R_OK)
 
 
 def _one_line(text: str) -> str:

@@ -85,6 +85,7 @@ def export(
     out: Annotated[Path, typer.Option(help="Where to write: .index.json, .npy or .parquet, each also with .gz.")],
     dataset: OfDataset,
     reading: Reading,
+    json: Json = False,
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
     """Write codes in the form of another project."""
@@ -92,7 +93,10 @@ def export(
 
     keys = _opened(dataset, reading, cache_dir).catalog.keys
     write_codes(read_codes(file, keys), keys, out)
-    print(f"wrote {out}", file=sys.stderr)
+    if json:
+        print_json({"path": str(out), "items": len(keys)})
+    else:
+        print(f"wrote {out}", file=sys.stderr)
 
 
 @app.command("reassign")

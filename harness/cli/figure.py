@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,8 +50,8 @@ def figure(
         str,
         typer.Argument(
             metavar="NAME",
-            help="unseen, alignment, hyperparameters, curves, tokenizer, ablation, cost, sweep, a plug-in's, or all "
-            "that can be made.",
+            help="unseen, alignment, hyperparameters, curves, tokenizer, ablation, cost, audit, sweep, a plug-in's, or "
+            "all that can be made.",
         ),
     ],
     dataset: DatasetFilter = None,
@@ -93,12 +94,26 @@ def figure(
         try:
             made += [(figure, figure.save(folder, formats)) for figure in known[each](sources)]
         except (HarnessError, ResultsError) as error:
+            told = _pasteable(" ".join(str(error).split()), sources)
             if name != "all":
-                raise
-            refused[each] = " ".join(str(error).split())
+                raise UsageError(told) from error
+            refused[each] = told
     _tell(made, refused, json)
     if not made:
         raise UsageError(f"no figure of '{dataset}' can be made; the lines above say what each one lacks")
+
+
+def _pasteable(told: str, sources: Sources) -> str:
+    """The message, whose commands name the data as this machine has them: a made-up name is no path."""
+    from harness.experiment.stored import dataset_here
+    from results.store.find import RunFilter, find_runs
+
+    runs = find_runs(sources.runs, RunFilter(dataset=sources.dataset))
+    if not runs:
+        return told
+    record = runs[0].record
+    here = shlex.quote(dataset_here(record.dataset, record.dataset_fingerprint, sources.cache))
+    return told.replace(f"--dataset {sources.dataset} ", f"--dataset {here} ")
 
 
 def _tell(made: list[tuple[Figure, list[Path]]], refused: dict[str, str], json: bool) -> None:
@@ -155,47 +170,14 @@ def _only_dataset(runs_dir: Path, studies: tuple[StudySummary, ...]) -> str:
 
 def _from_runs(maker: FigureMaker) -> Callable[[Sources], Sequence[Figure]]:
     """A maker of the registry, asked with what the command was given."""
-    from harness.experiment.stored import pretraining_of
+    from harness.experiment.stored import prepared_of, pretraining_of
     from results.figures.registry import FigureRequest
 
     def make(given: Sources) -> Sequence[Figure]:
-        pretraining = partial(pretraining_of, cache=given.cache)
-        return maker.make(FigureRequest(given.runs, given.dataset, given.method, given.filters, pretraining))
+        pretraining, prepared = partial(pretraining_of, cache=given.cache), partial(prepared_of, cache=given.cache)
+        return maker.make(FigureRequest(given.runs, given.dataset, given.method, given.filters, pretraining, prepared))
 
     return make
-
-
-def _alignment(sources: Sources) -> list[Figure]:
-    import polars as pl
-
-    from etegrec.alignment import FittedETEGRec, alignment_frame, choose_cases
-    from harness.data.prepare import load_dataset
-    from harness.experiment.stored import prepared_folder
-    from results.figures.alignment import alignment_figure
-    from results.store.selection import select_runs
-
-    rows = select_runs(sources.runs, sources.dataset, sources.filters, method="etegrec")
-    shown = {row.record.variant: row for row in rows.rows if row.record.variant in ("full", "wo-psa")}
-    if "full" not in shown:
-        raise UsageError(
-            f"alignment needs a finished run of etegrec on '{sources.dataset}'; make it with: harness run --dataset "
-            f"{sources.dataset} --methods etegrec --ablation psa"
-        )
-    record = rows.rows[0].record
-    folder = prepared_folder(record.dataset_fingerprint, sources.cache)
-    if folder is None:
-        raise UsageError(
-            f"alignment needs the prepared data of '{sources.dataset}', but {sources.cache} has no longer those with "
-            f"the fingerprint {record.dataset_fingerprint}; give harness data describe {sources.dataset}"
-        )
-    data = load_dataset(folder)
-    cases = choose_cases(data)
-    frames = [
-        alignment_frame(FittedETEGRec.load(row.runs[0].folder, data), cases, data.catalog.keys, row.short_label)
-        for row in shown.values()
-    ]
-    untrained = shown["wo-psa"].short_label if "wo-psa" in shown else None
-    return [alignment_figure(pl.concat(frames), rows.dataset_label, untrained, rows.notes)]
 
 
 def _hyperparameters(sources: Sources) -> list[Figure]:
@@ -219,7 +201,6 @@ def _sweep(sources: Sources) -> list[Figure]:
 
 # What needs more than runs.
 MAKERS: dict[str, Callable[[Sources], Sequence[Figure]]] = {
-    "alignment": _alignment,
     "hyperparameters": _hyperparameters,
     "sweep": _sweep,
 }

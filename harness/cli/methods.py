@@ -56,7 +56,7 @@ def described(config: Config, table: str) -> str:
         if isinstance(value, Config):
             children.append(described(value, f"{table}.{field}"))
             continue
-        line = to_toml({field: config.model_dump(mode="json").get(field)}).strip().replace("\n", " ")
+        line = to_toml({field: config.model_dump(mode="json").get(field, value)}).strip().replace("\n", " ")
         about = type(config).model_fields[field].description
         lines.append(f"{line}  # {about}" if about else line)
     return "\n".join(["\n".join(lines), *children]).replace("\n[", "\n\n[")

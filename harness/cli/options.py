@@ -101,11 +101,11 @@ class Reading:
         typer.Option(min=0, help="k of the k-core filter (default 0: no filter).", rich_help_panel=FILES),
     ] = None
     repeats: Annotated[
-        str | None,
+        Literal["keep", "drop"] | None,
         typer.Option(metavar="keep|drop", help="A user's repeats of an item (default keep).", rich_help_panel=FILES),
     ] = None
     short_users: Annotated[
-        str | None,
+        Literal["error", "drop"] | None,
         typer.Option(
             metavar="error|drop",
             help="Users with fewer than 3 interactions (default error).",
@@ -173,7 +173,7 @@ class Judging:
         ),
     ] = None
     decoding: Annotated[
-        str | None,
+        Literal["trie", "free", "released"] | None,
         typer.Option(
             help="trie: beams over existing items (default); free: over all codes; released: as each authors' code; "
             "exact: the true best of all items.",

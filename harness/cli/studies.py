@@ -169,6 +169,7 @@ def dashboard(
     *,
     study: StudyName,
     port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine's loopback address.")] = 8080,
+    json: Json = False,
     where: Studies,
 ) -> None:
     """Serve optuna-dashboard for a study, to this machine alone."""
@@ -182,5 +183,8 @@ def dashboard(
 
     storage = where.opened()
     found = load_named(study, storage)
+    if json:
+        print_json({"url": f"http://127.0.0.1:{port}/", "study": found.name})
+        sys.stdout.flush()  # it is needed while the server runs
     print(f"http://127.0.0.1:{port}/ shows {found.name}; Ctrl-C ends it", file=sys.stderr)
     run_server(storage.open(found.name), host="127.0.0.1", port=port)

@@ -19,7 +19,7 @@ from results.errors import ResultsError
 from results.store.selection import Filters
 from results.tables.content import Table
 from results.tables.joined import side_by_side
-from results.tables.performance import ablation_table, overall_table
+from results.tables.performance import PAPER_COLUMNS, View, ablation_table, overall_table
 from results.tables.render import render, to_rich
 
 
@@ -120,8 +120,12 @@ def _tables(dataset: Dataset, results: Sequence[CellResult], place: Place) -> tu
                 configs=tuple(dict.fromkeys(cell.config_digest for cell in shown)),
                 contract=shown[0].settings.contract.digest(),
             )
+            # Lists that are shorter than the paper's k give a table at their own length.
+            longest = shown[0].settings.contract.top_k
+            columns = dict.fromkeys((metric, min(k, longest)) for metric, k in PAPER_COLUMNS)
+            view, where = View(columns=tuple(columns)), f"{dataset.name}-{dataset.fingerprint}"
             try:
-                tables[name] = make(place.runs, f"{dataset.name}-{dataset.fingerprint}", filters=filters)
+                tables[name] = make(place.runs, where, filters=filters, view=view)
             except ResultsError as error:
                 reasons.append(f"no {name} table: {error}")
     return tables, reasons

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from results.store.runs import Run
     from results.store.selection import Filters
     from results.tables.content import Table
+    from results.tables.performance import View
 
 TABLE_EXAMPLES = (
     "Examples: [bold]harness table overall[/] · [bold]harness table ablation --dataset scientific --published[/] · "
@@ -121,29 +122,23 @@ def table(
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
     """Print a table of the paper, made from stored runs."""
-    from results.published.registry import registry
     from results.tables.datasets import datasets_table
     from results.tables.joined import side_by_side
-    from results.tables.performance import View, ablation_table, overall_table
-    from results.tables.slices import slicing_named
+    from results.tables.performance import ablation_table, overall_table
 
     form = "json" if json else format_of(format, out)
     if slice is not None and (published is not None or which == "datasets"):
         other = "--published" if published is not None else "the table of data sets"
         raise UsageError(f"--slice must not meet {other}, whose numbers are of all users; leave one of them out")
-    if published_file is not None and published in (None, "paper"):
-        raise UsageError("--published-file adds to what others report; add --published elsewhere, or all")
     if which == "datasets":
         made = datasets_table(_counts(cache_dir, dataset), published=published is not None)
         print_table(made, "json" if json else format, out)
         return
     columns, titles = _columns(metrics, k)
-    view = View(
+    view = replace(
+        _shown(published, published_file, slice),
         columns=columns,
         titles=titles,
-        published=published in ("paper", "all"),
-        elsewhere=registry(published_file) if published in ("elsewhere", "all") else None,
-        slicing=None if slice is None else slicing_named(slice),
         intervals=ci or form in ("csv", "json"),
     )
     filters = filters_of(config, contract, preset, mask_history)
@@ -203,6 +198,21 @@ def show(
         print_json(_record(found) | environment)
     else:
         Console(highlight=False).print(run_panel(found))
+
+
+def _shown(published: str | None, published_file: Path | None, slice: str | None) -> View:
+    """What a table shows beside its values, and by what it cuts the users."""
+    from results.published.registry import registry
+    from results.tables.performance import View
+    from results.tables.slices import slicing_named
+
+    if published_file is not None and published in (None, "paper"):
+        raise UsageError("--published-file adds to what others report; add --published elsewhere, or all")
+    return View(
+        published=published in ("paper", "all"),
+        elsewhere=registry(published_file) if published in ("elsewhere", "all") else None,
+        slicing=None if slice is None else slicing_named(slice),
+    )
 
 
 def format_of(format: str | None, out: Path | None) -> str:

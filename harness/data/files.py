@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import json
+import shlex
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,15 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from harness.errors import DataError
+
+HEAD_SIZE = 1 << 16  # characters that tell a file's kind
+ARCHIVES = {
+    b"PK\x03\x04": "a zip archive",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"(\xb5/\xfd": "a zstd file",
+    b"7z\xbc\xaf": "a 7z archive",
+}
 
 
 @contextmanager
@@ -29,8 +40,40 @@ def readable(path: Path) -> Iterator[TextIO]:
         except (EOFError, gzip.BadGzipFile, zlib.error):
             raise DataError(f"{path}: the gzip data ends early or is damaged; fetch the file again") from None
         except UnicodeDecodeError as error:
-            byte = error.object[error.start]
-            raise DataError(f"{path}: text must be UTF-8, but byte {byte:#04x} is not; convert the file") from None
+            raise DataError(not_utf8(path, error.object) or f"{path}: text must be UTF-8; convert the file") from None
+
+
+def check_text(path: Path) -> None:
+    """`DataError` that says what a file is whose beginning is not whole UTF-8 text, plain or gzipped."""
+    with readable(path) as stream:
+        text = stream.read(HEAD_SIZE)
+    if told := not_utf8(path, text.encode()):
+        raise DataError(told)
+
+
+def not_utf8(path: Path, head: bytes) -> str | None:
+    """What a file is that begins with these bytes, and the remedy; None for UTF-8 text, whose end may be cut."""
+    for magic, kind in ARCHIVES.items():
+        if head.startswith(magic):
+            return f"{path}: must be a text, gzip or parquet file, but is {kind}; unpack it first"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or head.count(0) > len(head) // 4 > 2:
+        has_mark = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        encoding = "UTF-16" if has_mark else "UTF-16BE" if head[:1] == b"\0" else "UTF-16LE"
+    else:
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(head)
+            return None
+        except UnicodeDecodeError as error:
+            if any(byte < 9 for byte in head):
+                return (
+                    f"{path}: not an interaction file of a known format: it is no text; name another, or its --format"
+                )
+            byte, encoding = head[error.start], "WINDOWS-1252"
+            told = f"byte {byte:#04x} is not: it looks like Latin-1 or Windows-1252"
+    if encoding != "WINDOWS-1252":
+        told = f"this is {encoding}"
+    name = shlex.quote(str(path))
+    return f"{path}: text must be UTF-8, but {told}; convert it: iconv -f {encoding} -t UTF-8 {name} > NEW"
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -185,7 +185,7 @@ def differences(base: Config, config: Config, prefix: str = "") -> dict[str, Any
         if isinstance(value, Config) and isinstance(old, Config):
             found |= differences(old, value, f"{prefix}{name}.")
         elif value != old:
-            found[f"{prefix}{name}"] = config.model_dump(mode="json").get(name)
+            found[f"{prefix}{name}"] = config.model_dump(mode="json").get(name, value)
     return found
 
 

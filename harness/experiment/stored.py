@@ -8,9 +8,10 @@ from pathlib import Path
 
 import polars as pl
 
+from harness.data.catalog import NAMED
 from harness.data.open import prepared_folders
 from harness.data.prepare import describe
-from harness.errors import HarnessError, StageError
+from harness.errors import HarnessError, StageError, UsageError
 from harness.experiment.compute import histories
 from harness.stages import read_json
 from results.store.runs import Run
@@ -21,6 +22,29 @@ def prepared_folder(fingerprint: str, cache_dir: Path) -> Path | None:
     """Where the data set with this content lies prepared, the newest if it does so twice."""
     found = [folder for folder in prepared_folders(cache_dir) if _fingerprint(folder) == fingerprint]
     return found[-1] if found else None
+
+
+def prepared_of(run: Run, cache: Path) -> Path:
+    """Where the data of a run lie prepared; `UsageError` where the cache has them no more."""
+    record = run.record
+    folder = prepared_folder(record.dataset_fingerprint, cache)
+    if folder is None:
+        raise UsageError(
+            f"the prepared data of '{record.dataset}' are needed, but {cache} has no longer those with the fingerprint "
+            f"{record.dataset_fingerprint}; give harness data describe {record.dataset}"
+        )
+    return folder
+
+
+def dataset_here(name: str, fingerprint: str, cache_dir: Path) -> str:
+    """What `--dataset` takes on this machine for the data of a run: a name, or else the prepared data's folder.
+
+    `PATH/TO/name` where the cache has them no more.
+    """
+    if name in NAMED:
+        return name
+    folder = prepared_folder(fingerprint, cache_dir)
+    return f"PATH/TO/{name}" if folder is None else str(folder)
 
 
 def _fingerprint(folder: Path) -> str | None:

@@ -22,21 +22,21 @@ class Field(NamedTuple):
     of_items: np.ndarray  # (N + 1, K) int64, row i for item i; behind an item's values, and in row 0, stand zeros
 
 
-def fields_of(dataset: Dataset, wanted: Sequence[str], method: str) -> list[Field]:
-    """The wanted fields of the data set's items, all that there are where none is named; `DataError` without any."""
+def obstacle_to_features(dataset: Dataset, wanted: Sequence[str]) -> str | None:
+    """Why the data set's items do not have the wanted fields, in one line; None: they do."""
     known = dataset.catalog.features
     if not known:
-        raise DataError(
-            f"{method} needs item features (categories, store, attributes), but data set '{dataset.name}' has none; "
-            "name a file that has them with --metadata, or leave the method out"
-        )
-    for name in wanted:
-        if name not in known:
-            raise DataError(
-                f"{method} asks for the feature '{name}', but the items of '{dataset.name}' have "
-                f"{', '.join(known)}; {nearest(name, known)}"
-            )
-    return [_field(name, known[name]) for name in wanted or known]
+        return "item features (categories, store, ...) are needed, and there are none; give them with --metadata FILE"
+    unknown = [name for name in wanted if name not in known]
+    return f"the items have no feature '{unknown[0]}'; {nearest(unknown[0], known)}" if unknown else None
+
+
+def fields_of(dataset: Dataset, wanted: Sequence[str]) -> list[Field]:
+    """The wanted fields of the data set's items, all that there are where none is named; `DataError` without any."""
+    obstacle = obstacle_to_features(dataset, wanted)
+    if obstacle is not None:
+        raise DataError(f"data set '{dataset.name}': {obstacle}")
+    return [_field(name, dataset.catalog.features[name]) for name in wanted or dataset.catalog.features]
 
 
 def _field(name: str, lists: Sequence[Sequence[str]]) -> Field:

@@ -61,10 +61,15 @@ def held_out(dataset: Dataset) -> EvalCases:
 
 
 def prepared(folder: Path, *, text: str | None = None) -> Path:
-    """The walks as a prepared data set on disk, items numbered as they appear, with their texts or one for all."""
+    """The walks as a prepared data set on disk, items numbered as they appear; texts are theirs or one for all."""
     items = walks()
     users, steps = items.shape
-    texts = {f"i{item}": text for item, text in enumerate(planted_dataset().catalog.texts or (), start=1)}
+    catalog = planted_dataset().catalog
+    texts = {f"i{item}": text for item, text in enumerate(catalog.texts or (), start=1)}
+    features = {
+        field: {f"i{item}": list(values) for item, values in enumerate(lists, start=1)}
+        for field, lists in catalog.features.items()
+    }
     frame = pl.DataFrame(
         {
             "user": [f"u{user}" for user in range(users) for _ in range(steps)],
@@ -75,7 +80,7 @@ def prepared(folder: Path, *, text: str | None = None) -> Path:
     )
     if text is not None:
         texts = dict.fromkeys(texts, text)
-    prepare(RawInteractions(frame, texts), PrepareConfig(), folder, "planted")
+    prepare(RawInteractions(frame, texts, features=features), PrepareConfig(), folder, "planted")
     return folder
 
 

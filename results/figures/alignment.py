@@ -82,14 +82,13 @@ def draw(frame: pl.DataFrame) -> Picture:
         for item, x, y in stars.iter_rows():
             color = COLORS[number_of[item] % len(COLORS)]
             axes.plot(x, y, "*", color=color, markersize=14, markeredgecolor="black", markeredgewidth=0.7, zorder=5)
-        for members in _together(stars.select("x", "y").to_numpy()):
-            _name_stars(axes, [number_of[stars["item"][member]] for member in members], stars[members])
         axes.set_title(panel)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.grid(visible=False)
         axes.margins(0.08)
         axes.spines[["top", "right"]].set_visible(True)
+        _name_stars(axes, [number_of[item] for item in stars["item"]], stars, circles)
     return drawn
 
 
@@ -106,21 +105,24 @@ def _together(places: np.ndarray) -> list[list[int]]:
     return groups
 
 
-def _name_stars(axes: Axes, numbers: list[int], stars: pl.DataFrame) -> None:
-    """The numbers of stars that lie together, above them, with a white edge."""
-    from matplotlib.patheffects import withStroke
+def _name_stars(axes: Axes, numbers: list[int], stars: pl.DataFrame, circles: pl.DataFrame) -> None:
+    """The stars' numbers beside them, where they cover neither stars nor circles; one name for those that coincide."""
+    from matplotlib.transforms import Bbox
 
-    axes.annotate(
-        ", ".join(map(str, numbers)),
-        (float(stars["x"].to_numpy().mean()), float(stars["y"].to_numpy().max())),
-        (0, 5),
-        textcoords="offset points",
-        ha="center",
-        va="bottom",
-        fontweight="bold",
-        path_effects=[withStroke(linewidth=2.0, foreground="white")],
-        zorder=6,
-    )
+    from results.figures.drawing.looks import label_points, settle_layout
+
+    settle_layout(axes)
+    places = stars.select("x", "y").to_numpy()
+    groups = _together(places)
+    point = axes.figure.dpi / 72
+    sizes = [(circles.select("x", "y").to_numpy(), 8 * point), (places, 12 * point)]
+    boxes = [
+        Bbox.from_bounds(x - size / 2, y - size / 2, size, size)
+        for points, size in sizes
+        for x, y in axes.transData.transform(points)
+    ]
+    names = [", ".join(str(numbers[member]) for member in members) for members in groups]
+    label_points(axes, places[[members[0] for members in groups]], names, ["black"] * len(groups), boxes)
 
 
 def _readable_on(color: str) -> str:

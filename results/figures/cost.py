@@ -71,7 +71,7 @@ def draw(frame: pl.DataFrame) -> Picture:
     """A labelled point per method."""
     from matplotlib.transforms import Bbox
 
-    from results.figures.drawing.looks import COLUMN, POINT, label_points, looks_of, picture
+    from results.figures.drawing.looks import COLUMN, POINT, label_points, looks_of, picture, settle_layout
 
     drawn = picture(COLUMN, 2.8)
     axes = drawn.subplots()
@@ -88,7 +88,7 @@ def draw(frame: pl.DataFrame) -> Picture:
     least, most = np.log10(axes.get_xlim())
     span = most - least  # with room for labels on both sides
     axes.set_xlim(10 ** (least - 0.12 * span), 10 ** (most + 0.3 * span))
-    drawn.canvas.draw()
+    settle_layout(axes)
     ends = axes.transData.transform(np.stack([frame["seconds"], frame["low"]], axis=1))
     tops = axes.transData.transform(np.stack([frame["seconds"], frame["high"]], axis=1))
     bars = [Bbox.from_extents(x - 2, low, x + 2, high) for (x, low), (_, high) in zip(ends, tops, strict=True)]

@@ -27,6 +27,7 @@ class FigureRequest:
     method: str  # of figures of one method
     filters: Filters
     pretraining_of: Callable[[Run], pl.DataFrame | None]  # history of the stages that a run's fit stands on, if known
+    prepared_of: Callable[[Run], Path]  # folder of a run's prepared data; `HarnessError` where it is gone
 
     def pretraining(self) -> pl.DataFrame | None:
         """That of the method's first run."""

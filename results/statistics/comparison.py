@@ -41,6 +41,7 @@ from results.store.selection import (
     check_one_population,
     chosen_configs,
     disclosures,
+    record_label,
     refuse_mixture,
     select_runs,
 )
@@ -197,7 +198,8 @@ def named_rows(
     inside = Path(name).is_relative_to(runs_dir)
     parts = Path(name).relative_to(runs_dir).parts if inside else tuple(name.strip("/").split("/"))
     asked = tuple(part.casefold() for part in (parts if len(parts) == 2 else (*parts, "full")))
-    found = [run for run in runs if asked in _names(run.record)]
+    printed = name.casefold()
+    found = [run for run in runs if asked in _names(run.record) or record_label(run.record).casefold() == printed]
     for part in ((*parts, ""), parts):  # whole names before beginnings of names
         found = found or [run for run in runs if is_named(run.folder, part)]
     if not found:

@@ -9,7 +9,7 @@ from results.store.runs import Run
 from results.tables.content import Beside, TableCell, TableRow
 from results.tables.lines import Line, MetricColumn
 
-SECTION = "Published elsewhere, without a run of ours"
+SECTION = "Published elsewhere only"
 OTHER_RULES = " ≠"  # behind a source
 
 

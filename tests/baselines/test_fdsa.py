@@ -61,7 +61,7 @@ def test_logits_and_loss_are_recboles_with_copied_weights(tmp_path):
     weights = renamed(state, NAMES)
     for ours, theirs in (("item_layers", "item_trm_encoder"), ("feature_layers", "feature_trm_encoder")):
         weights |= of_layers(state, ours, theirs)
-    store, kind = fields_of(made_up_dataset(), (), "FDSA")
+    store, kind = fields_of(made_up_dataset(), ())
     settings = {
         "hidden_size": 8,
         "inner_size": 12,

@@ -186,7 +186,7 @@ def test_without_a_first_stage_no_features_are_needed():
     config = SIZES.replace(pretraining=PretrainingConfig(epochs=0))
     assert needs(config) == {}
     S3REC.new(config, made_up_dataset({}), FitContext(0, Path()))
-    with pytest.raises(DataError, match="S3-Rec needs item features"):
+    with pytest.raises(DataError, match="item features"):
         build_pretrained(FirstStageConfig(), made_up_dataset({}), {}, FitContext(0, Path()))
 
 

@@ -92,7 +92,7 @@ def test_a_user_with_too_few_interactions(harness, tmp_path):
         (["--beams", "5"], "num_beams >= top_k must hold, but got num_beams=5, top_k=10; raise num_beams (--beams)"),
         (["--seeds", "x"], "--seeds must be"),
         (["--device", "cuda"], "--device cuda must be present"),
-        (["--repeats", "maybe"], "repeats='maybe'"),
+        (["--repeats", "maybe"], "Invalid value for '--repeats': 'maybe' is not one of 'keep', 'drop'"),
         (["--no-such-option"], "No such option: --no-such-option"),
         (["--config", "absent.toml"], "absent.toml"),
     ],

@@ -87,6 +87,12 @@ def test_a_list_as_long_as_the_items_and_the_default_beam_over_fewer_items_are_a
     assert run(harness, ratings, "--decoding", "free", "--beams", "40", "--methods", "etegrec", "--dry-run").code == 0
 
 
+def test_lists_shorter_than_the_papers_k_have_a_table_at_their_own_length(harness, ratings):
+    ended = run(harness, ratings, "--methods", "popularity,markov", "--top-k", "7")
+    assert ended.code == 0, ended.err
+    assert ended.out.split("\n")[2].split() == ["Method", "Recall@5", "Recall@7", "NDCG@5", "NDCG@7"]
+
+
 TINY = """
 [etegrec]
 tokenizer = { rqvae = { hidden_sizes = [16], code_dim = 8, codebook_size = 8 }, epochs = 4, evaluate_every = 2 }

@@ -112,15 +112,15 @@ def test_described_counts_are_those_of_the_file(harness, ratings):
     assert "40" in harness("data", "describe", str(ratings)).out
 
 
-def test_printed_fields_are_a_config_file_that_changes_nothing(harness, ratings):
+def test_printed_fields_are_a_config_file_that_changes_nothing(harness):
     for method in ("etegrec", "letter"):
         Path("config.toml").write_text(harness("methods", method).out)
-        plan = ("run", "--dataset", str(ratings), "--methods", method, "--dry-run", "--json")
+        plan = ("run", "--methods", method, "--dry-run", "--json")
         assert json.loads(harness(*plan, "--config", "config.toml").out) == json.loads(harness(*plan).out)
 
 
-def test_changes_that_need_each_other_may_come_in_any_order(harness, ratings):
-    plan = ("run", "--dataset", str(ratings), "--methods", "letter", "--dry-run")
+def test_changes_that_need_each_other_may_come_in_any_order(harness):
+    plan = ("run", "--methods", "letter", "--dry-run")
     widths = ("--set", "letter.vectors.hidden_size=16", "--set", "letter.tokenizer.rqvae.code_dim=16")
     assert harness(*plan, *widths).code == 0
     assert harness(*plan, *widths[:2]).code == 2

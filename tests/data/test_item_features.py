@@ -16,6 +16,8 @@ from harness.data.item_features import amazon_features
 from harness.data.open import Source, open_dataset
 from harness.data.prepare import load_dataset, prepare
 from harness.errors import DataError
+from harness.interfaces import Need
+from harness.methods import methods, obstacle
 from harness.sequence.features import fields_of
 
 METADATA = [
@@ -71,20 +73,28 @@ def made_up_dataset(features):
 
 def test_values_get_numbers_and_items_rows_of_them():
     stores, kinds = (("b",), (), ("a",)), (("p", "q"), ("q",), ())
-    first, second = fields_of(made_up_dataset({"store": stores, "kind": kinds}), (), "M")
+    first, second = fields_of(made_up_dataset({"store": stores, "kind": kinds}), ())
     assert (first.name, first.values) == ("store", ("a", "b"))
     assert first.of_items.tolist() == [[0], [2], [0], [1]]
     assert second.of_items.tolist() == [[0, 0], [1, 2], [2, 0], [0, 0]]
-    (only,) = fields_of(made_up_dataset({"store": stores, "kind": kinds}), ("kind",), "M")
+    (only,) = fields_of(made_up_dataset({"store": stores, "kind": kinds}), ("kind",))
     assert only.name == "kind"
 
 
 def test_data_without_features_and_unknown_fields_are_one_line():
-    with pytest.raises(DataError, match=r"M needs item features .* but data set 'd' has none; name a file") as error:
-        fields_of(made_up_dataset({}), (), "M")
+    without, stores = made_up_dataset({}), made_up_dataset({"store": (("a",), (), ())})
+    with pytest.raises(DataError, match=r"data set 'd': item features .* are needed, and there are none") as error:
+        fields_of(without, ())
     assert "\n" not in str(error.value)
-    with pytest.raises(DataError, match="feature 'stor', but the items of 'd' have store; did you mean 'store'"):
-        fields_of(made_up_dataset({"store": (("a",), (), ())}), ("stor",), "M")
+    with pytest.raises(DataError, match="the items have no feature 'stor'; did you mean 'store'"):
+        fields_of(stores, ("stor",))
+
+
+@pytest.mark.parametrize("name", ["fdsa", "s3-rec"])
+def test_methods_that_need_features_are_refused_before_anything_is_trained(name):
+    need = Need(name, methods()[name].presets["lite"])
+    assert "item features" in obstacle(need, made_up_dataset({}))
+    assert obstacle(need, made_up_dataset({"store": (("a",), (), ())})) is None
 
 
 def test_attributes_of_beauty_are_those_of_its_file(real_data):

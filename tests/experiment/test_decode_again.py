@@ -4,9 +4,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import planted
 import pytest
-from planted_runs import QUIET, prepared, stored, times
+from planted_runs import QUIET, stored, times
 
 from harness.data.prepare import load_dataset, load_test
 from harness.errors import UsageError
@@ -17,17 +16,18 @@ from harness.experiment.plan import Settings, make_plan
 from harness.experiment.run import run_plan
 from harness.interfaces import Contract
 from harness.methods import method_named
+from harness.testing import planted
 from results.statistics.audit import decoded, decoded_path
 from results.store.reading import read_as
 from results.store.runs import Run, read_parquet, read_run
 
-TABLES = {"tiger-sas": planted.shortened(planted.TINY["tiger-sas"])}
+TABLES = {"tiger-sas": planted.shortened(method_named("tiger-sas").tiny)}
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     root = tmp_path_factory.mktemp("audit")
-    return Place(dataset=prepared(root / "data"), cache=root / "cache", runs=root / "runs")
+    return Place(dataset=planted.prepared(root / "data"), cache=root / "cache", runs=root / "runs")
 
 
 def run_under(place: Place, **contract: object) -> Run:

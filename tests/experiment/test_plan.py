@@ -1,10 +1,13 @@
 """Oracle: the meaning that the README and the help texts give to ablations, and digests of the version before."""
 
 import re
+import tomllib
 from dataclasses import replace
 
 import pytest
 
+from harness.cli.methods import described
+from harness.config import Config, digest, merged
 from harness.errors import DataError, UsageError
 from harness.experiment.plan import FULL, Settings, ablations_of, cell_of, differences, make_plan
 from harness.methods import methods, proposed_method
@@ -103,3 +106,18 @@ def test_the_recipe_of_a_row_is_the_one_that_its_method_has(method, asked, follo
     assert cell.settings.recipe == followed
     assert (cell.config == default.config) == (followed == "default")
     assert not cell.changes
+
+
+class Later(Config):
+    added_later = frozenset({"new", "path"})
+    old: int = 1
+    new: str = "off"
+    path: str | None = None
+
+
+def test_a_field_that_came_later_changes_no_digest_at_its_default_and_is_told_when_it_differs():
+    assert Later().digest() == digest({"old": 1})
+    assert Later(new="on").digest() == digest({"old": 1, "new": "on"})
+    assert differences(Later(new="on", path="x"), Later()) == {"new": "off", "path": None}
+    assert 'new = "off"' in described(Later(), "later")
+    assert merged(Later(new="on"), tomllib.loads(described(Later(), "later"))["later"]) == Later()

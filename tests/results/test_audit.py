@@ -145,7 +145,7 @@ def test_the_figure_ranks_the_methods_under_each_convention(runs):
     assert (ranks["ours", "SASRec"], ranks["ours", "TIGER"]) == (1, 2)
     assert (ranks["codes", "SASRec"], ranks["codes", "TIGER"]) == (1, 1)
     assert ("pop99", "TIGER") not in ranks
-    assert b"<svg" in figure.rendered("svg")
+    assert b"<svg" in figure.rendered(["svg"])["svg"]
     with pytest.raises(ResultsError, match="at least two methods"):
         audit_figure(audit(select_runs(runs, "demo").rows[:1]))
 

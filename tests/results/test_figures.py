@@ -323,3 +323,26 @@ def test_looks_differ_without_colour_and_stay_with_their_method() -> None:
         assert len({getattr(look, part) for look in LOOKS}) == len(LOOKS)
     assert looks_of({"tiger": 300, "etegrec": 400})["tiger"] == looks_of({"mine": 1000, "tiger": 300})["tiger"]
     assert len(set(looks_of({"popularity": 10, "tiger": 300, "etegrec": 400, "mine": 1000, "old": None}).values())) == 5
+
+
+def test_labels_cover_neither_points_nor_each_other() -> None:
+    from matplotlib.text import Text
+
+    from results.figures.drawing.looks import label_points, picture
+
+    with style("labels"):
+        drawn = picture(3.4, 2.6)
+        axes = drawn.subplots()
+        points = np.array([[0.1, 0.1], [0.12, 0.1], [0.14, 0.12], [0.9, 0.9], [0.5, 0.11]])
+        axes.plot(points[:, 0], points[:, 1], "o", markersize=6)
+        axes.set(xlim=(0, 1.2), ylim=(0, 1))
+        names = ["SASRec", "GRU4Rec, epochs=2", "TIGER-SAS", "Markov", "LETTER"]
+        label_points(axes, points, names, ["black"] * len(names))
+        renderer = drawn.canvas.get_renderer()  # type: ignore[attr-defined]
+        for text in axes.texts:
+            text.update_positions(renderer)  # type: ignore[attr-defined]
+        boxes = [Text.get_window_extent(text, renderer) for text in axes.texts]  # without the lines to the points
+    assert sorted(text.get_text() for text in axes.texts) == sorted(names)
+    assert not any(first.overlaps(second) for place, first in enumerate(boxes) for second in boxes[:place])
+    pixels = axes.transData.transform(points)
+    assert not any(box.contains(x, y) for box in boxes for x, y in pixels)

@@ -162,7 +162,7 @@ def test_other_sources_stand_below_our_rows(tmp_path: Path) -> None:
         ("a paper", "er", (None, 0.25, None, None)),
         ("a paper, ", " ≠", (None, 0.26, None, None)),
     ]
-    assert (hstu.section, hstu.beside[0].values[1]) == ("Published elsewhere, without a run of ours", 0.27)
+    assert (hstu.section, hstu.beside[0].values[1]) == ("Published elsewhere only", 0.27)
     text = render(table, "text")
     assert "…" in text
     assert "harness verify says which" in text

@@ -16,7 +16,7 @@ from results.store.find import UnfinishedRun
 from results.tables.content import Beside, Table, TableCell, TableColumn, TableRow, Unit
 from results.tables.render import FORMATS, html_fragment, render, to_csv, to_json, to_latex, to_markdown, to_rich
 from results.terminal.listing import runs_table
-from results.terminal.panels import run_panel, sparkline
+from results.terminal.panels import health_lines, run_panel, sparkline
 from results.terminal.quantities import duration, size
 
 
@@ -212,3 +212,8 @@ def test_the_panel_of_a_run_shows_scores_curves_health_cost_and_config(tmp_path:
     ):
         assert expected in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_both_meanings_of_a_collision_rate_are_told_apart() -> None:
+    told = dict(health_lines({"collision_rate": 0.1, "colliding_items": 0.15}))
+    assert told == {"collision rate, items beyond tuples": "10.00 %", "collision rate, items that share": "15.00 %"}

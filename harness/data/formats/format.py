@@ -12,13 +12,11 @@ import numpy as np
 import polars as pl
 
 from harness.data.dataset import Sequences
-from harness.data.files import readable
+from harness.data.files import HEAD_SIZE, readable
 from harness.data.item_features import FeatureReader, Features
 from harness.data.splits.split import Part
 from harness.data.text.metadata import MetadataReader
 from harness.errors import DataError
-
-HEAD_SIZE = 1 << 16  # characters that are looked at
 
 
 @dataclass(frozen=True)
@@ -141,6 +139,8 @@ def head_of(path: Path) -> Head:
         with readable(path) as stream:
             text = stream.read(HEAD_SIZE)
     except DataError:  # a picture, an archive, a damaged file: nothing that can be told from its lines
+        return Head(magic, [], path.name)
+    if "\0" in text:  # UTF-16 without its mark, say
         return Head(magic, [], path.name)
     lines = text.splitlines()
     if not lines:

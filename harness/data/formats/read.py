@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
+from harness.data.files import check_text
 from harness.data.formats import amazon, etegrec_jsonl, letter, minionerec, recbole, s3rec, table
 from harness.data.formats.format import Columns, Format, RawInteractions, head_of, plain_files
 from harness.data.formats.maps import Maps, is_map, maps_beside, read_map, with_maps
@@ -136,6 +137,7 @@ def locate(
     elif found is None:
         found = recognised(path, columns_named=named)
     if found is None:
+        check_text(file)
         raise DataError(
             f"{file}: not an interaction file of a known format; name one with --format: {', '.join(formats())}"
         )

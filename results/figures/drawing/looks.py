@@ -127,7 +127,7 @@ def label_points(
     their points' colours; one that stands apart has a line to its point. Obstacles are boxes in pixels.
     """
     figure = axes.figure
-    figure.canvas.draw()  # settles the layout, so that pixels are known
+    settle_layout(axes)
     assert isinstance(figure.canvas, FigureCanvasAgg)
     renderer = figure.canvas.get_renderer()
     pixels = axes.transData.transform(points)
@@ -152,6 +152,15 @@ def label_points(
         taken.append(candidates[best])
 
 
+def settle_layout(axes: Axes) -> None:
+    """Puts the axes of the figure where they will stand, so that pixels are known; less work than drawing it."""
+    figure = axes.figure
+    assert isinstance(figure, Picture)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+
+
 def _label(
     axes: Axes, label: str, point: np.ndarray, place: tuple[int, int, str, str], color: str | None = None
 ) -> Annotation:
@@ -166,6 +175,7 @@ def _label(
         ha=horizontal,
         va=vertical,
         fontsize=SMALL,
+        zorder=7,
         color=None if color is None else dark(color),
         arrowprops=line if color is not None and max(abs(dx), abs(dy)) > 8 else None,
     )
