@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,8 @@ from harness.sequence.training import (
 
 class SASRecConfig(SequenceTraining, SASRecSizes):
     """SASRec's sizes and schedule; the defaults are the RecBole form at the paper's item dimension (METHODS B.1)."""
+
+    added_later: ClassVar[frozenset[str]] = frozenset({"batches", "stride"})
 
     batch_size: int = Field(
         2048, ge=1, description="recbole: targets of an optimiser step; original: users of an optimiser step"
