@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from baselines.letter import METHOD as LETTER
 from baselines.sasrec import METHOD
+from baselines.tiger import TIGER_SAS
+from etegrec.method import METHOD as ETEGREC
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.interfaces import FitContext
-from harness.methods import methods
 
 
 def test_the_method_fits_saves_and_loads_by_its_own_interface(tmp_path):
@@ -44,8 +46,8 @@ def test_a_stride_is_declared_by_every_method_that_stands_on_sasrec_and_only_whe
     strided = METHOD.presets["paper"].replace(stride=25)
     (*_, line) = METHOD.assumptions(strided)
     assert "25 targets share a window (stride)" in line
-    for name in ("tiger-sas", "letter", "etegrec"):
-        config = methods()[name].presets["paper"]
-        assert line in methods()[name].assumptions(config.replace(vectors=config.vectors.replace(stride=25)))
+    for method in (TIGER_SAS, LETTER, ETEGREC):
+        config = method.presets["paper"]
+        assert line in method.assumptions(config.replace(vectors=config.vectors.replace(stride=25)))
     for silent in (strided.replace(stride=1), strided.replace(batches="prefixes"), strided.replace(style="original")):
         assert not any("stride" in line for line in METHOD.assumptions(silent))
