@@ -12,14 +12,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness.data.dataset import Dataset, Sequences
-from harness.interfaces import Method
 from harness.nn.bert import BertEncoder, Positions
 from harness.nn.encoder import PackedRows
 from harness.nn.sasrec import TransformerSizes, draw_normal
 from harness.sequence.masking import MaskedRows, Masking
 from harness.sequence.model import SequenceModel
 from harness.sequence.training import (
-    GRID,
     TINY_SCHEDULE,
     Objective,
     SequenceTraining,
@@ -96,16 +94,11 @@ def assumptions(config: BERT4RecConfig) -> list[str]:
     ]
 
 
-METHOD = Method(
-    name=BERT4REC.name,
+METHOD = BERT4REC.method(
     title="BERT4Rec",
     groups=("paper",),
     place=140,
-    follows_contract=False,
     config=BERT4RecConfig,
-    fit=BERT4REC.fit,
-    is_distributed=True,
-    load=BERT4REC.load,
     presets={
         "paper": BERT4RecConfig(),
         "lite": BERT4RecConfig(hidden_size=64, learning_rate=2e-3, batch_size=256, epochs=100, patience=8),
@@ -117,7 +110,6 @@ METHOD = Method(
         # that was never trained.
         "positions": "end",
     },
-    grid=GRID,
     assumptions=assumptions,
     effort=lambda config: effort(config) / 3,  # its epochs have fewer targets
 )

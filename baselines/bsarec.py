@@ -15,7 +15,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from harness.data.dataset import PADDING, Dataset
-from harness.interfaces import Method
 from harness.nn.bsarec import MASKED, BSARecLayer, low_pass
 from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.layers import Dropout
@@ -26,7 +25,6 @@ from harness.sequence.training import (
     TINY_SCHEDULE,
     Objective,
     SequenceTraining,
-    effort,
     softmax_assumptions,
     softmax_objective,
 )
@@ -125,19 +123,13 @@ def assumptions(config: BSARecConfig) -> list[str]:
 
 
 PAPER = BSARecConfig()
-METHOD = Method(
-    name=BSAREC.name,
+METHOD = BSAREC.method(
     title="BSARec",
     place=210,
     groups=("strong",),
-    follows_contract=False,
     config=BSARecConfig,
-    fit=BSAREC.fit,
-    is_distributed=True,
-    load=BSAREC.load,
     presets={"paper": PAPER, "lite": PAPER.replace(padded=False, learning_rate=1e-3, epochs=40, patience=4)},
     tiny={**TINY_SCHEDULE, "hidden_size": 16, "attention_dropout": 0.1},
     grid={"learning_rate": (1e-3, 5e-4, 1e-4), "alpha": (0.3, 0.5, 0.7, 0.9), "cutoff": (3, 5, 7, 9)},
     assumptions=assumptions,
-    effort=effort,
 )

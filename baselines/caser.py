@@ -13,17 +13,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness.data.dataset import PADDING, Dataset
-from harness.interfaces import Method
 from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.layers import Dropout
 from harness.sequence.model import SequenceModel
 from harness.sequence.targets import TrainingRows
 from harness.sequence.training import (
-    GRID,
     TINY_SCHEDULE,
     Objective,
     SequenceTraining,
-    effort,
     softmax_assumptions,
     softmax_objective,
 )
@@ -110,22 +107,15 @@ def assumptions(config: CaserConfig) -> list[str]:
     ]
 
 
-METHOD = Method(
-    name=CASER.name,
+METHOD = CASER.method(
     title="Caser",
     groups=("paper",),
     place=100,
-    follows_contract=False,
     config=CaserConfig,
-    fit=CASER.fit,
-    is_distributed=True,
-    load=CASER.load,
     presets={
         "paper": CaserConfig(),
         "lite": CaserConfig(embedding_size=64, window=8, batch_size=512, epochs=40, patience=3),
     },
     tiny={**TINY_SCHEDULE, "embedding_size": 16, "window": 4},
-    grid=GRID,
     assumptions=assumptions,
-    effort=effort,
 )

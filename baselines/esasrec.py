@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from harness.data.dataset import Dataset
-from harness.interfaces import Method
 from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.layers import Dropout
 from harness.nn.ragged import Ragged
@@ -25,7 +24,6 @@ from harness.sequence.training import (
     Objective,
     SequenceTraining,
     Softmax,
-    effort,
     softmax_assumptions,
     softmax_objective,
 )
@@ -140,19 +138,13 @@ def assumptions(config: ESASRecConfig) -> list[str]:
 
 
 PAPER = ESASRecConfig()
-METHOD = Method(
-    name=ESASREC.name,
+METHOD = ESASREC.method(
     title="eSASRec",
     place=220,
     groups=("strong",),
-    follows_contract=False,
     config=ESASRecConfig,
-    fit=ESASREC.fit,
-    is_distributed=True,
-    load=ESASREC.load,
     presets={"paper": PAPER, "lite": PAPER.replace(hidden_size=64, epochs=60, patience=5)},
     tiny={**TINY_SCHEDULE, "hidden_size": 16, "num_negatives": 8},
     grid={"learning_rate": (2e-3, 1e-3, 5e-4), "dropout": (0.2, 0.3, 0.5), "inner_factor": (1, 2, 4)},
     assumptions=assumptions,
-    effort=effort,
 )

@@ -11,14 +11,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness.data.dataset import PADDING, Dataset
-from harness.interfaces import Method
 from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.layers import Dropout
 from harness.nn.ragged import Ragged
 from harness.nn.sasrec import RecBoleLayer, TransformerSizes, draw_normal
 from harness.sequence.features import fields_of, obstacle_to_features
 from harness.sequence.model import SequenceModel
-from harness.sequence.training import GRID, TINY_SCHEDULE, SequenceTraining, effort, softmax_assumptions
+from harness.sequence.training import TINY_SCHEDULE, SequenceTraining, effort, softmax_assumptions
 
 
 class FDSAConfig(SequenceTraining, TransformerSizes):
@@ -108,24 +107,18 @@ def assumptions(config: FDSAConfig) -> list[str]:
     ]
 
 
-METHOD = Method(
-    name=FDSA_MODEL.name,
+METHOD = FDSA_MODEL.method(
     title="FDSA",
     groups=("paper",),
     inputs=("features",),
     obstacle=lambda config, dataset: obstacle_to_features(dataset, config.features),
     place=160,
-    follows_contract=False,
     config=FDSAConfig,
-    fit=FDSA_MODEL.fit,
-    is_distributed=True,
-    load=FDSA_MODEL.load,
     presets={
         "paper": FDSAConfig(),
         "lite": FDSAConfig(hidden_size=64, dropout=0.4, learning_rate=2e-3, batch_size=512, epochs=40, patience=4),
     },
     tiny={**TINY_SCHEDULE, "hidden_size": 16, "inner_size": 32, "num_layers": 1, "num_heads": 1},
-    grid=GRID,
     assumptions=assumptions,
     effort=lambda config: 1.2 * effort(config),  # two encoders; the softmax takes most of the time
 )

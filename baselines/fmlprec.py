@@ -14,7 +14,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness.data.dataset import PADDING, Dataset
-from harness.interfaces import Method
 from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.layers import Dropout
 from harness.nn.sasrec import INIT_STD, draw_normal
@@ -22,7 +21,6 @@ from harness.sequence.losses import binary_cross_entropy
 from harness.sequence.model import SequenceModel
 from harness.sequence.targets import TrainingRows, UnseenItems
 from harness.sequence.training import (
-    GRID,
     TINY_SCHEDULE,
     Objective,
     SequenceTraining,
@@ -130,22 +128,16 @@ def assumptions(config: FMLPRecConfig) -> list[str]:
     ]
 
 
-METHOD = Method(
-    name=FMLPREC.name,
+METHOD = FMLPREC.method(
     title="FMLP-Rec",
     groups=("paper",),
     place=150,
-    follows_contract=False,
     config=FMLPRecConfig,
-    fit=FMLPREC.fit,
-    is_distributed=True,
-    load=FMLPREC.load,
     presets={
         "paper": FMLPRecConfig(),
         "lite": FMLPRecConfig(hidden_size=64, window=20, learning_rate=2e-3, batch_size=512, epochs=30, patience=3),
     },
     tiny={**TINY_SCHEDULE, "hidden_size": 16, "num_layers": 1, "window": 8},
-    grid=GRID,
     assumptions=assumptions,
     effort=lambda config: 1.5 * effort(config),  # it computes padding too
 )

@@ -10,11 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness.data.dataset import PADDING, Dataset
-from harness.interfaces import Method
 from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.layers import Dropout
 from harness.sequence.model import SequenceModel
-from harness.sequence.training import GRID, TINY_SCHEDULE, SequenceTraining, effort, softmax_assumptions
+from harness.sequence.training import TINY_SCHEDULE, SequenceTraining, softmax_assumptions
 
 
 class GRU4RecConfig(SequenceTraining):
@@ -72,16 +71,11 @@ def assumptions(config: GRU4RecConfig) -> list[str]:
     ]
 
 
-METHOD = Method(
-    name=GRU4REC.name,
+METHOD = GRU4REC.method(
     title="GRU4Rec",
     groups=("paper",),
     place=110,
-    follows_contract=False,
     config=GRU4RecConfig,
-    fit=GRU4REC.fit,
-    is_distributed=True,
-    load=GRU4REC.load,
     presets={
         "paper": GRU4RecConfig(),
         "lite": GRU4RecConfig(
@@ -89,7 +83,5 @@ METHOD = Method(
         ),
     },
     tiny={**TINY_SCHEDULE, "embedding_size": 16, "hidden_size": 32},
-    grid=GRID,
     assumptions=assumptions,
-    effort=effort,
 )

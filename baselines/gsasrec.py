@@ -12,12 +12,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness.data.dataset import PADDING, Dataset
-from harness.interfaces import Method
 from harness.nn.sasrec import SASRec, SASRecSizes, TransformerSizes
 from harness.sequence.losses import generalised_binary_cross_entropy
 from harness.sequence.model import SequenceModel
 from harness.sequence.targets import OwnDraws, TrainingRows
-from harness.sequence.training import TINY_SCHEDULE, Objective, SequenceTraining, effort
+from harness.sequence.training import TINY_SCHEDULE, Objective, SequenceTraining
 
 
 class GSASRecConfig(SequenceTraining, TransformerSizes):
@@ -72,19 +71,13 @@ def assumptions(config: GSASRecConfig) -> list[str]:
 
 
 PAPER = GSASRecConfig()
-METHOD = Method(
-    name=GSASREC.name,
+METHOD = GSASREC.method(
     title="gSASRec",
     place=230,
     groups=("strong",),
-    follows_contract=False,
     config=GSASRecConfig,
-    fit=GSASREC.fit,
-    is_distributed=True,
-    load=GSASREC.load,
     presets={"paper": PAPER, "lite": PAPER.replace(hidden_size=64, inner_size=64, epochs=60, patience=10)},
     tiny={**TINY_SCHEDULE, "hidden_size": 16, "inner_size": 32, "num_negatives": 8, "batch_size": 16},
     grid={"calibration": (0.0, 0.5, 0.75, 1.0), "learning_rate": (1e-3, 5e-4), "dropout": (0.2, 0.5)},
     assumptions=assumptions,
-    effort=effort,
 )

@@ -10,10 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness.data.dataset import PADDING, Dataset
-from harness.interfaces import Method
 from harness.nn.encoder import Encoder, PackedRows
 from harness.sequence.model import SequenceModel
-from harness.sequence.training import SequenceTraining, effort, softmax_assumptions
+from harness.sequence.training import SequenceTraining, softmax_assumptions
 from harness.sequence.users import UNSEEN_USERS, UserTable
 
 
@@ -88,16 +87,11 @@ def assumptions(config: HGNConfig) -> list[str]:
     ]
 
 
-METHOD = Method(
-    name=HGN_MODEL.name,
+METHOD = HGN_MODEL.method(
     title="HGN",
     groups=("paper",),
     place=120,
-    follows_contract=False,
     config=HGNConfig,
-    fit=HGN_MODEL.fit,
-    is_distributed=True,
-    load=HGN_MODEL.load,
     presets={
         "paper": HGNConfig(),
         "lite": HGNConfig(embedding_size=64, batch_size=512, epochs=40, patience=3),
@@ -105,5 +99,4 @@ METHOD = Method(
     tiny={"embedding_size": 16, "learning_rate": 1e-2, "batch_size": 16, "epochs": 40, "patience": "none"},
     grid={"learning_rate": (1e-3, 5e-4, 1e-4)},  # METHODS B.5; it has no dropout
     assumptions=assumptions,
-    effort=effort,
 )

@@ -15,7 +15,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness.data.dataset import PADDING, Dataset
-from harness.interfaces import Method
 from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.layers import Dropout
 from harness.nn.pointwise_attention import BUCKETS, Biases, pointwise_attention, time_buckets
@@ -28,7 +27,6 @@ from harness.sequence.training import (
     Objective,
     SequenceTraining,
     Softmax,
-    effort,
     softmax_assumptions,
     softmax_objective,
 )
@@ -142,20 +140,14 @@ def assumptions(config: HSTUConfig) -> list[str]:
 
 
 PAPER = HSTUConfig(evaluate_every=5, patience=60)  # all 300 epochs, and the best of their 60 scores
-METHOD = Method(
-    name=HSTU_MODEL.name,
+METHOD = HSTU_MODEL.method(
     title="HSTU",
     place=200,
     groups=("strong",),
-    follows_contract=False,
     reads_times=True,
     config=HSTUConfig,
-    fit=HSTU_MODEL.fit,
-    is_distributed=True,
-    load=HSTU_MODEL.load,
     presets={"paper": PAPER, "lite": PAPER.replace(batch_size=64, epochs=60, evaluate_every=3, patience=3)},
     tiny={**TINY_SCHEDULE, "hidden_size": 16, "num_layers": 2, "embedding_dropout": 0.1, "num_negatives": 8},
     grid={"learning_rate": (5e-3, 1e-3, 5e-4), "dropout": (0.1, 0.2, 0.3), "embedding_dropout": (0.2, 0.5)},
     assumptions=assumptions,
-    effort=effort,
 )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from baselines.s3rec_pretraining import Heads, PretrainingBatches, PretrainingConfig, attributes_of, pretraining_losses
 from harness.data.dataset import Dataset
-from harness.interfaces import ArtifactKind, Artifacts, FitContext, Method, Need
+from harness.interfaces import ArtifactKind, Artifacts, FitContext, Need
 from harness.nn.bert import BertEncoder
 from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.sasrec import TransformerSizes, draw_normal
@@ -22,7 +22,7 @@ from harness.sequence.features import obstacle_to_features
 from harness.sequence.masking import windows_of
 from harness.sequence.model import SequenceModel
 from harness.sequence.targets import UnseenItems
-from harness.sequence.training import GRID, TINY_SCHEDULE, SequenceTraining, effort, softmax_assumptions
+from harness.sequence.training import TINY_SCHEDULE, SequenceTraining, softmax_assumptions
 from harness.training.checkpoints import load_tensors, save_tensors
 from harness.training.learner import Learner
 from harness.training.loop import Phase, TrainingPlan, train
@@ -115,17 +115,12 @@ def assumptions(config: S3RecConfig) -> list[str]:
 
 
 FIRST = PretrainingConfig(epochs=20)
-METHOD = Method(
-    name=S3REC.name,
+METHOD = S3REC.method(
     title="S3-Rec",
     groups=("paper",),
     inputs=("features",),
     place=170,
-    follows_contract=False,
     config=S3RecConfig,
-    fit=S3REC.fit,
-    is_distributed=True,
-    load=S3REC.load,
     needs=needs,
     presets={
         "paper": S3RecConfig(),
@@ -144,7 +139,5 @@ METHOD = Method(
         **{"hidden_size": 16, "inner_size": 32, "num_layers": 1, "num_heads": 1},
         "pretraining": {"epochs": 4, "batch_size": 32},
     },
-    grid=GRID,
     assumptions=assumptions,
-    effort=effort,
 )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from harness.interfaces import Method
 from harness.sequence.sasrec import LITE, PAPER, SASREC, TINY, SASRecConfig, sasrec_assumptions
-from harness.sequence.training import GRID, effort
 
 
 def original_form(config: SASRecConfig) -> SASRecConfig:
@@ -30,21 +28,14 @@ def assumptions(config: SASRecConfig) -> list[str]:
     ]
 
 
-METHOD = Method(
-    name=SASREC.name,
+METHOD = SASREC.method(
     title="SASRec",
     groups=("core", "paper"),
     place=130,
-    follows_contract=False,
     config=SASRecConfig,
-    fit=SASREC.fit,
-    is_distributed=True,
     version=2,
-    load=SASREC.load,
     presets={"paper": PAPER, "lite": LITE},
     tiny=TINY,
     recipes={"original": original_form},
-    grid=GRID,
     assumptions=assumptions,
-    effort=effort,
 )

@@ -21,10 +21,18 @@ from harness.distributed import ALONE, Group
 from harness.errors import StageError
 from harness.evaluation.outcomes import SELECTION_K
 from harness.evaluation.ranking import Scores, all_ranks, ranked
-from harness.interfaces import Artifacts, FitContext, Recommendations
+from harness.interfaces import Artifacts, FitContext, Method, Recommendations
 from harness.nn.encoder import Encoder, pack
 from harness.seeding import derive_seed
-from harness.sequence.training import Batches, Objective, SequenceTraining, batch_losses, softmax_objective
+from harness.sequence.training import (
+    GRID,
+    Batches,
+    Objective,
+    SequenceTraining,
+    batch_losses,
+    effort,
+    softmax_objective,
+)
 from harness.stages import read_json, write_json
 from harness.training.checkpoints import load_tensors, save_tensors
 from harness.training.learner import Learner
@@ -155,6 +163,12 @@ class SequenceModel:
         )
         network.eval()
         return recommender
+
+    def method(self, title: str, config: type[SequenceTraining], **facts: Any) -> Method:
+        """The model as a method; `facts` are fields of `Method`, those that are given here already included."""
+        # The beams of a contract change nothing here, and processes share the batches and the users.
+        shared: dict[str, Any] = {"is_distributed": True, "follows_contract": False, "grid": GRID, "effort": effort}
+        return Method(self.name, title, config, self.fit, self.load, **{**shared, **facts})
 
 
 def learner_of(network: Encoder, config: SequenceTraining) -> Learner:

@@ -1,5 +1,5 @@
 """BSARec. Oracles: a padded network in plain loops, made from the formulas of METHODS B.8, with copied weights; sums of
-sines and cosines; the published number of parameters; the same bits after an interruption."""
+sines and cosines; the published number of parameters."""
 
 import cmath
 import math
@@ -10,12 +10,10 @@ import pytest
 import torch
 
 from baselines.bsarec import BSAREC, METHOD, BSARecConfig
-from harness.config import merged
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.interfaces import FitContext
 from harness.nn.bsarec import low_pass
 from harness.nn.encoder import pack
-from harness.testing.planted import planted_dataset
 
 CPU = torch.device("cpu")
 LONGEST = 8
@@ -182,21 +180,6 @@ def test_padding_is_no_class_and_not_trained_unless_it_is_asked_for():
         loss = BSAREC.objective(config, dataset_of()).loss
         loss(net(packed, packed.ends_B), net.item_rows_VD, torch.tensor([1, 2, 3, 4, 5])).backward()
         assert bool(net.item_table.weight.grad[0].any()) is legacy_pad
-
-
-def test_a_fit_that_was_interrupted_goes_on_to_the_same_bits(tmp_path):
-    config, dataset = merged(METHOD.presets["lite"], {**METHOD.tiny, "epochs": 4}), planted_dataset()
-
-    def interrupt(progress):
-        if progress.epoch == 2:
-            raise KeyboardInterrupt
-
-    whole = METHOD.fit(config, dataset, {}, FitContext(0, tmp_path / "whole"))
-    with pytest.raises(KeyboardInterrupt):
-        METHOD.fit(config, dataset, {}, FitContext(0, tmp_path / "cut", report=interrupt))
-    continued = METHOD.fit(config, dataset, {}, FitContext(0, tmp_path / "cut"))
-    for ours, theirs in zip(whole.network.parameters(), continued.network.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
 
 
 def test_sizes_are_those_of_the_fact_sheet_and_departures_are_declared():

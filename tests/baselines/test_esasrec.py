@@ -1,5 +1,5 @@
 """eSASRec. Oracles: a padded network in plain loops, made from the formulas of METHODS B.9, with copied weights;
-torch's own multi-head attention; the same bits after an interruption."""
+torch's own multi-head attention."""
 
 import math
 from pathlib import Path
@@ -10,12 +10,10 @@ import torch
 from torch import nn
 
 from baselines.esasrec import ESASREC, METHOD, ESASRecConfig
-from harness.config import merged
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.interfaces import FitContext
 from harness.nn.encoder import pack
 from harness.sequence.losses import drawn_cross_entropy
-from harness.testing.planted import planted_dataset
 
 CPU = torch.device("cpu")
 LONGEST = 8
@@ -164,22 +162,6 @@ def test_table_dropout_drops_inputs_and_candidates_alike_and_in_training_alone()
     assert not torch.equal(net.item_rows_VD, first)
     assert net.eval().item_rows_VD is net.item_table.weight
     assert network().train().item_rows_VD.all()
-
-
-def test_a_fit_that_was_interrupted_goes_on_to_the_same_bits(tmp_path):
-    tiny = {**METHOD.tiny, "epochs": 4, "table_dropout": True}
-    config, dataset = merged(METHOD.presets["lite"], tiny), planted_dataset()
-
-    def interrupt(progress):
-        if progress.epoch == 2:
-            raise KeyboardInterrupt
-
-    whole = METHOD.fit(config, dataset, {}, FitContext(0, tmp_path / "whole"))
-    with pytest.raises(KeyboardInterrupt):
-        METHOD.fit(config, dataset, {}, FitContext(0, tmp_path / "cut", report=interrupt))
-    continued = METHOD.fit(config, dataset, {}, FitContext(0, tmp_path / "cut"))
-    for ours, theirs in zip(whole.network.parameters(), continued.network.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
 
 
 def test_sizes_are_those_of_the_fact_sheet_and_declared():

@@ -1,5 +1,5 @@
 """gSASRec. Oracles: the authors' form of the loss, a plain binary cross-entropy of changed scores; SASRec's network,
-which has its own tests; the same bits after an interruption."""
+which has its own tests."""
 
 from pathlib import Path
 
@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 
 from baselines.gsasrec import GSASREC, METHOD, GSASRecConfig
-from harness.config import merged
 from harness.data.dataset import Sequences
 from harness.interfaces import FitContext
 from harness.nn.encoder import pack
@@ -66,23 +65,6 @@ def test_the_loss_draws_256_items_for_each_target_of_a_users_latest_window():
     assert set(np.unique(drawn)) == set(range(1, 13))
     assert chosen.loss.keywords == {"num_items": 12, "calibration": 0.75}
     assert len(chosen.rows) == planted_dataset().num_users
-
-
-@pytest.mark.parametrize("tied", [False, True])
-def test_a_fit_that_was_interrupted_goes_on_to_the_same_bits(tmp_path, tied):
-    tiny = {**METHOD.tiny, "epochs": 3, "tied": tied}
-    config, dataset = merged(METHOD.presets["lite"], tiny), planted_dataset()
-
-    def interrupt(progress):
-        if progress.epoch == 2:
-            raise KeyboardInterrupt
-
-    whole = METHOD.fit(config, dataset, {}, FitContext(0, tmp_path / "whole"))
-    with pytest.raises(KeyboardInterrupt):
-        METHOD.fit(config, dataset, {}, FitContext(0, tmp_path / "cut", report=interrupt))
-    continued = METHOD.fit(config, dataset, {}, FitContext(0, tmp_path / "cut"))
-    for ours, theirs in zip(whole.network.parameters(), continued.network.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
 
 
 def test_sizes_are_those_of_the_fact_sheet_and_declared():

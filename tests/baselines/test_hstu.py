@@ -1,5 +1,5 @@
 """HSTU. Oracles: a padded network in plain loops, made from the formulas of METHODS B.7, with copied weights; published
-numbers of parameters; the same bits after an interruption."""
+numbers of parameters."""
 
 import math
 from pathlib import Path
@@ -10,12 +10,10 @@ import torch
 from pydantic import ValidationError
 
 from baselines.hstu import HSTU_MODEL, METHOD, HSTUConfig
-from harness.config import merged
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.interfaces import FitContext
 from harness.nn.encoder import pack
 from harness.sequence.losses import drawn_cross_entropy
-from harness.testing.planted import planted_dataset
 
 CPU = torch.device("cpu")
 LONGEST = 8
@@ -173,21 +171,6 @@ def test_the_published_loss_draws_negatives_for_each_target_and_may_leave_hits_o
     second = float(drawn_cross_entropy(states[1:], table, targets[1:], negatives[1:]))
     found = drawn_cross_entropy(states, table, targets, negatives, keep_hits=False)
     assert found.item() == pytest.approx(without + second, rel=1e-9)
-
-
-def test_a_fit_that_was_interrupted_goes_on_to_the_same_bits(tmp_path):
-    config, dataset = merged(METHOD.presets["lite"], {**METHOD.tiny, "epochs": 4}), planted_dataset()
-
-    def interrupt(progress):
-        if progress.epoch == 2:
-            raise KeyboardInterrupt
-
-    whole = METHOD.fit(config, dataset, {}, FitContext(0, tmp_path / "whole"))
-    with pytest.raises(KeyboardInterrupt):
-        METHOD.fit(config, dataset, {}, FitContext(0, tmp_path / "cut", report=interrupt))
-    continued = METHOD.fit(config, dataset, {}, FitContext(0, tmp_path / "cut"))
-    for ours, theirs in zip(whole.network.parameters(), continued.network.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
 
 
 def test_sizes_are_those_of_the_fact_sheet_and_declared():
