@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options, values
+from harness.cli.drawing import uncollected
 from harness.cli.options import METHOD, CacheDir, Json, RunsDir, Studies, print_json, takes_groups
 from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, filters_of
 from harness.errors import HarnessError, UsageError
@@ -92,7 +93,8 @@ def figure(
     refused: dict[str, str] = {}
     for each in names:
         try:
-            made += [(figure, figure.save(folder, formats)) for figure in known[each](sources)]
+            with uncollected():
+                made += [(figure, figure.save(folder, formats)) for figure in known[each](sources)]
         except (HarnessError, ResultsError) as error:
             told = _pasteable(" ".join(str(error).split()), sources)
             if name != "all":

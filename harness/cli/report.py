@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options
+from harness.cli.drawing import uncollected
 from harness.cli.options import CacheDir, Json, RunsDir, Studies, print_json, takes_groups
 from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, filters_of, only_dataset
 from harness.errors import UsageError
@@ -54,21 +55,23 @@ def report(
     out = out or Path(f"report-{anchor(dataset)}.html")
     if not out.parent.is_dir():
         raise UsageError(f"--out must be in a folder that exists, but {out.parent} does not; make it, or name another")
-    material = gather(
-        runs_dir,
-        dataset,
-        filters_of(config, contract, preset),
-        paper_dataset=paper_dataset,
-        pretraining=partial(pretraining_of, cache=cache_dir),
-    )
-    page = page_of(
-        material,
-        counts=_counts(material, cache_dir),
-        sweeps=sweep_sections(material, where),
-        reproduction=reproduction_section(material),
-    )
+    with uncollected():
+        material = gather(
+            runs_dir,
+            dataset,
+            filters_of(config, contract, preset),
+            paper_dataset=paper_dataset,
+            pretraining=partial(pretraining_of, cache=cache_dir),
+        )
+        page = page_of(
+            material,
+            counts=_counts(material, cache_dir),
+            sweeps=sweep_sections(material, where),
+            reproduction=reproduction_section(material),
+        )
+        html = page.html()
     temporary = out.with_name(out.name + ".tmp")
-    temporary.write_text(page.html(), encoding="utf-8")
+    temporary.write_text(html, encoding="utf-8")
     os.replace(temporary, out)
     if json:
         print_json({"path": str(out), "sections": [section.title for section in page.sections]})
