@@ -28,11 +28,11 @@ def fits_on_stand_in(*names: str) -> dict[str, Any]:
     return json.loads(ended.stdout)
 
 
-def check(found: dict[str, Any]) -> None:
+def check(found: dict[str, Any], gap: float = 0) -> None:
     for name, result in found.items():
         assert "error" not in result, (name, result["error"])
         assert result["same_items"], name
-        assert result["gap"] == 0, name
+        assert result["gap"] <= gap, name
 
 
 @needs_torch
@@ -52,4 +52,4 @@ def test_every_method_recipe_and_ablation_does() -> None:
                 name,
                 *(f"{name}:{each}" for each in (*method.recipes, *method.ablations) if each != "at+finetuning"),
             ]
-    check(fits_on_stand_in(*names))
+    check(fits_on_stand_in(*names), gap=1e-5)  # HSTU's products take other kernels there
