@@ -83,43 +83,38 @@ def assumptions(config: P5Config) -> list[str]:
 
 
 GRID = {"training.learning_rate": (5e-3, 3e-3, 1e-3), "generator.dropout": (0.1, 0.2, 0.3)}
-TINY = {"generator": TINY_T5, "training": {**TINY_TRAINING, "epochs": 60, "evaluate_every": 30}}
 
-SID = Method(
-    name="p5-sid",
-    title="SID",
-    family="generative",
-    groups=("paper", "generative"),
-    place=280,
-    config=SIDConfig,
-    fit=fit,
-    is_distributed=True,
-    load=load_recommender,
-    needs=needs,
-    presets={"paper": SIDConfig(), "lite": SIDConfig(generator=LITE_T5, training=LITE_TRAINING)},
-    tiny={**TINY, "ids": {"first": 0, "base": 4}},
-    grid=GRID,
-    assumptions=assumptions,
-    effort=lambda config: config.training.epochs,
-)
 
-CID = Method(
-    name="p5-cid",
-    title="CID",
-    family="generative",
-    groups=("paper", "generative"),
-    place=290,
-    config=CIDConfig,
-    fit=fit,
-    is_distributed=True,
-    load=load_recommender,
-    needs=needs,
-    presets={
-        "paper": CIDConfig(),
-        "lite": CIDConfig(ids=CollaborativeIds(largest=100), generator=LITE_T5, training=LITE_TRAINING),
-    },
-    tiny={**TINY, "ids": {"clusters": 3, "largest": 4}},
-    grid=GRID,
-    assumptions=assumptions,
-    effort=lambda config: config.training.epochs,
+def method_of(name: str, title: str, place: int, lite: P5Config, tiny_ids: dict[str, int]) -> Method:
+    """The method whose ids are those of the `lite` config's kind; `paper` has the kind's defaults."""
+    return Method(
+        name=name,
+        title=title,
+        family="generative",
+        groups=("paper", "generative"),
+        place=place,
+        config=type(lite),
+        fit=fit,
+        is_distributed=True,
+        load=load_recommender,
+        needs=needs,
+        presets={"paper": type(lite)(), "lite": lite},
+        tiny={
+            "generator": TINY_T5,
+            "training": {**TINY_TRAINING, "epochs": 60, "evaluate_every": 30},
+            "ids": tiny_ids,
+        },
+        grid=GRID,
+        assumptions=assumptions,
+        effort=lambda config: config.training.epochs,
+    )
+
+
+SID = method_of("p5-sid", "SID", 280, SIDConfig(generator=LITE_T5, training=LITE_TRAINING), {"first": 0, "base": 4})
+CID = method_of(
+    "p5-cid",
+    "CID",
+    290,
+    CIDConfig(ids=CollaborativeIds(largest=100), generator=LITE_T5, training=LITE_TRAINING),
+    {"clusters": 3, "largest": 4},
 )

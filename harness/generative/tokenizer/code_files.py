@@ -13,7 +13,6 @@ Shape legend: N items, L levels.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 import re
@@ -90,15 +89,9 @@ def with_unique_tuples(table: CodeTable, last_codes: int | None = None) -> tuple
     return CodeTable.of(found.codes_NL, (*table.sizes[:-1], size)), found
 
 
-def content_digest(path: Path) -> str:
-    """12 hex digits of the SHA-256 of a file of codes."""
+def _content(path: Path) -> bytes:
     if not path.is_file():
         raise DataError(f"{path}: no such file of codes; check the path")
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-
-
-def _content(path: Path) -> bytes:
-    content_digest(path)
     try:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
