@@ -130,13 +130,15 @@ def table(
     if slice is not None and (published is not None or which == "datasets"):
         other = "--published" if published is not None else "the table of data sets"
         raise UsageError(f"--slice must not meet {other}, whose numbers are of all users; leave one of them out")
+    shown = _shown(published, published_file, slice)
     if which == "datasets":
-        made = datasets_table(_counts(cache_dir, dataset), published=published is not None)
+        counts = _counts(cache_dir, dataset)
+        made = datasets_table(counts, published=shown.published, elsewhere=shown.elsewhere)
         print_table(made, "json" if json else format, out)
         return
     columns, titles = _columns(metrics, k)
     view = replace(
-        _shown(published, published_file, slice),
+        shown,
         columns=columns,
         titles=titles,
         intervals=ci or form in ("csv", "json"),

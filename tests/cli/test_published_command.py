@@ -71,3 +71,16 @@ def test_this_installation_computes_what_ours_does(harness):
     ended = harness("verify", "--install", "--json")
     content = json.loads(ended.out)
     assert (ended.code, content["agrees"], len(content["quantities"])) == (0, True, 10)
+
+
+def test_the_table_of_data_sets_has_the_counts_of_a_file(harness, ratings, own, tmp_path):
+    assert harness("data", "describe", str(ratings)).code == 0
+    table = ("table", "datasets", "--published")
+    of_tiny = tmp_path / "tiny_counts.csv"
+    of_tiny.write_text(own.read_text().replace("tiny-known", "tiny").replace("13,240", "12,240"))
+    text = harness(*table, "elsewhere", "--published-file", str(of_tiny)).out
+    assert "published elsewhere" in text
+    found = json.loads(harness(*table, "all", "--published-file", str(of_tiny), "--json").out)
+    assert found["rows"][0]["beside"][0]["values"] == [40, 12, 240, 50.0, 6.0]
+    assert "No source that is known here counts tiny" in harness(*table, "elsewhere").out
+    assert "add --published elsewhere" in harness(*table, "--published-file", str(of_tiny)).error
