@@ -1,14 +1,16 @@
-"""`harness compare`: one method against another one, or against all, in words and numbers."""
+"""`harness compare`: one method against another one, or against all; or the order of all under several splits."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from harness.cli import options
 from harness.cli.options import Json, RunsDir, print_json
+from harness.cli.splits import show_splits
 from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, filters_of
 from harness.errors import UsageError
 
@@ -17,21 +19,30 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "Examples: [bold]harness compare etegrec tiger[/] · [bold]harness compare etegrec etegrec/wo-sia --json[/] · "
-    "[bold]harness compare etegrec --metric NDCG --k 10[/]"
+    "[bold]harness compare etegrec --metric NDCG --k 10[/] · "
+    "[bold]harness compare --splits --dataset ml-100k --out orders.csv[/]"
 )
 
 
 def compare(
     first: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="A", help="A method, method/variant, or a part of a run's path, as harness show takes it."
+            metavar="[A]", help="A method, method/variant, or a part of a run's path, as harness show takes it."
         ),
-    ],
+    ] = None,
     second: Annotated[
         str | None,
-        typer.Argument(metavar="B", help="What to compare it with (default: all that stand in a table with it)."),
+        typer.Argument(metavar="[B]", help="What to compare it with (default: all that stand in a table with it)."),
     ] = None,
+    splits: Annotated[
+        bool,
+        typer.Option(
+            "--splits",
+            help="Instead: the order of all methods under each split of the data set (--dataset NAME, or A,B), by one "
+            "metric (default NDCG@10).",
+        ),
+    ] = False,
     dataset: DatasetFilter = None,
     metric: Annotated[
         list[str] | None,
@@ -43,17 +54,41 @@ def compare(
     configs: ConfigFilter = None,
     contract: ContractFilter = None,
     preset: PresetFilter = None,
+    format: Annotated[
+        Literal["rich", "text", "md", "latex", "csv", "json", "html"] | None,
+        typer.Option(help="Of --splits: how to print (default: as --out ends, else rich).", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Of --splits: file to write: .txt, .md, .tex, .csv, .json, .html.", metavar="FILE")
+    ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="Of --splits: also draw the ranks, as harness figure splits does.", metavar="DIR"),
+    ] = None,
     json: Json = False,
     runs_dir: RunsDir = options.RUNS,
 ) -> None:
-    """Say whether one method is better than another, by how much, how sure that is, and what would settle it."""
+    """Say whether one method is better than another, by how much, how sure that is, and what would settle it.
+
+    With --splits: how the order of methods moves between splits of one data set.
+    """
     from rich.console import Console
 
     from results.statistics.comparison import compare as compared
     from results.terminal.comparison import comparison_view
 
-    columns = [(_metric(name), length) for name in metric or ("Recall", "NDCG") for length in k or (5, 10)]
     filters = filters_of(configs, contract, preset)
+    if splits:
+        if first is not None:
+            raise UsageError(f"--splits orders all methods, but got '{first}' beside it; leave one of the two out")
+        columns = [(_metric(name), length) for name in metric or ["NDCG"] for length in k or [10]]
+        show_splits(runs_dir, dataset, filters, columns, "json" if json else format, out, figure)
+        return
+    if first is None:
+        raise UsageError("harness compare needs a method, such as: harness compare etegrec; or --splits")
+    if given := [name for name, value in (("--format", format), ("--out", out), ("--figure", figure)) if value]:
+        raise UsageError(f"{given[0]} goes with --splits, but a comparison of methods has --json alone; leave it out")
+    columns = [(_metric(name), length) for name in metric or ("Recall", "NDCG") for length in k or (5, 10)]
     found = compared(runs_dir, first, second, filters, dataset=dataset, columns=list(dict.fromkeys(columns)))
     if json:
         print_json([_content(comparison) for comparison in found])

@@ -51,8 +51,8 @@ def figure(
         str,
         typer.Argument(
             metavar="NAME",
-            help="unseen, alignment, hyperparameters, curves, tokenizer, ablation, cost, audit, sweep, a plug-in's, or "
-            "all that can be made.",
+            help="unseen, alignment, hyperparameters, curves, tokenizer, ablation, cost, audit, splits, sweep, a "
+            "plug-in's, or all that can be made.",
         ),
     ],
     dataset: DatasetFilter = None,
@@ -156,10 +156,13 @@ def _studies(place: Any, prefix: str | None) -> tuple[StudySummary, ...]:
 def _only_dataset(runs_dir: Path, studies: tuple[StudySummary, ...]) -> str:
     """The data set that all runs and studies are of; `UsageError` when there are several, or none."""
     from results.figures.unseen import SPLIT
-    from results.store.find import find_runs
+    from results.store.find import find_runs, without_split
 
-    found = [run.record.dataset for run in find_runs(runs_dir)] + [study.sweep.dataset for study in studies]
-    names = sorted({name.removesuffix(f"-{SPLIT}") for name in found})
+    named = {study.sweep.dataset: study.sweep.dataset.removesuffix(f"-{SPLIT}") for study in studies}
+    named |= {run.record.dataset: without_split(run.record)[0] for run in find_runs(runs_dir)}
+    names = sorted(set(named.values()))
+    if len(named) == 1 or (len(names) == 1 and names[0] not in named):  # none has the name without a split
+        names = sorted(named)
     if len(names) == 1:
         return names[0]
     if not names:

@@ -99,13 +99,16 @@ def verify(
             f"harness verify needs finished runs of '{dataset}', but {runs_dir} has none; harness ls lists them"
         )
     meta = _prepared_meta(rows[0].record.dataset_fingerprint, cache_dir)
-    users = len(rows[0].runs[0].ranks(["user"]))
-    interactions = None if meta is None else meta["counts"]["interactions"]
-    name = known.recognised(users, rows[0].record.num_items, interactions)
+    items = rows[0].record.num_items
+    if meta is None:  # under another split than leave-one-out those judged may be fewer, and nothing is recognised
+        name, users = known.recognised(len(rows[0].runs[0].ranks(["user"])), items), rows[0].population
+    else:
+        counts = meta["counts"]
+        name, users = known.recognised(counts["users"], items, counts["interactions"]), f"{counts['users']:,} users"
     if name is None:
         raise UsageError(
-            f"'{dataset}' has {users:,} users and {rows[0].record.num_items:,} items, which are the counts of no data "
-            f"set with published figures ({', '.join(known.counts)}); add figures with --published-file"
+            f"'{dataset}' has {users} and {items:,} items, which are the counts of no data set with published figures "
+            f"({', '.join(known.counts)}); add figures with --published-file"
         )
     found = checks(rows, known.of(name), None if meta is None else meta["config"]["max_history"])
     if json:

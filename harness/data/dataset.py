@@ -102,6 +102,7 @@ class EvalCases:
     histories: Sequences  # C rows, each its last `max_history` items; a row may be empty
     targets: np.ndarray  # (C,) int32
     new_users: np.ndarray | None = None  # (C,) bool: nothing was learnt of the case's user; None: so it is of no case
+    owners: np.ndarray | None = None  # (C,) int64: the first case of the same user; None: each is of another user
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -124,6 +125,7 @@ class Dataset:
     synthetic: bool = False
     original: str | None = None  # the name of the same data under leave-one-out; None: this is it
     split: str = "leave-one-out"
+    whole: str = ""  # fingerprint of the same data before any split; empty: prepared by an earlier version
 
     @property
     def num_items(self) -> int:

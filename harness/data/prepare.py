@@ -123,6 +123,7 @@ def _write(content: Prepared, split: Split, folder: Path, meta: Mapping[str, Any
             if split.name == LEAVE_ONE_OUT
             else _fingerprint(content, parts, is_new_C, meta),
             "original": None if split.name == LEAVE_ONE_OUT else meta["name"],
+            "whole": meta["fingerprint"],
             "split": split.record(),
             "statistics": statistics(content, parts),
             # What a split of a prepared folder cannot count, having no times, it takes from the original.
@@ -201,7 +202,10 @@ def _cases(table: pl.DataFrame, users: pl.Series) -> EvalCases:
     rows_C = table.select("user").join(known, on="user", how="left", maintain_order="left")["row"].fill_null(-1)
     is_new_C = table["new_user"].to_numpy() if "new_user" in table.columns and table["new_user"].any() else None
     histories = replace(_sequences(table, "history"), users=rows_C.to_numpy())
-    return EvalCases(histories, table["target"].to_numpy().astype(np.int32), is_new_C)
+    targets = table["target"].to_numpy().astype(np.int32)
+    owners_C = table.select(pl.int_range(pl.len(), dtype=pl.Int64).first().over("user")).to_series().to_numpy()
+    several = (owners_C != np.arange(len(table))).any()
+    return EvalCases(histories, targets, is_new_C, owners_C if several else None)
 
 
 @contextmanager
@@ -247,6 +251,7 @@ def load_dataset(folder: Path | str) -> Dataset:
         synthetic=meta["synthetic"],
         original=meta["original"],
         split=meta["split"]["name"],
+        whole=meta["fingerprint"] if meta["original"] is None else meta.get("whole", ""),
     )
 
 

@@ -41,6 +41,7 @@ LABELS = {
     "train_samples": "Training samples",
     "validation_cases": "Validation cases",
     "test_cases": "Test cases",
+    "tested_users": "Users with a test case",
     "new_users": "New users (unseen in training)",
 }
 QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95, "max": 1.0}
@@ -70,13 +71,14 @@ def statistics(content: Prepared, parts: Parts) -> dict[str, float]:
         "items_without_text_share": 1.0 if texts is None else sum(text is None for text in texts) / num_items,
         "cold_items": num_items - len(np.unique(train.items)),
         "train_samples": int(np.maximum(train.lengths - 1, 0).sum()),
-        **(
-            {}
-            if is_usual
-            else {"validation_cases": len(parts.validation.targets), "test_cases": len(parts.test.targets)}
-        ),
+        **({} if is_usual else _case_counts(parts)),
         **({"new_users": num_new} if num_new else {}),
     }
+
+
+def _case_counts(parts: Parts) -> dict[str, float]:
+    validation, test = (len(cases.targets) for cases in (parts.validation, parts.test))
+    return {"validation_cases": validation, "test_cases": test, "tested_users": len(np.unique(parts.test.users))}
 
 
 def shown(statistic: str, value: float) -> str:

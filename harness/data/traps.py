@@ -37,7 +37,7 @@ TRAPS = {
         "the order of the file decides which of the two is the test target",
     ),
     "one_step_share": (
-        "Users solved by the last item's most frequent successor",
+        "Test cases solved by the last item's most frequent successor",
         "a table of transitions gets these right on rank 1; a model must beat it on the rest",
     ),
 }

@@ -10,6 +10,7 @@ import numpy as np
 from harness.data.dataset import PADDING, Dataset, EvalCases
 from harness.errors import StageError
 from harness.interfaces import Recommender
+from results.statistics.inference import error_over_users
 from results.statistics.metrics.ndcg import ndcg
 from results.statistics.metrics.recall import recall
 
@@ -72,9 +73,5 @@ def validation_scores(recommender: Recommender, dataset: Dataset) -> dict[str, f
     ranks_U = evaluate(recommender, dataset.validation, k).ranks
     values = {"NDCG@10": ndcg(ranks_U, k), "Recall@10": recall(ranks_U, k)}
     means = {name: float(values_U.mean()) for name, values_U in values.items()}
-    return means | {f"{name} error": standard_error(values_U) for name, values_U in values.items()}
-
-
-def standard_error(values_U: np.ndarray) -> float:
-    """Of the mean over users; 0 for one user, who tells nothing of others."""
-    return float(values_U.std(ddof=1) / len(values_U) ** 0.5) if len(values_U) > 1 else 0.0
+    owners = dataset.validation.owners
+    return means | {f"{name} error": error_over_users(values_U, owners) for name, values_U in values.items()}

@@ -52,7 +52,8 @@ def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
         return
     items, scores = (lists[:, : contract.top_k] for lists in listing[:2])
     result = evaluation_of(items, scores, cases.targets)
-    record = record_of(cell, dataset, place, result, recommender.health(), started)
+    num_users = 0 if cases.owners is None else len(np.unique(cases.owners))
+    record = record_of(cell, dataset, place, result, recommender.health(), started, num_users)
     tables = tables_of(recommender, dataset, cases, result, listing, contract)
     # A cluster job that outlived its submitter may be writing the same run.
     lock = locked(fitted.with_name(f"{cell.fit.key}.lock"), f"the run '{cell.label}'", wait_seconds=-1)
@@ -99,9 +100,15 @@ def tables_of(
 
 
 def record_of(
-    cell: Cell, dataset: Dataset, place: Place, result: Evaluation, health: dict[str, Any], started: float
+    cell: Cell,
+    dataset: Dataset,
+    place: Place,
+    result: Evaluation,
+    health: dict[str, Any],
+    started: float,
+    num_users: int,
 ) -> RunRecord:
-    """The facts of the run; `started` is when its evaluation did (`time.perf_counter`)."""
+    """The facts of the run; `started` is when its evaluation did (`time.perf_counter`), `num_users` as in a record."""
     method, settings = method_named(cell.method), cell.settings
     health["invalid_share"] = float(result.invalid.sum() / result.items.size)
     *ancestors, _ = cell.fit.with_ancestors()
@@ -111,6 +118,8 @@ def record_of(
         dataset_fingerprint=dataset.fingerprint,
         synthetic=dataset.synthetic,
         split=dataset.split,
+        whole=dataset.whole,
+        num_users=num_users,
         method=cell.method,
         title=method.title,
         variant=cell.ablation.variant,
@@ -150,6 +159,7 @@ def cases_of(recommender: Recommender, dataset: Dataset, cases: EvalCases) -> pl
         counts[cases.targets],
         None if sharers_N is None else sharers_N[cases.targets - PADDING - 1],
         cases.new_users,
+        cases.owners,
     )
 
 

@@ -110,11 +110,7 @@ def score_lists(given: Given, prepared: Path, runs_dir: Path, contract: Contract
 
 def _checked(given: Given, lists: pl.DataFrame, users: list[str], dataset: Dataset, k: int) -> list[str]:
     """What was let pass; `DataError` for any other fault of the lists."""
-    if len(set(users)) < len(users):
-        raise DataError(
-            f"lists are one a user, but the split of '{dataset.name}' has several test cases of user "
-            f"'{next(user for user in users if users.count(user) > 1)}'; take another split"
-        )
+    _refuse_several_cases(users, dataset.name)
     faults = faults_of(lists, users, dataset.catalog.keys, k)
     left = [fault for fault in faults if fault.kind not in given.allowed]
     if left:
@@ -122,6 +118,15 @@ def _checked(given: Given, lists: pl.DataFrame, users: list[str], dataset: Datas
         remedy = f"; mend the file, or let pass with --allow {','.join(may)}" if len(may) == len(left) else ""
         raise DataError(f"{given.path}: {'; '.join(fault.text for fault in left)}{remedy or '; mend the file'}")
     return [f"{MEANING[fault.kind]} ({fault.text})" for fault in faults]
+
+
+def _refuse_several_cases(users: list[str], dataset: str) -> None:
+    """`DataError` where a user has several cases, which files of lists by user cannot tell apart."""
+    if len(set(users)) < len(users):
+        raise DataError(
+            f"lists are one a user, but the split of '{dataset}' has several test cases of user "
+            f"'{next(user for user in users if users.count(user) > 1)}'; take another split"
+        )
 
 
 def _record(
@@ -132,6 +137,7 @@ def _record(
         dataset_fingerprint=dataset.fingerprint,
         synthetic=dataset.synthetic,
         split=dataset.split,
+        whole=dataset.whole,
         method=given.method,
         title=given.name,
         variant="full",
@@ -179,7 +185,8 @@ def contract_for(runs_dir: Path, dataset: Dataset, asked: str | None, top_k: int
 def lists_of(run: Run, cache_dir: Path) -> pl.DataFrame:
     """A run's ranked lists by raw keys, as `read_lists` gives them: at 50 places, or as long as an old run has them.
 
-    A sequence that is no item's has a key of its own. `DataError` where the cache has the data no more.
+    A sequence that is no item's has a key of its own. `DataError` where the cache has the data no more, and where users
+    have several cases.
     """
     record = run.record
     prepared = prepared_folder(record.dataset_fingerprint, cache_dir)
@@ -188,6 +195,8 @@ def lists_of(run: Run, cache_dir: Path) -> pl.DataFrame:
             f"{cache_dir}: must hold the prepared data of the run, which names users and items, but does not; give "
             f"harness data describe with the data set '{record.dataset}'"
         )
+    users = test_users(prepared)
+    _refuse_several_cases(users, record.dataset)
     keys = pl.Series(["", *load_dataset(prepared).catalog.keys])
     has_outcomes = (run.folder / OUTCOMES).exists()
     if has_outcomes:
@@ -198,7 +207,6 @@ def lists_of(run: Run, cache_dir: Path) -> pl.DataFrame:
         stored = run.ranks(["user", "top_items"]).sort("user").rename({"top_items": "item"})
     lengths = pl.int_ranges(1, pl.col("item").list.len() + 1).alias("rank")
     rows = stored.with_columns(lengths).explode(*stored.columns[1:], "rank").drop_nulls("rank")
-    users = pl.Series(test_users(prepared))
     named = pl.when(pl.col("item") == PADDING).then(pl.format(NO_ITEM, "rank")).otherwise(keys.gather(rows["item"]))
     score = pl.col("score").cast(pl.Float64) if has_outcomes else pl.lit(None, dtype=pl.Float64).alias("score")
-    return rows.select(users.gather(rows["user"]).alias("user"), named.alias("item"), "rank", score)
+    return rows.select(pl.Series(users).gather(rows["user"]).alias("user"), named.alias("item"), "rank", score)

@@ -69,7 +69,7 @@ def ablation_frame(rows: Selection, dataset: str) -> pl.DataFrame:
     for row in variants:
         for metric, k in METRICS:
             ours, base = row.values(metric, k), full.values(metric, k)
-            interval = bootstrap_difference(ours, base, fixed_random())
+            interval = bootstrap_difference(ours, base, fixed_random(), row.owners)
             printed = [reference.get((label, metric, k)) for label in (row.short_label, full.short_label)]
             known = [float(value) for value in printed if value is not None]
             values = (float(base.mean()), float(ours.mean()), *interval)

@@ -60,40 +60,9 @@ def audit_frame(found: Audit) -> pl.DataFrame:
 
 def draw(frame: pl.DataFrame) -> Picture:
     """A line per method over the conventions, the best on top."""
-    from results.figures.drawing.looks import FULL, GREY, POINT, SMALL, dark, looks_of, picture
+    from results.figures.drawing.places import places_picture
 
-    conventions = frame["convention"].unique(maintain_order=True).to_list()
-    labels = frame["label"].unique(maintain_order=True).to_list()
-    looks = looks_of(dict(frame.select("method", "place").unique(maintain_order=True).iter_rows()))
-    drawn = picture(FULL, 1.0 + 0.3 * len(labels))
-    axes = drawn.subplots()
-    for label in labels:
-        own = frame.filter(pl.col("label") == label)
-        look = looks[own["method"][0]]
-        ranks = dict(own.select("convention", "rank").iter_rows())
-        places = [ranks.get(convention, np.nan) for convention in conventions]
-        axes.plot(range(len(conventions)), places, color=look.color, linestyle=look.line)
-        axes.plot(range(len(conventions)), places, look.marker, color=look.color, **POINT)
-        axes.annotate(
-            label,
-            (len(conventions) - 1, places[-1] if not np.isnan(places[-1]) else places[0]),
-            (8, 0),
-            textcoords="offset points",
-            va="center",
-            color=dark(look.color),
-            annotation_clip=False,
-        )
-    for place, convention in enumerate(conventions):
-        tau = frame.filter(pl.col("convention") == convention)["tau"][0]
-        shown = "" if np.isnan(tau) else f"{tau:.2f}"
-        axes.annotate(shown, (place, len(labels) + 0.75), ha="center", va="center", color=GREY, fontsize=SMALL)
-    axes.set_xticks(range(len(conventions)), conventions, rotation=30, ha="right")
-    axes.set_yticks([*range(1, len(labels) + 1), len(labels) + 0.75], [*range(1, len(labels) + 1), "tau"])
-    axes.set_ylim(len(labels) + 1.1, 0.5)
-    axes.set_xlim(-0.5, len(conventions) - 0.5)
-    axes.set_ylabel("Rank")
-    axes.grid(axis="x", visible=False)
-    return drawn
+    return places_picture(frame, "convention")
 
 
 def figure_of_runs(runs_dir: Path, dataset: str, filters: Filters | None = None) -> Figure:

@@ -56,7 +56,7 @@ def cost_frame(rows: Selection) -> pl.DataFrame:
     for row in rows.rows:
         records = [run.record for run in row.runs]
         seconds = [sum(value for stage, value in r.seconds.items() if stage != TEST) for r in records]
-        interval = bootstrap_interval(row.values(*METRIC), fixed_random())
+        interval = bootstrap_interval(row.values(*METRIC), fixed_random(), row.owners)
         first = records[0]
         found.append(
             (

@@ -66,11 +66,12 @@ def unseen_frame(rows: Selection) -> pl.DataFrame:
     for row in rows.rows:
         run = row.runs[0]
         is_new_U = run.cases().sort("user")["new_user"].to_numpy()
-        values_SU = row.values(*METRIC)
+        values_SU, owners_U = row.values(*METRIC), row.owners
         for kind, member_U in zip(KINDS, (~is_new_U, is_new_U), strict=True):
             if not member_U.any():
                 raise ResultsError(f"{run.folder} must have seen and new users, but has no {kind} ones")
-            interval = bootstrap_interval(values_SU[:, member_U], fixed_random())
+            owners = None if owners_U is None else owners_U[member_U]
+            interval = bootstrap_interval(values_SU[:, member_U], fixed_random(), owners)
             found.append((row.record.method, row.label, kind, int(member_U.sum()), *interval))
     return pl.DataFrame(found, schema=SCHEMA, orient="row")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from results.errors import ResultsError
 from results.published.registry import Figure, Rules
-from results.statistics.inference import mean_over_seeds
+from results.statistics.inference import error_over_users, mean_over_seeds
 from results.store.find import RunFilter, find_runs, refuse_several_datasets
 from results.store.reading import is_plain, read_as
 from results.store.runs import CASES, OUTCOMES, Run
@@ -142,7 +142,7 @@ def _check(figure: Figure, row: RowRuns, differing: Sequence[str]) -> Check:
         return Check(figure=figure, ours=row.label, verdict=f"not comparable, because our lists end at {length} places")
     value = float(values_SU.mean())
     percent = 100.0 * (value - figure.value) / figure.value if figure.value else None
-    error = math.hypot(_own_error(values_SU), _their_error(figure))
+    error = math.hypot(_own_error(values_SU, row.owners), _their_error(figure))
     return Check(
         figure=figure,
         ours=row.label,
@@ -168,10 +168,9 @@ def _verdict(percent: float | None, differing: Sequence[str]) -> str:
     return "above" if percent > 0 else "below"
 
 
-def _own_error(values_SU: np.ndarray) -> float:
+def _own_error(values_SU: np.ndarray, owners_U: np.ndarray | None) -> float:
     """The standard error of our mean: over users, and over seeds where there are several."""
-    users = mean_over_seeds(values_SU)
-    over_users = float(users.var(ddof=1)) / len(users) if len(users) > 1 else 0.0
+    over_users = error_over_users(mean_over_seeds(values_SU), owners_U) ** 2
     over_seeds = float(values_SU.mean(axis=1).var(ddof=1)) / len(values_SU) if len(values_SU) > 1 else 0.0
     return math.sqrt(over_users + over_seeds)
 

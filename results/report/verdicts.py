@@ -18,6 +18,7 @@ from results.statistics.inference import (
     ALPHA,
     Interval,
     bootstrap_difference,
+    by_user,
     fixed_random,
     holm,
     mean_over_seeds,
@@ -61,8 +62,9 @@ def contest(first: tuple[str, RowRuns], second: tuple[str, RowRuns], metric: tup
     """The two rows held against each other, user by user."""
     (first_label, first_group), (second_label, second_group) = first, second
     first_SU, second_SU = first_group.values(*metric), second_group.values(*metric)
-    first_U, second_U = mean_over_seeds(first_SU), mean_over_seeds(second_SU)
-    gap = bootstrap_difference(first_SU, second_SU, fixed_random())
+    owners = first_group.owners
+    first_U, second_U = (by_user(mean_over_seeds(values_SU), owners) for values_SU in (first_SU, second_SU))
+    gap = bootstrap_difference(first_SU, second_SU, fixed_random(), owners)
     test = paired_t_test(first_U, second_U)
     std = float((first_U - second_U).std(ddof=1)) if len(first_U) > 1 else 0.0
     return Contest(

@@ -1,6 +1,7 @@
 """One method against another on the same users: how much, how sure, how large, and what would settle it.
 
-Users are paired, and a user's value is averaged over the seeds first (see `tests`). Each of the three tests is
+Users are paired, and a user's value is averaged over the seeds and summed over the user's cases first (see
+`results.statistics.inference`). Each of the three tests is
 corrected by Holm's method over all questions that are asked at once: the metrics shown, times the rivals if there are
 several. The paired t-test decides the verdict, as it decides the stars of the tables; the others stand by it.
 
@@ -20,6 +21,7 @@ from results.statistics.inference import (
     Effect,
     Interval,
     bootstrap_difference,
+    by_user,
     effect,
     fixed_random,
     holm,
@@ -97,6 +99,7 @@ class Comparison:
     dataset: str
     synthetic: bool
     num_users: int
+    num_cases: int  # more than users where a user has several
     first: str
     second: str
     first_seeds: tuple[int, ...]
@@ -109,6 +112,12 @@ class Comparison:
     def primary(self) -> MetricComparison:
         """The metric that the verdict is about: NDCG@10, or the first one where it is not shown."""
         return next((metric for metric in self.metrics if (metric.metric, metric.k) == PRIMARY), self.metrics[0])
+
+    @property
+    def population(self) -> str:
+        """On whom they were compared, as `Run.population` says it."""
+        users = f"{self.num_users:,} users"
+        return users if self.num_cases == self.num_users else f"{self.num_cases:,} cases of {users}"
 
     @property
     def verdict(self) -> str:
@@ -266,16 +275,20 @@ def _refuse_unlike(first: RowRuns, second: RowRuns) -> None:
 def _compared(first: RowRuns, second: RowRuns, columns: Sequence[MetricColumn], notes: tuple[str, ...]) -> Comparison:
     """Two rows in all columns, p-values not yet adjusted."""
     check_one_population([first, second])
-    labels = _labels_apart(first, second)
+    labels, owners = _labels_apart(first, second), first.owners
+    num_cases = len(first.runs[0].ranks(["user"]))
     return Comparison(
         dataset=first.record.dataset,
         synthetic=first.record.synthetic,
-        num_users=len(first.runs[0].ranks(["user"])),
+        num_users=num_cases if owners is None else len(np.unique(owners)),
+        num_cases=num_cases,
         first=labels[0],
         second=labels[1],
         first_seeds=first.seeds,
         second_seeds=second.seeds,
-        metrics=tuple(_in_one_metric(name, k, first.values(name, k), second.values(name, k)) for name, k in columns),
+        metrics=tuple(
+            _in_one_metric(name, k, first.values(name, k), second.values(name, k), owners) for name, k in columns
+        ),
         num_questions=len(columns),
         notes=notes,
     )
@@ -292,8 +305,10 @@ def _labels_apart(first: RowRuns, second: RowRuns) -> tuple[str, str]:
     return f"{labels[0]} ({apart[0]})", f"{labels[1]} ({apart[1]})"
 
 
-def _in_one_metric(metric: str, k: int, first_SU: np.ndarray, second_SU: np.ndarray) -> MetricComparison:
-    first_U, second_U = mean_over_seeds(first_SU), mean_over_seeds(second_SU)
+def _in_one_metric(
+    metric: str, k: int, first_SU: np.ndarray, second_SU: np.ndarray, owners_U: np.ndarray | None
+) -> MetricComparison:
+    first_U, second_U = (by_user(mean_over_seeds(values_SU), owners_U) for values_SU in (first_SU, second_SU))
     gap = float(first_U.mean() - second_U.mean())
     std = float((first_U - second_U).std(ddof=1)) if len(first_U) > 1 else 0.0
     p_values = PValues(
@@ -306,7 +321,7 @@ def _in_one_metric(metric: str, k: int, first_SU: np.ndarray, second_SU: np.ndar
         k=k,
         first=float(first_U.mean()),
         second=float(second_U.mean()),
-        difference=bootstrap_difference(first_SU, second_SU, fixed_random()),
+        difference=bootstrap_difference(first_SU, second_SU, fixed_random(), owners_U),
         effect=effect(first_U, second_U),
         p_values=p_values,
         adjusted=p_values,

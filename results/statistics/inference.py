@@ -1,14 +1,17 @@
 """Paired tests, effect sizes, intervals and sample sizes on per-user metric values.
 
-Shape legend: S seeds, U users, D distinct columns of an (S, U) matrix, R random draws.
+Shape legend: S seeds, U users, C cases, D distinct columns of an (S, U) matrix, R random draws.
 
 Two methods are compared on the same users. Where a method was run with several seeds, a user's value is first averaged
 over the seeds, then paired by user: users are the unit of observation, so more seeds sharpen each value but do not
 multiply the sample. A test on one seed says nothing about the randomness of training.
+
+Where a user has several cases (`owners`), these are no independent sample: they are summed by user before a test
+(`by_user`), and a bootstrap draws users with all their cases.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +59,18 @@ def mean_over_seeds(values_SU: np.ndarray) -> np.ndarray:
     return values_SU.mean(axis=0)
 
 
+def by_user(values_C: np.ndarray, owners_C: np.ndarray | None) -> np.ndarray:
+    """(U,) the sum of each user's cases, so scaled that the mean over users is the mean over cases.
+
+    `owners_C` tells the user of each case; None: each case is of another user, and the values are returned as they are.
+    """
+    if owners_C is None:
+        return values_C
+    users_C = np.unique(owners_C, return_inverse=True)[1]
+    totals_U = np.bincount(users_C, weights=values_C)
+    return totals_U * (len(totals_U) / len(values_C))
+
+
 def paired_t_test(first_U: np.ndarray, second_U: np.ndarray) -> TestResult:
     """Student's paired t-test; p = 1 where no user differs (t is then 0/0) and where there is only one."""
     difference_U = _differences(first_U, second_U)
@@ -101,9 +116,15 @@ def permutation_test(
 
 
 def bootstrap_interval(
-    values_SU: np.ndarray, random: np.random.Generator, level: float = 0.95, draws: int = 2_000
+    values_SC: np.ndarray,
+    random: np.random.Generator,
+    owners_C: np.ndarray | None = None,
+    level: float = 0.95,
+    draws: int = 2_000,
 ) -> Interval:
-    """Percentile bootstrap of the mean: each draw resamples the users and, where there are several, the seeds.
+    """Percentile bootstrap of the mean over cases: each draw resamples the users and, where there are several, the seeds.
+
+    A user is drawn with all their cases (`owners_C`, as for `by_user`).
 
     Where all users have one value (no hit among them, say) the interval has no width: resampling cannot see what no
     user shows. What one seed leaves out, the randomness of training, is not in it.
@@ -113,17 +134,45 @@ def bootstrap_interval(
     give a coverage of at most 1 - 2^(1 - S), whatever the level: 50 % for two, 75 % for three. Simulated 95 % intervals
     of normal seeds cover 83 % with five and 90 % with ten.
     """
-    return _bootstrap([np.atleast_2d(values_SU)], [1.0], random, level, draws)
+    return _bootstrap([np.atleast_2d(values_SC)], [1.0], random, owners_C, level, draws)
 
 
 def bootstrap_difference(
-    first_SU: np.ndarray, second_SU: np.ndarray, random: np.random.Generator, level: float = 0.95, draws: int = 2_000
+    first_SC: np.ndarray,
+    second_SC: np.ndarray,
+    random: np.random.Generator,
+    owners_C: np.ndarray | None = None,
+    level: float = 0.95,
+    draws: int = 2_000,
 ) -> Interval:
     """Percentile bootstrap of mean(first) - mean(second): users are drawn in pairs, each side's seeds on their own.
 
-    The sides may have different numbers of seeds. On few seeds see `bootstrap_interval`.
+    The sides may have different numbers of seeds. On few seeds and on `owners_C` see `bootstrap_interval`.
     """
-    return _bootstrap([np.atleast_2d(first_SU), np.atleast_2d(second_SU)], [1.0, -1.0], random, level, draws)
+    sides = [np.atleast_2d(first_SC), np.atleast_2d(second_SC)]
+    return _bootstrap(sides, [1.0, -1.0], random, owners_C, level, draws)
+
+
+def bootstrap_means(
+    values_MSC: Sequence[np.ndarray],
+    random: np.random.Generator,
+    owners_C: np.ndarray | None = None,
+    draws: int = 1_000,
+) -> np.ndarray:
+    """(R, M) means of M methods, each of (S, C) values with an S of its own, in bootstrap draws.
+
+    A draw's users are the same for all methods, each with all their cases; each method's seeds are drawn on their own.
+    """
+    sizes_U = by_user(np.ones(values_MSC[0].shape[1]), owners_C)
+    totals = [np.stack([by_user(values_C, owners_C) for values_C in values_SC]) for values_SC in values_MSC]
+    share_U = np.full(len(sizes_U), 1 / len(sizes_U))
+    blocks = []
+    for block in _blocks(draws, len(sizes_U)):
+        users_RU = random.multinomial(len(sizes_U), share_U, size=block)
+        seeds = [random.multinomial(len(one), np.full(len(one), 1 / len(one)), size=block) / len(one) for one in totals]
+        drawn = [((users_RU @ one.T) * seeds_RS).sum(axis=1) for one, seeds_RS in zip(totals, seeds, strict=True)]
+        blocks.append(np.column_stack(drawn) / (users_RU @ sizes_U)[:, None])
+    return np.concatenate(blocks)
 
 
 def effect(first_U: np.ndarray, second_U: np.ndarray) -> Effect:
@@ -178,6 +227,12 @@ def seeds_needed(
     return 2 if first == second == 0 else _least(lambda count: seeds_power(gap, (first, second), count, alpha) >= power)
 
 
+def error_over_users(values_C: np.ndarray, owners_C: np.ndarray | None = None) -> float:
+    """The standard error of the mean over cases, for users drawn with all their cases; 0 for one user."""
+    values_U = values_C if owners_C is None else by_user(values_C - values_C.mean(), owners_C)
+    return float(values_U.std(ddof=1) / len(values_U) ** 0.5) if len(values_U) > 1 else 0.0
+
+
 def std_over_seeds(values_SU: np.ndarray) -> float | None:
     """The standard deviation (ddof = 1) of the seeds' means; None for a single seed, which leaves it unknown."""
     return float(values_SU.mean(axis=1).std(ddof=1)) if len(values_SU) > 1 else None
@@ -197,15 +252,26 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def _bootstrap(
-    sides: list[np.ndarray], signs: list[float], random: np.random.Generator, level: float, draws: int
+    sides: list[np.ndarray],
+    signs: list[float],
+    random: np.random.Generator,
+    owners_C: np.ndarray | None,
+    level: float,
+    draws: int,
 ) -> Interval:
-    """The signed sum of the sides' means, (S, U) each with an S of its own, and its percentile interval.
+    """The signed sum of the sides' means, (S, C) each with an S of its own, and its percentile interval.
 
     Users with equal values on all sides are drawn together (multinomial counts of the distinct columns): the same
-    distribution as user by user, for a fraction of the work.
+    distribution as user by user, for a fraction of the work. Where users have several cases, a draw's mean is over the
+    cases of the users that it drew.
     """
-    num_users = sides[0].shape[1]
-    distinct_SD, counts_D = np.unique(np.concatenate(sides), axis=1, return_counts=True)
+    rows = [values_C for side in sides for values_C in side]
+    rows += [] if owners_C is None else [np.ones(len(owners_C))]  # how many cases a user has
+    table = np.stack([by_user(values_C, owners_C) for values_C in rows])
+    num_users = table.shape[1]
+    distinct_SD, counts_D = np.unique(table, axis=1, return_counts=True)
+    sizes_D = None if owners_C is None else distinct_SD[-1]
+    distinct_SD = distinct_SD if owners_C is None else distinct_SD[:-1]
     means = []
     for block in _blocks(draws, len(counts_D)):
         users_RD = random.multinomial(num_users, counts_D / num_users, size=block) / num_users
@@ -213,7 +279,8 @@ def _bootstrap(
             sign * random.multinomial(len(side), np.full(len(side), 1 / len(side)), size=block) / len(side)
             for side, sign in zip(sides, signs, strict=True)
         ]
-        means.append(((np.concatenate(weights, axis=1) @ distinct_SD) * users_RD).sum(axis=1))
+        means_R = ((np.concatenate(weights, axis=1) @ distinct_SD) * users_RD).sum(axis=1)
+        means.append(means_R if sizes_D is None else means_R / (users_RD @ sizes_D))
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     mean = sum(sign * float(side.mean()) for side, sign in zip(sides, signs, strict=True))
     return Interval(mean, float(low), float(high))

@@ -19,6 +19,7 @@ from results.store.contract import DEFAULTS, NAMED, contract_digest
 from results.store.runs import DONE, RANKS, Run, read_run
 from results.store.schema import RunRecord
 
+LEAVE_ONE_OUT = "leave-one-out"
 SHOWN_DIGITS = 8  # of a fingerprint, enough to tell data sets apart
 
 
@@ -107,6 +108,14 @@ def _unfinished(folder: Path) -> UnfinishedRun:
 def data_of(record: RunRecord) -> tuple[str, str]:
     """What tells data sets apart: name and fingerprint."""
     return record.dataset, record.dataset_fingerprint
+
+
+def without_split(record: RunRecord) -> tuple[str, str]:
+    """The data set's name without its split, and the split as `--split` takes it: ml-100k, temporal:0.8,0.9."""
+    name, found, argument = record.dataset.rpartition(f"-{record.split}")
+    if record.split == LEAVE_ONE_OUT or not found or (argument and not argument.startswith("=")):
+        return record.dataset, record.split
+    return name, f"{record.split}:{argument[1:].replace('+', ',')}" if argument else record.split
 
 
 def exact_dataset(record: RunRecord) -> str:
@@ -211,6 +220,7 @@ def _begins_fingerprint(wanted: str, record: RunRecord) -> bool:
 
 def _num_users(run: Run) -> str:
     try:
-        return f"{pl.scan_parquet(run.folder / RANKS, glob=False).select(pl.len()).collect().item():,} users"
+        count = pl.scan_parquet(run.folder / RANKS, glob=False).select(pl.len()).collect().item()
+        return f"{count:,} {'cases' if run.record.num_users else 'users'}"
     except (pl.exceptions.PolarsError, OSError):
         return "ranks damaged"

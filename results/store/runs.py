@@ -70,6 +70,17 @@ class Run:
         """One row per user (`CASES_SCHEMA`): what slices are cut by. `ResultsError` for a run made before they were."""
         return self._later(CASES, "what slices are cut by")
 
+    def owners(self) -> np.ndarray | None:
+        """(C,) the number of each case's user, in the order of the cases; None: each case is of another user."""
+        return self.cases().sort("user")["owner"].to_numpy() if self.record.num_users else None
+
+    @property
+    def population(self) -> str:
+        """Who was judged: 943 users, or 10,000 cases of 300 users."""
+        count = f"{len(self.ranks(['user'])):,}"
+        owners = self.owners()
+        return f"{count} users" if owners is None else f"{count} cases of {len(set(owners.tolist())):,} users"
+
     def outcomes(self) -> pl.DataFrame:
         """One row per user (`OUTCOMES_SCHEMA`); `ResultsError` for a run made before runs kept them."""
         return self._later(OUTCOMES, "what other rules read")

@@ -41,6 +41,8 @@ class RunRecord:
     is_proposed: bool = False  # tables compare it with the best of the others
     preset_changes: dict[str, Any] | None = None  # dotted field → value, where preset and recipe differ
     split: str = "leave-one-out"
+    whole: str = ""  # fingerprint of the data before any split; empty: not recorded
+    num_users: int = 0  # whose cases were judged, where a user has several; 0: each case is of another user
     num_items: int = 0  # 0: not recorded
     processes: int = 1  # that trained it together
     precision: str = "fp32"
@@ -80,7 +82,7 @@ METRICS_SCHEMA = pl.Schema(
 
 RANKS_SCHEMA = pl.Schema(
     {
-        "user": pl.Int32(),
+        "user": pl.Int32(),  # the case's number; where a user has several, the cases' `owner` tells whose they are
         "target": pl.Int32(),
         "rank": pl.UInt32(),  # 1-based; 0: not in the list
         "top_items": pl.List(pl.Int32()),  # best first; 0: a generated sequence that decodes to no item
@@ -96,6 +98,7 @@ CASES_SCHEMA = pl.Schema(
         # Items, the target included, that share its codes but for the de-duplication level; null: there are no codes.
         "target_sharers": pl.Int32(),
         "new_user": pl.Boolean(),  # nothing was learnt of this user
+        "owner": pl.Int32(),  # the first case of the same user: itself, where a user has one
     }
 )
 
@@ -127,9 +130,12 @@ def ranks_frame(ranks: Any, targets: Any, top_items: Any, invalid: Any) -> pl.Da
 
 
 def cases_frame(
-    history_lengths: Any, target_counts: Any, target_sharers: Any = None, new_users: Any = None
+    history_lengths: Any, target_counts: Any, target_sharers: Any = None, new_users: Any = None, owners: Any = None
 ) -> pl.DataFrame:
-    """The cases table from (U,) arrays; users 0..U-1. No sharers: there are no codes; no new users: all are known."""
+    """The cases table from (U,) arrays; users 0..U-1.
+
+    No sharers: there are no codes; no new users: all are known; no owners: each case is of another user.
+    """
     num_users = len(history_lengths)
     return pl.DataFrame(
         {
@@ -138,6 +144,7 @@ def cases_frame(
             "target_count": pl.Series(target_counts),
             "target_sharers": pl.Series([None] * num_users if target_sharers is None else target_sharers),
             "new_user": pl.Series([False] * num_users if new_users is None else new_users),
+            "owner": pl.Series(range(num_users) if owners is None else owners),
         }
     ).cast(CASES_SCHEMA)
 

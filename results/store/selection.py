@@ -78,6 +78,16 @@ class RowRuns:
         """When its newest run was made."""
         return max(run.record.created for run in self.runs)
 
+    @property
+    def owners(self) -> np.ndarray | None:
+        """(U,) the user of each case, users ascending; None: each case is of another user."""
+        return self.runs[0].owners()
+
+    @property
+    def population(self) -> str:
+        """Who was judged (`Run.population`)."""
+        return self.runs[0].population
+
     def values(self, metric: str, k: int) -> np.ndarray:
         """(S, U) values of a metric, users ascending; `ResultsError` where the lists are shorter than k."""
         return user_values(rank_matrix(self), metric, k, self.runs[0].list_length)

@@ -25,7 +25,7 @@ def audit_table(audit: Audit) -> Table:
         corner="Method",
         columns=tuple(TableColumn(convention.name) for convention in audit.conventions),
         rows=tuple(rows),
-        notes=(judged(first.record, len(first.runs[0].ranks(["rank"]))), *audit.notes),
+        notes=(*judged(first), *audit.notes),
     )
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from results.statistics.inference import ALPHA, holm, mean_over_seeds, paired_t_test
+from results.statistics.inference import ALPHA, by_user, holm, mean_over_seeds, paired_t_test
 from results.tables.content import TableCell, TableRow, Unit
 from results.tables.lines import Line, Part, tested_parts
 from results.tables.slices import Slicing
@@ -87,9 +87,9 @@ def answered(
     """
     p_values: dict[Contest, float] = {}
     for contest in contests:
-        lines = parts[contest.part].lines
-        first, second = (lines[place].values[contest.column] for place in (contest.line, contest.rival))
-        p_values[contest] = paired_t_test(mean_over_seeds(first), mean_over_seeds(second)).p_value
+        lines = [parts[contest.part].lines[place] for place in (contest.line, contest.rival)]
+        first, second = (by_user(mean_over_seeds(line.values[contest.column]), line.owners) for line in lines)
+        p_values[contest] = paired_t_test(first, second).p_value
     if family is None:
         return p_values
     families: dict[Hashable, dict[Contest, float]] = defaultdict(dict)

@@ -12,7 +12,6 @@ import numpy as np
 from results.errors import ResultsError
 from results.statistics.inference import bootstrap_interval, fixed_random, std_over_seeds
 from results.store.contract import told
-from results.store.schema import RunRecord
 from results.store.selection import RowRuns
 from results.tables.content import DECIMALS, TableCell, TableRow
 from results.tables.slices import Slicing
@@ -20,6 +19,7 @@ from results.tables.slices import Slicing
 MetricColumn = tuple[str, int]  # metric, k
 
 MIN_TESTED = 30  # users of a slice that is tested
+CLUSTERED = "Values are means over cases; tests and intervals take a user's cases together, not for independent."
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Line:
 
     runs: RowRuns
     values: tuple[np.ndarray, ...]  # one (S, U) matrix per column; nan: the seed's codes put the user in another slice
+    owners: np.ndarray | None = None  # (U,) the user of each case; None: each case is of another user
 
     @property
     def label(self) -> str:
@@ -45,17 +46,20 @@ class Part:
     @property
     def num_users(self) -> int:
         """Users of a slice that is the same for all lines."""
-        return self.lines[0].values[0].shape[1]
+        owners = self.lines[0].owners
+        return self.lines[0].values[0].shape[1] if owners is None else len(np.unique(owners))
 
 
-def judged(record: RunRecord, num_users: int) -> str:
-    """The foot of a table: how many users were judged, and by which rules."""
-    return f"{num_users:,} users; contract {record.contract_digest}: {told(record.contract, record.split)}."
+def judged(row: RowRuns) -> list[str]:
+    """The foot of a table: who was judged, and by which rules."""
+    record = row.record
+    foot = f"{row.population}; contract {record.contract_digest}: {told(record.contract, record.split)}."
+    return [foot, CLUSTERED] if record.num_users else [foot]
 
 
 def line_of(row: RowRuns, columns: Sequence[MetricColumn]) -> Line:
     """A row's line."""
-    return Line(row, tuple(row.values(metric, k) for metric, k in columns))
+    return Line(row, tuple(row.values(metric, k) for metric, k in columns), row.owners)
 
 
 def parts_of(lines: Sequence[Line], slicing: Slicing | None) -> tuple[list[Part], list[str]]:
@@ -75,11 +79,17 @@ def _case_parts(lines: Sequence[Line], slicing: Slicing) -> tuple[list[Part], li
     labels_U = slicing.labels(lines[0].runs.runs[0].cases().sort("user")).to_numpy()
     members = {heading: labels_U == heading for heading in slicing.headings}
     parts = [
-        Part(heading, tuple(replace(line, values=tuple(v[:, member_U] for v in line.values)) for line in lines))
+        Part(heading, tuple(_cut(line, member_U) for line in lines))
         for heading, member_U in members.items()
         if member_U.any()
     ]
     return parts, []
+
+
+def _cut(line: Line, member_U: np.ndarray) -> Line:
+    """The line, of the cases of a slice."""
+    owners = None if line.owners is None else line.owners[member_U]
+    return replace(line, values=tuple(values_SU[:, member_U] for values_SU in line.values), owners=owners)
 
 
 def _code_parts(lines: Sequence[Line], slicing: Slicing) -> tuple[list[Part], list[str]]:
@@ -115,7 +125,7 @@ def part_rows(part: Part, slicing: Slicing | None, intervals: bool) -> list[Tabl
     """A part's rows, the best and second marked where the lines have the same users."""
     by_codes = slicing is not None and slicing.by_codes
     rows = [
-        TableRow(line.label, tuple(_of_config(line, _cell(values_SU, intervals)) for values_SU in line.values))
+        TableRow(line.label, tuple(_of_config(line, _cell(values_SU, intervals, line.owners)) for values_SU in line.values))
         for line in part.lines
     ]
     return rows if by_codes else _mark(rows)
@@ -158,7 +168,7 @@ def headed(row: TableRow, part: Part, slicing: Slicing | None) -> TableRow:
     return replace(row, cells=(TableCell(value=users), *row.cells), section=part.heading)
 
 
-def _cell(values_SU: np.ndarray, intervals: bool) -> TableCell:
+def _cell(values_SU: np.ndarray, intervals: bool, owners_U: np.ndarray | None) -> TableCell:
     """Mean over seeds and users, the standard deviation of the seeds' means, and the interval if asked for."""
     counted_SU = ~np.isnan(values_SU)
     if not counted_SU.any(axis=1).all():
@@ -168,7 +178,8 @@ def _cell(values_SU: np.ndarray, intervals: bool) -> TableCell:
     users_U = counted_SU.all(axis=0)
     if not intervals or not np.array_equal(users_U, counted_SU.any(axis=0)):
         return cell
-    _, low, high = bootstrap_interval(values_SU[:, users_U], fixed_random())
+    owners_U = None if owners_U is None else owners_U[users_U]
+    _, low, high = bootstrap_interval(values_SU[:, users_U], fixed_random(), owners_U)
     return replace(cell, low=low, high=high)
 
 

@@ -156,7 +156,8 @@ def _table(
     record, cut = lines[0].runs.record, "" if view.slicing is None else f", by {view.slicing.title}"
     rules = told(record.contract, record.split)
     origin = Origin(record.dataset, record.dataset_fingerprint, record.contract_digest, rules)
-    users = () if view.slicing is None else (TableColumn("Users", Unit.COUNT, origin=origin),)
+    counted = "Cases" if record.num_users else "Users"
+    users = () if view.slicing is None else (TableColumn(counted, Unit.COUNT, origin=origin),)
     shown = [(view.titles.get(metric, metric), k) for metric, k in (*view.by_user, *view.of_lists)]
     return Table(
         caption=f"{caption} on {dataset_label(record)}{cut}",
@@ -192,10 +193,9 @@ def _interval_notes(lines: Sequence[Line], view: View) -> list[str]:
 
 def _reading_notes(lines: Sequence[Line]) -> list[str]:
     """How to read the values: seeds, marks, contract."""
-    record = lines[0].runs.record
     most = max(len(line.runs.seeds) for line in lines)
     spread = "Mean ± standard deviation over seeds." if most > 1 else "One seed: training randomness is not measured."
-    return [spread, judged(record, lines[0].values[0].shape[1])]
+    return [spread, *judged(lines[0].runs)]
 
 
 def _reference(

@@ -12,6 +12,7 @@ from rich.text import Text
 from results.statistics.comparison import Comparison, MetricComparison, shown_p
 from results.statistics.inference import ALPHA, POWER
 from results.tables.content import DECIMALS
+from results.tables.lines import CLUSTERED
 from results.tables.render import UNKNOWN
 
 NAME_WIDTH = 11  # of a method in a heading
@@ -22,7 +23,7 @@ def comparison_view(comparisons: Sequence[Comparison]) -> RenderableType:
     first = comparisons[0]
     rivals = first.second if len(comparisons) == 1 else f"{len(comparisons)} others"
     dataset = first.dataset + " (synthetic)" * first.synthetic
-    title = f"{first.first} against {rivals} on {dataset}, {first.num_users:,} users"
+    title = f"{first.first} against {rivals} on {dataset}, {first.population}"
     several = len(comparisons) > 1
     return Group(
         Text(title, "bold"),
@@ -134,6 +135,7 @@ def _comparison_notes(comparisons: Sequence[Comparison]) -> list[str]:
         f"two-sided, by Holm's method over {first.num_questions} question{'s' * (first.num_questions != 1)}. "
         f"Bold: t below {ALPHA}.",
         "gain: gap / second; d_z: gap / standard deviation of users' differences; better, worse, equal: users.",
+        *([CLUSTERED] if first.num_cases > first.num_users else []),
         f"users, seeds: needed for p < {ALPHA} in {100 * POWER:.0f} of 100 evaluations if the true gap were this one; "
         f"seeds on either side, users aside{'; unknown (–) from one seed' * single}.",
         *first.notes,

@@ -89,19 +89,19 @@ def health_lines(health: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _score_grid(run: Run) -> RenderableType:
     """Each metric with its bootstrap interval over users."""
-    ranks_U = run.ranks(["rank"])["rank"].to_numpy()
+    ranks_U, owners_U = run.ranks(["user", "rank"]).sort("user")["rank"].to_numpy(), run.owners()
     grid = _bare_grid()
     for metric in rank_metrics():
         for k in SHOWN_KS:
             if k <= run.list_length:
                 values_U = user_values(ranks_U, metric, k, run.list_length)
-                mean, low, high = bootstrap_interval(values_U, fixed_random())
+                mean, low, high = bootstrap_interval(values_U, fixed_random(), owners_U)
                 spread = f"[{low:.{DECIMALS}f}, {high:.{DECIMALS}f}]"
                 grid.add_row(Text(f"{metric}@{k}", "dim"), Text(f"{mean:.{DECIMALS}f}", "bold"), Text(spread))
     of_lists = run.metrics().filter(~pl.col("metric").is_in(rank_metrics()), pl.col("k").is_in(SHOWN_KS))
     for metric, k, value in of_lists.select("metric", "k", "value").iter_rows():
         grid.add_row(Text(f"{metric}@{k}", "dim"), Text(f"{value:.{DECIMALS}f}", "bold"), Text("of all lists"))
-    return Group(grid, Text(f"[low, high]: 95 %, bootstrap over {len(ranks_U):,} users", "dim"))
+    return Group(grid, Text(f"[low, high]: 95 %, bootstrap over users; {run.population}", "dim"))
 
 
 def _curve_grid(history: pl.DataFrame) -> RenderableType | None:

@@ -159,7 +159,7 @@ def test_cases_come_back_as_written_and_say_nothing_of_codes_where_there_are_non
     cases = cases_frame([2, 9], [0, 4], None, [True, False])
     run = write_made_up_run(tmp_path, [1, 0], cases)
     assert run.cases().schema == CASES_SCHEMA
-    assert run.cases().rows() == [(0, 2, 0, None, True), (1, 9, 4, None, False)]
+    assert run.cases().rows() == [(0, 2, 0, None, True, 0), (1, 9, 4, None, False, 1)]
     assert cases_frame([2], [0], np.array([3]))["target_sharers"].to_list() == [3]
     assert cases_frame([2], [0])["new_user"].to_list() == [False]
 

@@ -61,7 +61,7 @@ def setting_section(material: Material, counts: Mapping[str, Any] | None) -> Sec
     facts = [
         ("data set", f"{record.dataset} (synthetic: made-up data)" if record.synthetic else record.dataset),
         ("fingerprint", record.dataset_fingerprint),
-        ("users judged", f"{len(material.runs[0].ranks(['rank'])):,}"),
+        ("judged", material.runs[0].population),
     ]
     if counts is not None:
         facts += [(told, _number(counts[key])) for key, told in COUNTS.items() if key in counts]
