@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli import options
-from harness.cli.options import CacheDir, Json, Reading, print_json, takes_groups
+from harness.cli import options, values
+from harness.cli.machine import Execution, Machine
+from harness.cli.options import CacheDir, Json, Judging, Reading, RunsDir, print_json, takes_groups
 
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
+    from harness.experiment.plan import Plan
+    from harness.experiment.run import CellResult
+    from results.store.selection import RowRuns
 
 app = typer.Typer(
-    help="Describe, compare, convert and reassign item codes: index.json, npy, parquet, a run's codes.safetensors.",
+    help="Describe, compare, evaluate, convert and reassign item codes: index.json, npy, parquet, a run's "
+    "codes.safetensors.",
     epilog="Example: [bold]harness codes describe Scientific.index.json --dataset ../shared/data/scientific5core[/]",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -126,13 +132,99 @@ def reassign(
     print(f"wrote {out}", file=sys.stderr)
 
 
+@app.command("evaluate", epilog="Example: [bold]harness codes evaluate indexes/*.json.gz --dataset DIR[/]")
+@takes_groups
+def evaluate(
+    *,
+    files: Files,
+    dataset: OfDataset,
+    method: Annotated[str, typer.Option(help="A method with a field `codes`.")] = "tiger",
+    seeds: Annotated[str, typer.Option(help="As for harness run.", metavar="LIST")] = "0",
+    reading: Reading,
+    machine: Machine,
+    judging: Judging,
+    execution: Execution,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write: .txt, .md, .tex, .csv, .json, .html.", metavar="FILE")
+    ] = None,
+    json: Json = False,
+    runs_dir: RunsDir = options.RUNS,
+) -> int:
+    """Train a generator on the codes of each file; print its metrics by item and by tuple side by side.
+
+    Each file gives an ordinary row, which harness table shows with --configs all. What is done is not done again.
+    """
+    from harness.jobs.local import start_server
+
+    start_server()
+    from harness.cli import progress, summary
+    from harness.cli.tables import print_table
+    from harness.data.prepare import load_dataset
+    from harness.experiment.plan import joined
+    from results.tables.codes import codes_table
+    from results.tables.performance import PAPER_COLUMNS
+
+    machine, run_jobs = execution.checked(machine, 1)
+    folder = _prepared(dataset, reading, machine.cache_dir)
+    plans = _plans(files, load_dataset(folder), method, values.seeds_of(seeds), judging, reading.source(dataset).preset)
+    plan, place = joined(plans), machine.place(folder, runs_dir)
+    results = progress.observed_results(plan, place, run_jobs, waits=execution.busy == "wait")
+    if failed := [result for result in results if result.outcome.status != "done"]:
+        summary.tell_failed([("", result) for result in failed], len(results))
+        return 1
+    of_fit = {result.cell.fit.key: result for result in results}
+    rows = [[of_fit[cell.fit.key] for cell in one.cells] for one in plans]
+    longest = plan.cells[0].settings.contract.top_k
+    columns = list(dict.fromkeys((metric, min(k, longest)) for metric, k in PAPER_COLUMNS))
+    table = codes_table([(label, _row_of(row)) for label, row in zip(_labels(files), rows, strict=True)], columns)
+    print_table(table, "json" if json else None, out)
+    return 0
+
+
+def _plans(
+    files: Sequence[Path], data: Dataset, method: str, seeds: Sequence[int], judging: Judging, preset: str
+) -> list[Plan]:
+    """For each file the method's cells on its codes, one for each seed."""
+    from dataclasses import replace
+
+    from harness.experiment.plan import make_plan
+    from harness.experiment.settings import overlaid
+
+    settings = judging.settings(preset)
+    made = []
+    with judging.telling_lines():
+        for path in files:
+            tables = overlaid(settings.tables, {method: {"codes": f"file:{path}"}})
+            own = replace(settings, tables=tables)
+            made.append(make_plan(data, method_names=[method], ablation_names=[], seeds=seeds, settings=own))
+    return made
+
+
+def _row_of(results: Sequence[CellResult]) -> RowRuns:
+    from results.store.runs import read_run
+    from results.store.selection import RowRuns
+
+    return RowRuns(tuple(read_run(result.folder) for result in results))
+
+
+def _labels(files: Sequence[Path]) -> list[str]:
+    """The files' names, or their paths where two have one name."""
+    names = [path.name for path in files]
+    return [path.name if names.count(path.name) == 1 else str(path) for path in files]
+
+
 def _opened(dataset: str, reading: Reading, cache_dir: Path) -> Dataset:
-    from harness.cli.progress import working
-    from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
 
+    return load_dataset(_prepared(dataset, reading, cache_dir))
+
+
+def _prepared(dataset: str, reading: Reading, cache_dir: Path) -> Path:
+    from harness.cli.progress import working
+    from harness.data.open import open_dataset
+
     with working(f"reading {dataset}"):
-        return load_dataset(open_dataset(reading.source(dataset), cache_dir))
+        return open_dataset(reading.source(dataset), cache_dir)
 
 
 def _shown(value: Any) -> str:

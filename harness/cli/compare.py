@@ -59,7 +59,8 @@ def compare(
         typer.Option(help="Of --splits: how to print (default: as --out ends, else rich).", show_default=False),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Of --splits: file to write: .txt, .md, .tex, .csv, .json, .html.", metavar="FILE")
+        Path | None,
+        typer.Option(help="Of --splits: file to write: .txt, .md, .tex, .csv, .json, .html.", metavar="FILE"),
     ] = None,
     figure: Annotated[
         Path | None,

@@ -55,13 +55,19 @@ def show(done: Sequence[Done], *, as_json: bool) -> int:
             console.print(to_rich(table))
     for reason in reasons:
         print(reason, file=sys.stderr)
-    failed = [(one, result) for one in done for result in one.failed]
-    if failed:
-        print(f"\n{len(failed)} of {sum(len(one.results) for one in done)} cells failed:", file=sys.stderr)
-        for error, labels in _by_error(failed, several=len(done) > 1).items():
-            print(f"  {'; '.join(labels)}: {error}", file=sys.stderr)
-        print("everything computed stays; give the same command again to go on", file=sys.stderr)
+    failed = [(f"{one.dataset.name}, " if len(done) > 1 else "", result) for one in done for result in one.failed]
+    tell_failed(failed, sum(len(one.results) for one in done))
     return int(bool(failed or reasons))
+
+
+def tell_failed(failed: Sequence[tuple[str, CellResult]], num_cells: int) -> None:
+    """The failed cells of so many, by their causes, on stderr; each with what stands before its label."""
+    if not failed:
+        return
+    print(f"\n{len(failed)} of {num_cells} cells failed:", file=sys.stderr)
+    for error, labels in _by_error(failed).items():
+        print(f"  {'; '.join(labels)}: {error}", file=sys.stderr)
+    print("everything computed stays; give the same command again to go on", file=sys.stderr)
 
 
 def _content(done: Done, tables: dict[str, Table]) -> dict[str, Any]:
@@ -94,11 +100,10 @@ def tell_left_out(left_out: Mapping[str, Sequence[str]]) -> None:
         print(f"left out: {', '.join(names)}: {cause}", file=sys.stderr)
 
 
-def _by_error(failed: Sequence[tuple[Done, CellResult]], *, several: bool) -> dict[str, list[str]]:
-    """Labels of the cells by what they failed with, with their data set where there are several."""
+def _by_error(failed: Sequence[tuple[str, CellResult]]) -> dict[str, list[str]]:
+    """Labels of the cells by what they failed with."""
     found: dict[str, list[str]] = {}
-    for one, result in failed:
-        where = f"{one.dataset.name}, " if several else ""
+    for where, result in failed:
         found.setdefault(result.outcome.error, []).append(where + result.cell.label)
     return found
 

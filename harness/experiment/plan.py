@@ -97,6 +97,13 @@ def make_plan(
     return Plan(tuple(cells), tuple(stages.values()), left_out)
 
 
+def joined(plans: Sequence[Plan]) -> Plan:
+    """One plan of several for the same data: all their cells and stages, each once."""
+    cells = {cell.fit.key: cell for plan in plans for cell in plan.cells}
+    stages = {stage.key: stage for plan in plans for stage in plan.stages}
+    return Plan(tuple(cells.values()), tuple(stages.values()))
+
+
 def impossible(cells: Iterable[Cell], dataset: Dataset, optional: Collection[str]) -> dict[str, tuple[str, ...]]:
     """Why cells cannot be computed from the data, and of which methods they are: each cause once.
 

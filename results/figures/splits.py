@@ -35,9 +35,9 @@ def splits_figure(found: SplitOrders) -> Figure:
     ]
     return Figure(
         "splits",
-        f"Rank of each method by {found.metric}@{found.k} on {found.dataset} under each split, and below them Kendall's "
-        f"tau of the order with that under {first}: {', '.join(told)}; in brackets 95 % bootstrap intervals over the "
-        "users and seeds of each split.",
+        f"Rank of each method by {found.metric}@{found.k} on {found.dataset} under each split, and below them "
+        f"Kendall's tau of the order with that under {first}: {', '.join(told)}; in brackets 95 % bootstrap intervals "
+        "over the users and seeds of each split.",
         splits_frame(found),
         draw,
         tuple(f"{split.name}: {split.rows[0].population}" for split in found.splits),

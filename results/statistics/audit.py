@@ -135,6 +135,11 @@ def decoded(run: Run, search: int | str) -> pl.DataFrame | None:
     return read_parquet(path) if path.exists() else None
 
 
+def mean_under(row: RowRuns, name: str, metric: str, k: int) -> float:
+    """The metric of a row under the convention of that name, over users and seeds; nan where it cannot be told."""
+    return _mean(row, next(convention for convention in CONVENTIONS if convention.name == name), metric, k)
+
+
 def _mean(row: RowRuns, convention: Convention, metric: str, k: int) -> float:
     """Over users, then over seeds; nan where a seed has no value."""
     values = [convention.values(run, metric, k) for run in row.runs]

@@ -122,9 +122,9 @@ def bootstrap_interval(
     level: float = 0.95,
     draws: int = 2_000,
 ) -> Interval:
-    """Percentile bootstrap of the mean over cases: each draw resamples the users and, where there are several, the seeds.
+    """Percentile bootstrap of the mean: each draw resamples the users and, where there are several, the seeds.
 
-    A user is drawn with all their cases (`owners_C`, as for `by_user`).
+    The mean is over cases; a user is drawn with all their cases (`owners_C`, as for `by_user`).
 
     Where all users have one value (no hit among them, say) the interval has no width: resampling cannot see what no
     user shows. What one seed leaves out, the randomness of training, is not in it.

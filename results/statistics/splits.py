@@ -187,8 +187,8 @@ def _splits_of(runs_dir: Path, dataset: str | None, filters: Filters) -> tuple[s
         )
     if len(records) == 1:
         raise ResultsError(
-            f"orders need runs under two splits, but '{name}' has them under {names[0]} alone; make others with: harness "
-            f"run --dataset {name} --split {'temporal:0.9' if names[0] == LEAVE_ONE_OUT else LEAVE_ONE_OUT}"
+            f"orders need runs under two splits, but '{name}' has them under {names[0]} alone; make others with: "
+            f"harness run --dataset {name} --split {'temporal:0.9' if names[0] == LEAVE_ONE_OUT else LEAVE_ONE_OUT}"
         )
     return name, sorted(records, key=lambda record: (record.split != LEAVE_ONE_OUT, record.dataset))
 
@@ -196,11 +196,14 @@ def _splits_of(runs_dir: Path, dataset: str | None, filters: Filters) -> tuple[s
 def _named(chosen: Sequence[Selection]) -> tuple[SplitRows, ...]:
     """The selections under their splits' names; under their data sets' where these do not tell them apart."""
     records = [one.rows[0].record for one in chosen]
-    names = [without_split(record)[1] for record in records]
-    for spell in (lambda record: record.dataset, exact_dataset):
-        names = names if len(set(names)) == len(names) else [spell(record) for record in records]
-    if len(set(names)) < len(names) or len(names) < 2:
-        raise ResultsError(f"orders need runs under two splits, but got {', '.join(names)}; name two data sets")
+    spellings = [
+        [without_split(r)[1] for r in records],
+        [r.dataset for r in records],
+        list(map(exact_dataset, records)),
+    ]
+    names = next((names for names in spellings if len(set(names)) == len(names)), [])
+    if len(names) < 2:
+        raise ResultsError(f"orders need runs under two splits, but got {', '.join(spellings[-1])}; name two data sets")
     return tuple(SplitRows(name, one.rows, one.notes) for name, one in zip(names, chosen, strict=True))
 
 
@@ -208,7 +211,9 @@ def _differing_data(splits: Sequence[SplitRows]) -> list[str]:
     """A note where splits that were named are of different data."""
     if len({whole_of(split.record) for split in splits} - {""}) < 2:
         return []
-    told = ", ".join(f"{split.name}: {exact_dataset(split.record)}, {split.record.num_items:,} items" for split in splits)
+    told = ", ".join(
+        f"{split.name}: {exact_dataset(split.record)}, {split.record.num_items:,} items" for split in splits
+    )
     return [f"Not of the same data before the split: {told}."]
 
 

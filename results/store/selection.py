@@ -4,6 +4,7 @@ Shape legend: S seeds, U users.
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -243,15 +244,19 @@ def chosen_configs(candidates: Sequence[Run], configs: Sequence[str] = ()) -> tu
 def _labelled(groups: Sequence[RowRuns], *, is_alone: bool) -> list[RowRuns]:
     """The groups with what tells their configs apart: the changed fields, and the digest where these do not.
 
-    Many changes are counted, and not even that where no other config was run.
+    Of many changes those that not all groups have are named; where these are many too, all are counted, and not even
+    that where no other config was run.
     """
+    changed = [group.record.preset_changes or {} for group in groups]
     suffixes = []
-    for group in groups:
-        changes = group.record.preset_changes or {}
+    for changes in changed:
+        own = {name: value for name, value in changes.items() if any(c.get(name) != value for c in changed)}
         if len(changes) <= SHOWN_CHANGES:
             suffixes.append(f", {_told(changes)}" if changes else "")
-        else:  # the note below the table names them
+        elif is_alone or not 0 < len(own) <= SHOWN_CHANGES:  # the note below the table names them
             suffixes.append("" if is_alone else f", {len(changes)} fields changed")
+        else:
+            suffixes.append(f", {_told(own)}")
     return [
         replace(group, suffix=suffix + (f" ({group.record.config_digest[:8]})" if suffixes.count(suffix) > 1 else ""))
         for group, suffix in zip(groups, suffixes, strict=True)
@@ -259,11 +264,16 @@ def _labelled(groups: Sequence[RowRuns], *, is_alone: bool) -> list[RowRuns]:
 
 
 def _told(changes: dict[str, Any]) -> str:
-    """`epochs=15, softmax=sampled`."""
-    return ", ".join(
-        f"{name}={value if isinstance(value, str) else 'none' if value is None else json.dumps(value)}"
-        for name, value in changes.items()
-    )
+    """`epochs=15, softmax=sampled, codes=own.index.json`."""
+    return ", ".join(f"{name}={_told_value(value)}" for name, value in changes.items())
+
+
+def _told_value(value: Any) -> str:
+    """The value; of a file that is named with its content, the name alone."""
+    if isinstance(value, str):
+        file = re.fullmatch(r"(?:file:)?(?:.*/)?([^/]+)@[0-9a-f]{12}", value)
+        return file[1] if file else value
+    return "none" if value is None else json.dumps(value)
 
 
 def _validation_score(group: RowRuns) -> float:

@@ -125,7 +125,9 @@ def part_rows(part: Part, slicing: Slicing | None, intervals: bool) -> list[Tabl
     """A part's rows, the best and second marked where the lines have the same users."""
     by_codes = slicing is not None and slicing.by_codes
     rows = [
-        TableRow(line.label, tuple(_of_config(line, _cell(values_SU, intervals, line.owners)) for values_SU in line.values))
+        TableRow(
+            line.label, tuple(_of_config(line, _cell(values_SU, intervals, line.owners)) for values_SU in line.values)
+        )
         for line in part.lines
     ]
     return rows if by_codes else _mark(rows)

@@ -1,5 +1,6 @@
 """Orders of methods under splits as a table: values and places, and how far the orders agree."""
 
+import math
 from itertools import combinations
 
 from results.statistics.inference import ALPHA, Interval
@@ -44,7 +45,7 @@ def _cells(found: SplitOrders, label: str) -> tuple[TableCell, ...]:
     for place, split in enumerate(found.splits):
         value = found.value(label, split)
         at = found.shared.index(label) if label in found.shared else None
-        cells.append(EMPTY if value != value else TableCell(value=value))
+        cells.append(EMPTY if math.isnan(value) else TableCell(value=value))
         cells.append(EMPTY if at is None else TableCell(value=float(found.places_MP[at, place])))
     return tuple(cells)
 
@@ -59,7 +60,7 @@ def _row(label: str, cells: list[tuple[TableCell, TableCell]], section: str, uni
 
 
 def _tau_cell(tau: Interval) -> TableCell:
-    if tau.mean != tau.mean:  # all methods tie under a split
+    if math.isnan(tau.mean):  # all methods tie under a split
         return EMPTY
     return TableCell(value=tau.mean, low=tau.low, high=tau.high)
 
@@ -75,15 +76,16 @@ def _notes(found: SplitOrders) -> list[str]:
     notes += [f"Not run under every split, and so without a place: {', '.join(without)}."] if without else []
     notes.append(
         "tau: Kendall's tau-b of the methods with a place, 1 where the orders are the same; interval: 95 %, bootstrap "
-        "over the users and seeds of each split on its own, so few users or close methods pull it down."
+        "over the users and seeds of each split on its own, as if no user were in both. Few users and close methods "
+        "pull it below tau."
     )
     for first, second in combinations(range(len(found.splits)), 2):
         sure = found.told_apart[first] & found.told_apart[second]
         swapped = [f"{a} above {b}" for a, b in found.swapped(first, second) if frozenset((a, b)) in sure]
         names = f"under {found.splits[first].name}, and the other way round under {found.splits[second].name}"
         notes.append(f"Beyond chance among users {names}: {', '.join(swapped) or 'no pair'}.")
-    test = f"Beyond chance: p < {ALPHA} under both splits, paired two-sided t-test over users, Holm's correction over pairs."
-    notes += [test, *found.notes]
+    test = "paired two-sided t-test over users, Holm's correction over the pairs of a split"
+    notes += [f"Beyond chance: p < {ALPHA} under both splits, {test}.", *found.notes]
     shared = [note for note in found.splits[0].notes if all(note in split.notes for split in found.splits)]
     own = [f"{split.name}: {note}" for split in found.splits for note in split.notes if note not in shared]
     return [*notes, *shared, *own]

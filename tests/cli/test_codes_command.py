@@ -53,3 +53,35 @@ def test_a_generator_is_trained_on_the_codes_of_a_file_and_another_content_is_an
     ended = harness("run", *arguments)
     assert ended.code == 2
     assert "must have codes for all" in ended.err
+
+
+def test_files_of_codes_are_evaluated_side_by_side_and_told_apart(harness, ratings: Path, codes: Path) -> None:
+    unique = codes.with_name("unique.index.json")
+    of_data = ("--dataset", str(ratings))
+    assert harness("codes", "reassign", str(codes), "--out", str(unique), *of_data).code == 0
+    tiny = [f"tiger.training.{field}=1" for field in ("epochs", "evaluate_every")]
+    settings = [word for field in tiny for word in ("--set", field)]
+    ended = harness("codes", "evaluate", str(codes), str(unique), *of_data, *settings, "--json")
+    table = json.loads(ended.out)
+    assert [row["label"] for row in table["rows"]] == ["own.index.json", "unique.index.json"]
+    assert [column["group"] for column in table["columns"]] == ["Codes", *["By item"] * 4, *["By tuple"] * 4]
+    values = [[cell["value"] for cell in row["cells"]] for row in table["rows"]]
+    count = len(json.loads(codes.read_text()))
+    assert values[0][0] == pytest.approx(100 * (count - count % 2) / count)  # neighbours share a tuple
+    assert values[1][0] == 0
+    assert values[1][1:5] == values[1][5:]  # where no item shares its tuple, both are one
+    assert values[0][6] > values[0][2]
+    audited = json.loads(harness("audit", "tiger", "--configs", "all", "--json").out)
+    assert [row["label"] for row in audited["rows"][:2]] == [
+        f"TIGER, codes={name}.index.json" for name in ("unique", "own")
+    ]
+    by_label = {row["label"]: row["cells"] for row in audited["rows"][:2]}
+    assert by_label["TIGER, codes=own.index.json"][2]["value"] == pytest.approx(values[0][8])  # NDCG@10, codes
+    again = harness("codes", "evaluate", str(codes), *of_data, *settings)
+    assert "own.index.json" in again.out
+    assert "done in" not in again.err  # nothing is computed a second time
+    missing = harness("codes", "evaluate", "none.json", *of_data)
+    assert (missing.code, "no such file" in missing.err) == (2, True)
+    assert (
+        "unknown field 'markov.codes'" in harness("codes", "evaluate", str(codes), *of_data, "--method", "markov").err
+    )

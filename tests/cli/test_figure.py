@@ -35,7 +35,7 @@ def test_all_draws_what_it_can_and_says_why_not_the_rest(harness):
         assert figure["files"] == [f"figures/scientific2018/{figure['name']}.{end}" for end in ("svg", "csv")]
         assert all(Path(file).stat().st_size for file in figure["files"])
         assert "scientific2018" in figure["caption"]
-    assert set(told["not_made"]) == {"audit", "unseen", "alignment", "hyperparameters", "sweep"}
+    assert set(told["not_made"]) == {"audit", "splits", "unseen", "alignment", "hyperparameters", "sweep"}
     assert told["not_made"]["unseen"] == (
         "no runs of scientific2018-unseen-users; make them with: harness run --dataset PATH/TO/scientific2018 "
         "--split unseen-users --methods tiger,letter,etegrec"

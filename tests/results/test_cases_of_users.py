@@ -61,9 +61,7 @@ def test_the_interval_is_that_of_drawing_users_with_their_cases() -> None:
     owners = np.repeat(np.arange(60), stream.integers(1, 9, 60))
     values = (stream.random(len(owners)) < np.repeat(stream.random(60), np.bincount(owners))).astype(float)
     cases = [np.flatnonzero(owners == user) for user in range(60)]
-    means = [
-        values[np.concatenate([cases[user] for user in stream.integers(0, 60, 60)])].mean() for _ in range(4_000)
-    ]
+    means = [values[np.concatenate([cases[user] for user in stream.integers(0, 60, 60)])].mean() for _ in range(4_000)]
     mean, low, high = bootstrap_interval(values, fixed_random(), owners)
     assert mean == pytest.approx(values.mean())
     assert (low, high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.012)
