@@ -203,7 +203,8 @@ def _cases(table: pl.DataFrame, users: pl.Series) -> EvalCases:
     is_new_C = table["new_user"].to_numpy() if "new_user" in table.columns and table["new_user"].any() else None
     histories = replace(_sequences(table, "history"), users=rows_C.to_numpy())
     targets = table["target"].to_numpy().astype(np.int32)
-    owners_C = table.select(pl.int_range(pl.len(), dtype=pl.Int64).first().over("user")).to_series().to_numpy()
+    first_C = table.with_row_index("case").select(pl.col("case").first().over("user").cast(pl.Int64))
+    owners_C = first_C.to_series().to_numpy()
     several = (owners_C != np.arange(len(table))).any()
     return EvalCases(histories, targets, is_new_C, owners_C if several else None)
 

@@ -73,7 +73,7 @@ def test_files_of_codes_are_evaluated_side_by_side_and_told_apart(harness, ratin
     assert values[0][6] > values[0][2]
     audited = json.loads(harness("audit", "tiger", "--configs", "all", "--json").out)
     assert [row["label"] for row in audited["rows"][:2]] == [
-        f"TIGER, codes={name}.index.json" for name in ("unique", "own")
+        f"TIGER, codes={name}.index.json" for name in ("own", "unique")
     ]
     by_label = {row["label"]: row["cells"] for row in audited["rows"][:2]}
     assert by_label["TIGER, codes=own.index.json"][2]["value"] == pytest.approx(values[0][8])  # NDCG@10, codes
