@@ -53,9 +53,13 @@ def rules_told(figure: Figure) -> str:
 def checks_view(checks: Sequence[Check], dataset: str, published_as: str) -> RenderableType:
     """Each figure that a run of ours speaks to, what of the others there is, and how many verdicts of each kind."""
     grid = _grid(["Method", "Source"], ["Metric", "Theirs", "Ours", "%", "SE"], ["Verdict"])
+    reasons: dict[str, int] = {}  # told below the table, each once
     for check in [check for check in checks if check.ours is not None]:
         figure = check.figure
-        unstated = f" (not stated: {', '.join(check.unstated)})" if check.unstated and not check.differences else ""
+        verdict, _, reason = check.verdict.partition(", because ")
+        if check.unstated and not check.differences:
+            reason = "; ".join(filter(None, [reason, f"the source does not state: {', '.join(check.unstated)}"]))
+        mark = f" ({reasons.setdefault(reason, len(reasons) + 1)})" if reason else ""
         grid.add_row(
             Text(_ours(check)),
             Text(figure.label),
@@ -64,14 +68,14 @@ def checks_view(checks: Sequence[Check], dataset: str, published_as: str) -> Ren
             Text(_number(check.value, f".{DECIMALS}f")),
             Text(_number(check.percent, "+.1f")),
             Text(_number(check.standard_errors, "+.1f")),
-            Text(check.verdict + unstated),
+            Text(verdict + mark),
         )
     absent = [check.figure for check in checks if check.ours is None]
-    notes = []
+    notes = [f"({number}) {reason}." for reason, number in reasons.items()]
     if absent:
         methods = ", ".join(dict.fromkeys(figure.method for figure in absent))
         notes.append(f"No run of ours: {methods} ({len(absent)} figures).")
-    kinds = Counter(check.verdict.partition(",")[0] for check in checks if check.ours is not None)
+    kinds = Counter(check.verdict.partition(", because ")[0] for check in checks if check.ours is not None)
     notes.append("Verdicts: " + (", ".join(f"{kind} {count}" for kind, count in kinds.items()) or "none") + ".")
     notes.append(
         "%: ours - theirs, in per cent of theirs. SE: ours - theirs, in standard errors: of our mean over users and "
@@ -79,7 +83,7 @@ def checks_view(checks: Sequence[Check], dataset: str, published_as: str) -> Ren
     )
     called = "" if dataset == published_as else f", which is {published_as} by its counts"
     title = Text(f"Published figures against runs on {dataset}{called}", "bold")
-    return Group(title, grid, Text(), *[Text(note, "dim") for note in notes])
+    return Group(title, *([grid] if grid.row_count else []), Text(), *[Text(note, "dim") for note in notes])
 
 
 def _ours(check: Check) -> str:
