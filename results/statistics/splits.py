@@ -19,7 +19,6 @@ from results.statistics.inference import (
     Interval,
     bootstrap_means,
     by_user,
-    fixed_random,
     holm,
     mean_over_seeds,
     paired_t_test,
@@ -85,13 +84,13 @@ class SplitOrders:
 
         Each split's users are drawn on their own, although some may be the same people.
         """
-        drawn_PRM = [self._drawn(split) for split in self.splits]
+        drawn_PRM = [self._drawn(split, np.random.default_rng(place)) for place, split in enumerate(self.splits)]
         splits = range(len(self.splits))
         return [[self._tau(first, second, drawn_PRM) for second in splits] for first in splits]
 
-    def _drawn(self, split: SplitRows) -> np.ndarray:
+    def _drawn(self, split: SplitRows, random: np.random.Generator) -> np.ndarray:
         rows = [_by_label(split)[label] for label in self.shared]
-        return bootstrap_means([row.values(self.metric, self.k) for row in rows], fixed_random(), rows[0].owners)
+        return bootstrap_means([row.values(self.metric, self.k) for row in rows], random, rows[0].owners)
 
     def _tau(self, first: int, second: int, drawn_PRM: Sequence[np.ndarray]) -> Interval:
         tau = agreement(self.values_MP[:, first], self.values_MP[:, second])
