@@ -158,12 +158,13 @@ def evaluate(
 
     start_server()
     from harness.cli import progress, summary
-    from harness.cli.tables import print_table
+    from harness.cli.tables import format_of, print_table
     from harness.data.prepare import load_dataset
     from harness.experiment.plan import joined
     from results.tables.codes import codes_table
     from results.tables.performance import PAPER_COLUMNS
 
+    form = "json" if json else format_of(None, out)  # a wrong file is told before anything is trained
     machine, run_jobs = execution.checked(machine, 1)
     folder = _prepared(dataset, reading, machine.cache_dir)
     plans = _plans(files, load_dataset(folder), method, values.seeds_of(seeds), judging, reading.source(dataset).preset)
@@ -177,7 +178,7 @@ def evaluate(
     longest = plan.cells[0].settings.contract.top_k
     columns = list(dict.fromkeys((metric, min(k, longest)) for metric, k in PAPER_COLUMNS))
     table = codes_table([(label, _row_of(row)) for label, row in zip(_labels(files), rows, strict=True)], columns)
-    print_table(table, "json" if json else None, out)
+    print_table(table, form, out)
     return 0
 
 

@@ -218,14 +218,18 @@ def _shown(published: str | None, published_file: Path | None, slice: str | None
 
 
 def format_of(format: str | None, out: Path | None) -> str:
-    """The name that `render` takes: of the format that is asked for, else as the file ends, else for a terminal."""
+    """The name that `render` takes: of the format that is asked for, else as the file ends, else for a terminal.
+
+    `UsageError` for a file of another ending, and for one in a folder that is not there.
+    """
     from results.tables.render import ENDINGS
 
+    if out is not None and not out.parent.is_dir():
+        raise UsageError(f"--out must be in a folder that exists, but {out.parent} does not; make it, or name another")
     if format is None and out is not None:
         if out.suffix.lower() not in ENDINGS:
             raise UsageError(
-                f"--out must end as its format does ({', '.join(ENDINGS)}), but got {out}; name another file, or add "
-                "--format"
+                f"--out must end as its format does ({', '.join(ENDINGS)}), but got {out}; name another file"
             )
         return ENDINGS[out.suffix.lower()]
     return {"md": "markdown", None: "rich"}.get(format, format) or "rich"
@@ -292,8 +296,6 @@ def print_table(made: Table, format: str | None, out: Path | None) -> None:
     if out is None:
         typer.echo(text, nl=False)
         return
-    if not out.parent.is_dir():
-        raise UsageError(f"--out must be in a folder that exists, but {out.parent} does not; make it, or name another")
     temporary = out.with_name(out.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, out)

@@ -80,6 +80,7 @@ def test_files_of_codes_are_evaluated_side_by_side_and_told_apart(harness, ratin
     again = harness("codes", "evaluate", str(codes), *of_data, *settings)
     assert "own.index.json" in again.out
     assert "done in" not in again.err  # nothing is computed a second time
+    assert "--out must end as its format does" in harness("codes", "evaluate", str(codes), *of_data, "--out", "x").error
     missing = harness("codes", "evaluate", "none.json", *of_data)
     assert (missing.code, "no such file" in missing.err) == (2, True)
     assert (
