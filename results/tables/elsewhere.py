@@ -20,11 +20,11 @@ def with_figures(
 
     The data set is recognised by the users and items of its runs; a source under other rules than the row is marked.
     """
-    row, users = lines[0].runs, lines[0].values[0].shape[1]
-    dataset = known.recognised(users, row.record.num_items)
+    judged, users = lines[0].runs, lines[0].values[0].shape[1]
+    dataset = known.recognised(users, judged.record.num_items)
     figures = [figure for figure in known.of(dataset, paper=False) if not figure.ablation] if dataset else []
     if not figures:
-        told = f"{row.population} and {row.record.num_items:,} items"
+        told = f"{judged.population} and {judged.record.num_items:,} items"
         return list(rows), [f"Nothing is published elsewhere on data with {told}, as far as is known here."]
     first = {line.runs.record.title.casefold(): line.runs.runs[0] for line in lines}
     labels = {line.label: line.runs.record.title.casefold() for line in lines}
