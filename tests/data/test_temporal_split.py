@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.data import prepare
 from harness.data.dataset import Sequences
 from harness.data.formats.format import Columns
 from harness.data.open import Source, open_dataset
-from harness.data.prepare import describe, load_dataset, load_test, test_users
+from harness.data.prepare import describe, load_dataset, load_test
 from harness.data.splits.registry import split_named, unsplit_name
 from harness.data.splits.split import Cases, Parts, Whole
 from harness.errors import DataError, UsageError
@@ -186,7 +187,7 @@ def test_data_sets_split_at_other_points_lie_apart(tmp_path: Path) -> None:
     assert len({data.fingerprint for data, _ in found.values()}) == 4
     every, folder = found["temporal:0.7,every"]
     assert describe(folder)["test_cases"] == len(load_test(folder, every)) == 24  # of 81, ⌈56.7⌉ lie before: 24 follow
-    users = test_users(folder)
+    users = prepare.test_users(folder)
     assert load_test(folder, every).owners.tolist() == [users.index(user) for user in users]
     assert load_test(found["temporal:0.7"][1], found["temporal:0.7"][0]).owners is None
     assert found["temporal:0.7"][0].validation.owners is None
