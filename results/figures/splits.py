@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from results.figures.registry import FigureMaker, FigureRequest
 from results.figures.rendering import Figure
+from results.statistics.inference import Interval
 from results.statistics.splits import SplitOrders, split_orders
 
 if TYPE_CHECKING:
@@ -29,10 +31,7 @@ SCHEMA = {
 def splits_figure(found: SplitOrders) -> Figure:
     """The methods' ranks over the splits."""
     first = found.splits[0].name
-    told = [
-        f"{split.name} {tau.mean:.2f} ({tau.low:.2f} to {tau.high:.2f})"
-        for split, tau in zip(found.splits[1:], found.tau_PP[0][1:], strict=True)
-    ]
+    told = [f"{split.name} {_told(tau)}" for split, tau in zip(found.splits[1:], found.tau_PP[0][1:], strict=True)]
     return Figure(
         "splits",
         f"Rank of each method by {found.metric}@{found.k} on {found.dataset} under each split, and below them "
@@ -42,6 +41,13 @@ def splits_figure(found: SplitOrders) -> Figure:
         draw,
         tuple(f"{split.name}: {split.rows[0].population}" for split in found.splits),
     )
+
+
+def _told(tau: Interval) -> str:
+    """0.33 (-0.33 to 1.00)."""
+    if math.isnan(tau.mean):
+        return "unknown, since all methods tie under one of the two"
+    return f"{tau.mean:.2f} ({tau.low:.2f} to {tau.high:.2f})"
 
 
 def splits_frame(found: SplitOrders) -> pl.DataFrame:

@@ -82,7 +82,7 @@ class SplitOrders:
     def tau_PP(self) -> list[list[Interval]]:
         """Kendall's tau-b of the orders under each pair of splits, and its 95 % interval (`bootstrap_means`).
 
-        Each split's users are drawn on their own, although some may be the same people.
+        Each split's users are drawn on their own, although some may be the same people. Nan where all methods tie.
         """
         drawn_PRM = [self._drawn(split, np.random.default_rng(place)) for place, split in enumerate(self.splits)]
         splits = range(len(self.splits))
@@ -97,7 +97,9 @@ class SplitOrders:
         if first == second:
             return Interval(tau, tau, tau)
         pairs = zip(drawn_PRM[first], drawn_PRM[second], strict=True)
-        low, high = np.nanquantile([agreement(one, other) for one, other in pairs], [0.025, 0.975])
+        drawn = np.array([agreement(one, other) for one, other in pairs])
+        known = drawn[~np.isnan(drawn)]
+        low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
         return Interval(tau, float(low), float(high))
 
     def swapped(self, first: int, second: int) -> list[tuple[str, str]]:

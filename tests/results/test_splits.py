@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from made_up_runs import made_up_ranks, write_made_up_run
 from scipy import stats
@@ -105,3 +106,17 @@ def test_the_table_and_the_figure_say_what_the_orders_are(tmp_path: Path) -> Non
         ("TIGER", 1),
     ]
     assert f"temporal:0.8,0.9 {found.tau_PP[0][1].mean:.2f}" in splits_figure(found).caption
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_all_methods_tie_tau_is_unknown(tmp_path: Path) -> None:
+    for method in ("markov", "tiger"):
+        about = {"method": method, "title": method, "variant_title": method}
+        write_made_up_run(tmp_path, made_up_ranks(30, 0.5, len(method)), **about)
+        write_made_up_run(tmp_path, np.zeros(20, dtype=int), **about, **TEMPORAL)
+    found = split_orders(tmp_path, "demo")
+    row = next(row for row in splits_table(found).rows if row.section == "Kendall's tau of the orders")
+    assert {cell.value for cell in row.cells} == {None}
+    assert found.places_MP[:, 1].tolist() == [1, 1]
+    assert found.swapped(0, 1) == []
+    assert "unknown, since all methods tie" in splits_figure(found).caption

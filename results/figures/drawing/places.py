@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure as Picture
@@ -19,6 +21,7 @@ def places_picture(frame: pl.DataFrame, column: str, rotation: float = 30) -> Pi
     looks = looks_of(dict(frame.select("method", "place").unique(maintain_order=True).iter_rows()))
     drawn = picture(FULL, 1.0 + 0.3 * len(labels))
     axes = drawn.subplots()
+    ends: Counter[float] = Counter()
     for label in labels:
         own = frame.filter(pl.col("label") == label)
         look = looks[own["method"][0]]
@@ -26,15 +29,17 @@ def places_picture(frame: pl.DataFrame, column: str, rotation: float = 30) -> Pi
         places = [ranks.get(name, np.nan) for name in columns]
         axes.plot(range(len(columns)), places, color=look.color, linestyle=look.line)
         axes.plot(range(len(columns)), places, look.marker, color=look.color, **POINT)
+        end = places[-1] if not np.isnan(places[-1]) else places[0]
         axes.annotate(
             label,
-            (len(columns) - 1, places[-1] if not np.isnan(places[-1]) else places[0]),
+            (len(columns) - 1, end + ends[end]),  # n methods that tie leave the n - 1 places below them free
             (8, 0),
             textcoords="offset points",
             va="center",
             color=dark(look.color),
             annotation_clip=False,
         )
+        ends[end] += 1
     for place, name in enumerate(columns):
         tau = frame.filter(pl.col(column) == name)["tau"][0]
         shown = "" if np.isnan(tau) else f"{tau:.2f}"
