@@ -1,6 +1,11 @@
-"""Fixtures that every test may use: the real data sets, where they are present."""
+"""What holds for every test: one thread for each process, no folder of the user's; the real data sets, if present."""
 
 import os
+
+# Before torch is loaded, here and in processes that tests start. Threads that wait for each other spin: with two each,
+# two workers on two cores spent several times the CPU. One is also the default of `--threads`.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from pathlib import Path
 

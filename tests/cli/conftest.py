@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from stored_runs import copied, ran
 from tiny_ratings import ROWS
 
 from harness.cli import main
@@ -44,6 +45,18 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         return Ended(int(ended.value.code or 0), out, err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def two_quick_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that tests copy, and never write: the two quickest methods on the ratings, made once."""
+    return ran(tmp_path_factory.mktemp("quick"), "--methods", "popularity,markov")
+
+
+@pytest.fixture
+def two_methods(harness: Command, two_quick_runs: Path, ratings: Path) -> None:
+    """The folder of the test holds runs of popularity and of Markov, and all that they stand on."""
+    copied(two_quick_runs, ratings.parent)
 
 
 @pytest.fixture
