@@ -14,8 +14,6 @@ def ran(folder: Path, *arguments: str) -> Path:
     (folder / "tiny.csv").write_text("\n".join(ROWS) + "\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name in ("HARNESS_RUNS_DIR", "HARNESS_CACHE_DIR"):
-            patch.delenv(name, raising=False)
         with pytest.raises(SystemExit) as ended:
             main(["run", "--dataset", "tiny.csv", *arguments])
     assert not ended.value.code
