@@ -96,7 +96,7 @@ def test_no_part_of_it_is_wider_than_the_window(chromium, report, width, scheme,
     too_wide = "[...document.querySelectorAll('main *')].filter(e => !e.closest('.scroll') && "
     too_wide += f"e.getBoundingClientRect().right > {width}).map(e => e.outerHTML.slice(0, 99))"
     assert page.evaluate(too_wide) == []
-    picture = page.screenshot(path=os.fspath(tmp_path / "page.png"), full_page=True)
+    picture = page.screenshot(path=os.fspath(tmp_path / "page.jpg"), type="jpeg", full_page=True)
     assert len(picture) > 10_000
     assert heard.complaints == []
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from one_process import printed
+from one_process import called, printed
 
 MEDIAN_HIT = '''
 """The share of users whose target is among the first half of the list."""
@@ -71,12 +71,15 @@ def test_metrics_and_a_figure_are_one_file_each_and_used_from_the_command_line(
     half = ranks.select(pl.col("rank").is_between(1, 5).mean()).item()
     recommended = {item for items in ranks["top_items"].to_list() for item in items if item}
 
-    compared, shown, told = printed(
+    *commands, drawing = called(
         site,
         ["compare", "markov", "popularity", "--metric", "halfhit", "--k", "10", "--json"],
         ["show", folder, "--json"],
         ["show", folder],
+        ["figure", "ranks", "--method", "markov", "--format", "svg", "--json"],
     )
+    assert {ended.code for ended in commands} == {0}, commands
+    compared, shown, told = (ended.out for ended in commands)
     (found,) = json.loads(compared)
     assert found["metrics"][0]["first"] == pytest.approx(half)
     metrics = json.loads(shown)["metrics"]
@@ -85,8 +88,8 @@ def test_metrics_and_a_figure_are_one_file_each_and_used_from_the_command_line(
     assert "Reach@10" in told
 
     pytest.importorskip("matplotlib")
-    (out,) = printed(site, ["figure", "ranks", "--method", "markov", "--format", "svg", "--json"])
-    (figure,) = json.loads(out)["figures"]
+    assert drawing.code == 0, drawing.err
+    (figure,) = json.loads(drawing.out)["figures"]
     assert figure["caption"] == "Ranks of Markov."
     svg, csv = (tmp_path / file for file in figure["files"])
     assert svg.read_text().startswith("<?xml")
