@@ -1,34 +1,13 @@
 """What the tests of the command line share: calling it, and a data set so small that every run takes seconds."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from ended import Command, Ended
 from stored_runs import copied, ran
 from tiny_ratings import ROWS
 
 from harness.cli import main
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def error(self) -> str:
-        """The one error line; a test that asks for it fails if there are more, or a traceback."""
-        lines = [line for line in self.err.splitlines() if line]
-        assert len(lines) == 1, self.err
-        assert lines[0].startswith("error: ")
-        assert "Traceback" not in self.err
-        return lines[0]
-
-
-Command = Callable[..., Ended]
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+
+from ended import Ended
 
 MARK = "\x1e"
 SCRIPT = f"""
@@ -20,14 +21,6 @@ for command in json.loads(sys.argv[1]):
     for stream in (sys.stdout, sys.stderr):
         print({MARK!r}, code, file=stream, flush=True)
 """
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 def called(site: Path, *commands: list[str]) -> list[Ended]:
