@@ -1,7 +1,12 @@
-"""Fixtures that every test may use: the real data sets, where they are present."""
+"""What holds for every test: one thread for each process, no folder of the user's; the real data sets, if present."""
 
 import os
-from collections.abc import Callable
+
+# Before torch is loaded, here and in processes that tests start. Threads that wait for each other spin: with two each,
+# two workers on two cores spent several times the CPU. One is also the default of `--threads`.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,9 +27,11 @@ def real_data() -> Callable[[str], Path]:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _no_folders_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test, and no process that it starts, may write into the runs, cache and studies of whoever runs it."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "user-cache"))
-    for name in ("HARNESS_RUNS_DIR", "HARNESS_CACHE_DIR", "HARNESS_STUDIES_DIR", "HARNESS_STORAGE"):
-        monkeypatch.delenv(name, raising=False)
+@pytest.fixture(scope="session", autouse=True)
+def _no_folders_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test or fixture, and no process that it starts, may write into the runs, cache and studies of the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "user-cache"))
+        for name in ("HARNESS_RUNS_DIR", "HARNESS_CACHE_DIR", "HARNESS_STUDIES_DIR", "HARNESS_STORAGE"):
+            patch.delenv(name, raising=False)
+        yield

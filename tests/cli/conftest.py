@@ -1,33 +1,13 @@
 """What the tests of the command line share: calling it, and a data set so small that every run takes seconds."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from ended import Command, Ended
+from stored_runs import copied, ran
 from tiny_ratings import ROWS
 
 from harness.cli import main
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def error(self) -> str:
-        """The one error line; a test that asks for it fails if there are more, or a traceback."""
-        lines = [line for line in self.err.splitlines() if line]
-        assert len(lines) == 1, self.err
-        assert lines[0].startswith("error: ")
-        assert "Traceback" not in self.err
-        return lines[0]
-
-
-Command = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -44,6 +24,18 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         return Ended(int(ended.value.code or 0), out, err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def two_quick_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that tests copy, and never write: the two quickest methods on the ratings, made once."""
+    return ran(tmp_path_factory.mktemp("quick"), "--methods", "popularity,markov")
+
+
+@pytest.fixture
+def two_methods(harness: Command, two_quick_runs: Path, ratings: Path) -> None:
+    """The folder of the test holds runs of popularity and of Markov, and all that they stand on."""
+    copied(two_quick_runs, ratings.parent)
 
 
 @pytest.fixture

@@ -8,11 +8,6 @@ import pytest
 from results.store.find import find_runs
 
 
-@pytest.fixture
-def two_methods(harness, ratings: Path) -> None:
-    assert harness("run", "--dataset", str(ratings), "--methods", "popularity,markov").code == 0
-
-
 def test_an_audit_prints_every_convention_and_writes_table_and_figure(harness, two_methods, tmp_path: Path) -> None:
     assert "pop99" in harness("audit").out
     ended = harness("audit", "markov", "popularity", "--json", "--metric", "Recall", "--k", "5", "--figure", "drawn")

@@ -13,11 +13,9 @@ from harness.stages import IN_USE, alive, is_held
 
 
 @pytest.fixture
-def littered(harness, ratings) -> tuple[dict[str, Path], set[str]]:
+def littered(harness, two_methods) -> tuple[dict[str, Path], set[str]]:
     """A finished run of two methods; and one folder in each state that `clean` knows, by what the test calls it;
     and what lay there before them."""
-    run = ("run", "--dataset", str(ratings), "--methods", "popularity,markov", "--jobs", "2")
-    assert harness(*run).code == 0
     (finished,) = Path("runs").glob("*/popularity/full/*/seed=0")
     (fit,) = Path("cache/markov").glob("*/stage.json")
     (data,) = (path for path in Path("cache/prepared").iterdir() if path.is_dir())

@@ -73,8 +73,7 @@ def test_json_is_all_that_stands_on_stdout(harness, ratings):
         assert json.loads(harness(*command.split(), "--json").out)
 
 
-def test_a_run_is_found_by_any_unique_part_of_its_path(harness, ratings):
-    harness("run", "--dataset", str(ratings), "--methods", "popularity,markov")
+def test_a_run_is_found_by_any_unique_part_of_its_path(harness, two_methods):
     (folder,) = Path("runs").glob("tiny-*/markov/full/*/seed=0")
     for part in (
         "markov",
@@ -98,8 +97,7 @@ def test_a_whole_name_is_meant_before_the_beginnings_of_longer_ones(harness):
     assert "matches 2" in harness("show", "etegrec/wo-si").error
 
 
-def test_a_table_is_written_whole_to_a_file(harness, ratings):
-    harness("run", "--dataset", str(ratings), "--methods", "popularity")
+def test_a_table_is_written_whole_to_a_file(harness, two_methods):
     assert harness("table", "overall", "--format", "latex", "--out", "t.tex").out == ""
     assert r"\begin{tabular}" in Path("t.tex").read_text()
     assert "| Popularity" in harness("table", "overall", "--format", "md").out

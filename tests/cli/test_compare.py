@@ -4,13 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from ended import Command
 
 
 @pytest.fixture
-def compared(harness: Command, ratings: Path) -> Command:
+def compared(harness: Command, two_methods: None) -> Command:
     """The command in a folder with runs of the two quickest methods."""
-    assert harness("run", "--dataset", str(ratings), "--methods", "popularity,markov").code == 0
     return harness
 
 

@@ -1,37 +1,23 @@
 """`harness score` and `export`. Oracles: the exported run itself, the raw file, faults planted and counted by hand."""
 
 import json
-import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
-from tiny_ratings import ROWS
-
-from harness.cli import main
+from stored_runs import copied, ran
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the runs and the cache of two methods on the ratings: made once, since it takes the longest."""
-    folder = tmp_path_factory.mktemp("stored")
-    (folder / "tiny.csv").write_text("\n".join(ROWS) + "\n")
-    run = ["run", "--dataset", "tiny.csv", "--methods", "sasrec,markov", "--set", "sasrec.epochs=2"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for name in ("HARNESS_RUNS_DIR", "HARNESS_CACHE_DIR"):
-            patch.delenv(name, raising=False)
-        with pytest.raises(SystemExit) as ended:
-            main(run)
-    assert ended.value.code == 0
-    return folder
+    return ran(tmp_path_factory.mktemp("stored"), "--methods", "sasrec,markov", "--set", "sasrec.epochs=2")
 
 
 @pytest.fixture
 def exported(harness, stored: Path, ratings: Path) -> pl.DataFrame:
     """The stored runs and cache, and SASRec's lists in lists.csv."""
-    for name in ("runs", "cache"):
-        shutil.copytree(stored / name, name)
+    copied(stored, ratings.parent)
     ended = harness("export", "sasrec", "--out", "lists.csv")
     assert (ended.code, ended.err) == (0, "wrote lists.csv: 520 places of 40 users\n")  # 13 items: no list has 50
     return pl.read_csv("lists.csv")

@@ -165,8 +165,7 @@ def test_without_runs_it_says_how_to_make_some(harness):
     assert "harness run" in harness("report").error
 
 
-def test_open_shows_the_written_page(harness, monkeypatch):
-    write_report_runs(Path("runs"))
+def test_open_shows_the_written_page(harness, two_methods, monkeypatch):
     shown = []
     monkeypatch.setattr("webbrowser.open", shown.append)
     assert harness("report", "--out", "a b.html", "--open").code == 0

@@ -2,6 +2,7 @@
 
 import io
 import os
+from functools import cache
 
 import pytest
 from browser import browser, opened_page
@@ -32,12 +33,18 @@ def report(tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def still_page(chromium, report):
+    """`still_page(width, scheme)`: one page for all tests that only look at it, and what it did so far."""
+    return cache(lambda width, scheme: opened_page(chromium, report, width=width, scheme=scheme))
+
+
 def first_column(table, column=0):
     return table.locator(f"tbody tr:not(.small) > :nth-child({column + 1})").all_inner_texts()
 
 
-def test_it_asks_for_nothing_and_complains_of_nothing(chromium, report):
-    page, heard = opened_page(chromium, report, width=1280)
+def test_it_asks_for_nothing_and_complains_of_nothing(still_page, report):
+    page, heard = still_page(1280, "light")
     page.wait_for_load_state("networkidle")
     assert [url for url in heard.requests if not url.startswith("data:")] == [report.resolve().as_uri()]
     assert heard.complaints == []
@@ -89,7 +96,7 @@ def test_no_part_of_it_is_wider_than_the_window(chromium, report, width, scheme,
     too_wide = "[...document.querySelectorAll('main *')].filter(e => !e.closest('.scroll') && "
     too_wide += f"e.getBoundingClientRect().right > {width}).map(e => e.outerHTML.slice(0, 99))"
     assert page.evaluate(too_wide) == []
-    picture = page.screenshot(path=os.fspath(tmp_path / "page.png"), full_page=True)
+    picture = page.screenshot(path=os.fspath(tmp_path / "page.jpg"), type="jpeg", full_page=True)
     assert len(picture) > 10_000
     assert heard.complaints == []
 
@@ -106,18 +113,18 @@ def test_wide_tables_fit_a_wide_window_and_scroll_in_a_narrow_one(chromium, repo
     assert 0 < last["x"] < last["x"] + last["width"] <= 390  # what is cut off can be had
 
 
-def test_no_option_is_broken_across_lines(chromium, report):
-    page, _ = opened_page(chromium, report, width=1280)
+def test_no_option_is_broken_across_lines(still_page):
+    page, _ = still_page(1280, "light")
     options = page.locator("#reproduction .option")
     assert "--preset lite" in options.all_inner_texts()
     heights = options.evaluate_all("all => all.map(e => e.getBoundingClientRect().height)")
     assert max(heights) < 1.5 * min(heights)
 
 
-def test_figures_follow_the_scheme(chromium, report):
+def test_figures_follow_the_scheme(still_page):
     grounds = {}
     for scheme in ("light", "dark"):
-        page, _ = opened_page(chromium, report, width=1280, scheme=scheme)
+        page, _ = still_page(1280, scheme)
         shot = Image.open(io.BytesIO(page.locator(".picture img").first.screenshot())).convert("L")
         grounds[scheme] = shot.getpixel((12, 12)), *shot.getextrema()
     assert grounds["light"][0] == 255
@@ -127,9 +134,9 @@ def test_figures_follow_the_scheme(chromium, report):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(chromium, report, scheme):
+def test_text_stands_out_from_its_ground(still_page, scheme):
     """WCAG 2.1's contrast ratio, computed from its definition, is at least 4.5 for every text colour (level AA)."""
-    page, _ = opened_page(chromium, report, width=1280, scheme=scheme)
+    page, _ = still_page(1280, scheme)
     style = "getComputedStyle(document.documentElement).getPropertyValue"
     colours = {name: page.evaluate(f"{style}('--{name}')") for name in ("ink", "dim", "link", "paper", "box")}
     assert (luminance(colours["paper"]) > 0.5) == (scheme == "light")

@@ -47,8 +47,7 @@ def test_several_data_sets_are_run_and_shown_side_by_side(harness, two):
     assert list(dict.fromkeys(names)) == ["first", "second"]
 
 
-def test_metrics_and_lengths_are_as_asked(harness, ratings):
-    harness("run", "--dataset", str(ratings), *RUN)
+def test_metrics_and_lengths_are_as_asked(harness, two_methods):
     asked = ("table", "overall", "--metrics", "mrr,hr,coverage,novelty", "--k", "3,10")
     table = json.loads(harness(*asked, "--json").out)
     assert [c["name"] for c in table["columns"]] == [
@@ -72,8 +71,7 @@ def test_metrics_and_lengths_are_as_asked(harness, ratings):
     assert "Coverage is of all lists together" in sliced.error
 
 
-def test_a_file_is_written_in_the_form_that_its_ending_says(harness, ratings):
-    harness("run", "--dataset", str(ratings), *RUN)
+def test_a_file_is_written_in_the_form_that_its_ending_says(harness, two_methods):
     begins = {"tex": "% needs", "md": "**Overall", "csv": "schema,dataset,fingerprint,contract", "txt": "Overall"}
     begins |= {"html": "<!doctype", "json": "{"}
     for ending, beginning in begins.items():
@@ -89,8 +87,7 @@ def test_a_file_is_written_in_the_form_that_its_ending_says(harness, ratings):
     assert "a folder that exists" in harness("table", "overall", "--out", "no/t.md").error
 
 
-def test_text_marks_the_best_and_the_second(harness, ratings):
-    harness("run", "--dataset", str(ratings), *RUN)
+def test_text_marks_the_best_and_the_second(harness, two_methods):
     text = harness("table", "overall", "--format", "text").out
     assert "¹: best; ²: second best." in text
     best = next(line for line in text.splitlines() if line.startswith("Markov"))

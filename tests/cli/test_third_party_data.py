@@ -1,13 +1,11 @@
 """A split and a format, one file each, as installed packages register them. Oracles: counts and parts by hand."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
+from one_process import called, printed
 from tiny_ratings import ROWS
 
 SPLIT = """
@@ -55,31 +53,22 @@ def package(tmp_path: Path) -> Path:
     return site
 
 
-def harness(package: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harness", *arguments]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")])}
-    return subprocess.run(command, cwd=package.parent, env=environment, capture_output=True, text=True, check=False)
-
-
 def test_a_format_of_an_installed_package_is_recognised_and_read(package: Path) -> None:
     rows = [f"{user} {item} {time}" for user in "uv" for time, item in enumerate("abc")]
     (package.parent / "log.txt").write_text("\n".join(["#marked, by hand", *rows, ""]))
-    ended = harness(package, "data", "describe", "log.txt", "--json")
-    assert ended.returncode == 0, ended.stderr
-    found = json.loads(ended.stdout)
+    (package.parent / "wrong.txt").write_text("#marked, by hand\nu a 1.0\nu b nan\n")
+    right, wrong = called(package, ["data", "describe", "log.txt", "--json"], ["data", "describe", "wrong.txt"])
+    assert right.code == 0, right.err
+    found = json.loads(right.out)
     assert (found["users"], found["items"], found["interactions"]) == (2, 3, 6)
-    (package.parent / "log.txt").write_text("#marked, by hand\nu a 1.0\nu b nan\n")
-    ended = harness(package, "data", "describe", "log.txt")
-    assert ended.returncode == 2
-    assert "row 2: the time must be finite" in ended.stderr
+    assert wrong.code == 2
+    assert "row 2: the time must be finite" in wrong.err
 
 
 def test_a_split_of_an_installed_package_is_run(package: Path, ratings: Path) -> None:
-    ended = harness(
-        package, "run", "--dataset", str(ratings), "--split", "first-user", "--methods", "popularity", "--json"
-    )
-    assert ended.returncode == 0, ended.stderr
-    (cell,) = json.loads(ended.stdout)["cells"]
+    run = ["run", "--dataset", str(ratings), "--split", "first-user", "--methods", "popularity", "--json"]
+    (out,) = printed(package, run)
+    (cell,) = json.loads(out)["cells"]
     folder = package.parent / cell["folder"]
     record = json.loads((folder / "run.json").read_text())
     assert (record["dataset"], record["split"]) == ("tiny-first-user", "first-user")

@@ -1,14 +1,11 @@
 """A metric of ranks, a metric of lists and a figure, each one file of an installed package. Oracle: counts by hand."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
+from one_process import called, printed
 
 MEDIAN_HIT = '''
 """The share of users whose target is among the first half of the list."""
@@ -47,12 +44,11 @@ def make(asked):
 
 MAKER = FigureMaker("ranks", "a run of a method", make)
 '''
-Installed = Callable[..., str]
 
 
 @pytest.fixture
-def installed(tmp_path: Path) -> Installed:
-    """Runs a command in a process that has the three files installed; the output."""
+def site(tmp_path: Path) -> Path:
+    """A folder in which the three files are installed."""
     site = tmp_path / "site"
     metadata = site / "third_party-1.0.dist-info"
     metadata.mkdir(parents=True)
@@ -63,36 +59,37 @@ def installed(tmp_path: Path) -> Installed:
         "[harness.metrics]\nhalf-hit = half_hit:METRIC\ncoverage = coverage:METRIC\n"
         "[harness.figures]\nranks = rank_figure:MAKER\n"
     )
-    path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
-
-    def call(*arguments: str) -> str:
-        command = [sys.executable, "-m", "harness", *arguments]
-        environment = {**os.environ, "PYTHONPATH": path}
-        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert ended.returncode == 0, ended.stderr
-        return ended.stdout
-
-    return call
+    return site
 
 
 def test_metrics_and_a_figure_are_one_file_each_and_used_from_the_command_line(
-    installed: Installed, ratings: Path, tmp_path: Path
+    site: Path, ratings: Path, tmp_path: Path
 ) -> None:
-    cells = json.loads(installed("run", "--dataset", str(ratings), "--methods", "popularity,markov", "--json"))["cells"]
-    folder = next(cell["folder"] for cell in cells if cell["method"] == "markov")
+    (out,) = printed(site, ["run", "--dataset", str(ratings), "--methods", "popularity,markov", "--json"])
+    folder = next(cell["folder"] for cell in json.loads(out)["cells"] if cell["method"] == "markov")
     ranks = pl.read_parquet(tmp_path / folder / "ranks.parquet")
     half = ranks.select(pl.col("rank").is_between(1, 5).mean()).item()
     recommended = {item for items in ranks["top_items"].to_list() for item in items if item}
 
-    (found,) = json.loads(installed("compare", "markov", "popularity", "--metric", "halfhit", "--k", "10", "--json"))
+    *commands, drawing = called(
+        site,
+        ["compare", "markov", "popularity", "--metric", "halfhit", "--k", "10", "--json"],
+        ["show", folder, "--json"],
+        ["show", folder],
+        ["figure", "ranks", "--method", "markov", "--format", "svg", "--json"],
+    )
+    assert {ended.code for ended in commands} == {0}, commands
+    compared, shown, told = (ended.out for ended in commands)
+    (found,) = json.loads(compared)
     assert found["metrics"][0]["first"] == pytest.approx(half)
-    shown = json.loads(installed("show", folder, "--json"))
-    assert shown["metrics"]["HalfHit@10"] == pytest.approx(half)
-    assert shown["metrics"]["Reach@10"] == pytest.approx(len(recommended) / 13)  # the items of the ratings
-    assert "Reach@10" in installed("show", folder)
+    metrics = json.loads(shown)["metrics"]
+    assert metrics["HalfHit@10"] == pytest.approx(half)
+    assert metrics["Reach@10"] == pytest.approx(len(recommended) / 13)  # the items of the ratings
+    assert "Reach@10" in told
 
     pytest.importorskip("matplotlib")
-    (figure,) = json.loads(installed("figure", "ranks", "--method", "markov", "--format", "svg", "--json"))["figures"]
+    assert drawing.code == 0, drawing.err
+    (figure,) = json.loads(drawing.out)["figures"]
     assert figure["caption"] == "Ranks of Markov."
     svg, csv = (tmp_path / file for file in figure["files"])
     assert svg.read_text().startswith("<?xml")

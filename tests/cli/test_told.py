@@ -86,8 +86,7 @@ def test_compare_takes_names_as_tables_print_them(harness):
     assert printed[0] == printed[1] == printed[2]
 
 
-def test_a_suggestion_of_a_figure_names_the_data_where_they_lie(harness, ratings):
-    assert harness("run", "--dataset", str(ratings), "--methods", "popularity", "--jobs", "1").code == 0
+def test_a_suggestion_of_a_figure_names_the_data_where_they_lie(harness, two_methods):
     told = harness("figure", "ablation", "--method", "popularity").error
     path = told.partition("--dataset ")[2].split()[0]
     assert harness("data", "describe", path).code == 0

@@ -138,7 +138,13 @@ def test_what_a_form_cannot_hold_is_one_line(log: Source, tmp_path: Path) -> Non
         export(blank, tmp_path / "cache", "amazon2023", tmp_path / "blank")
 
 
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for all forms, so that the published set is prepared once."""
+    return tmp_path_factory.mktemp("published")
+
+
 @pytest.mark.parametrize("name", writable())
-def test_a_published_set_reads_back_as_the_same(real_data: Callable[[str], Path], tmp_path: Path, name: str) -> None:
-    before, after = round_trip(Source(str(real_data("scientific5core"))), name, tmp_path)
+def test_a_published_set_reads_back_as_the_same(real_data: Callable[[str], Path], published: Path, name: str) -> None:
+    before, after = round_trip(Source(str(real_data("scientific5core"))), name, published)
     assert after.fingerprint == before.fingerprint

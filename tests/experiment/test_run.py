@@ -71,6 +71,23 @@ def finished(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def popularity(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of popularity, to be copied."""
+    root = tmp_path_factory.mktemp("popularity")
+    (result,) = run(plan_of(dataset, ["popularity"]), dataset, root)
+    assert result.outcome.status == "done"
+    return root
+
+
+@pytest.fixture
+def done(popularity: Path, tmp_path: Path) -> Path:
+    """The folder of the run, in the test's own copy."""
+    shutil.copytree(popularity, tmp_path, dirs_exist_ok=True)
+    (folder,) = (tmp_path / "runs").glob("*/*/*/*/seed=0")
+    return folder
+
+
 def test_every_cell_is_stored_whole(dataset: Path, finished: Path) -> None:
     for cell in plan_of(dataset).cells:
         (folder,) = (finished / "runs").glob(f"planted-*/{cell.method}/full/{cell.config_digest}/seed=0")
@@ -197,14 +214,12 @@ def test_what_is_free_is_done_before_a_run_that_another_process_works_on(
     assert [result.outcome for result in results] == [Outcome("done")] * 2
 
 
-def test_an_interrupted_write_leaves_a_run_that_is_evaluated_again(dataset: Path, tmp_path: Path) -> None:
-    plan = plan_of(dataset, ["popularity"])
-    (result,) = run(plan, dataset, tmp_path)
+def test_an_interrupted_write_leaves_a_run_that_is_evaluated_again(dataset: Path, done: Path, tmp_path: Path) -> None:
     before = stored(tmp_path)
-    (result.folder / DONE).unlink()
-    (result.folder / "ranks.parquet").write_bytes(b"cut short")
+    (done / DONE).unlink()
+    (done / "ranks.parquet").write_bytes(b"cut short")
     stage_times = {name: time for name, time in times(tmp_path).items() if name.startswith("cache")}
-    run(plan, dataset, tmp_path)
+    run(plan_of(dataset, ["popularity"]), dataset, tmp_path)
     assert stored(tmp_path) == before
     assert stage_times.items() <= times(tmp_path).items()
 
@@ -229,28 +244,24 @@ def test_cases_equal_counting_by_hand(dataset: Path, finished: Path) -> None:
 
 @pytest.mark.parametrize("table", ["cases.parquet", "outcomes.parquet"])
 def test_a_run_without_a_later_table_is_evaluated_again_without_training(
-    table: str, dataset: Path, tmp_path: Path
+    table: str, dataset: Path, done: Path, tmp_path: Path
 ) -> None:
-    plan = plan_of(dataset, ["popularity"])
-    (result,) = run(plan, dataset, tmp_path)
-    before, content = stored(tmp_path), (result.folder / table).read_bytes()
-    (result.folder / table).unlink()
+    before, content = stored(tmp_path), (done / table).read_bytes()
+    (done / table).unlink()
     stage_times = {name: time for name, time in times(tmp_path).items() if name.startswith("cache")}
-    run(plan, dataset, tmp_path)
+    run(plan_of(dataset, ["popularity"]), dataset, tmp_path)
     assert stored(tmp_path) == before
-    assert (result.folder / table).read_bytes() == content
+    assert (done / table).read_bytes() == content
     assert stage_times.items() <= times(tmp_path).items()
 
 
 def test_a_run_without_cases_is_left_alone_where_it_would_have_to_be_trained_again(
-    dataset: Path, tmp_path: Path
+    dataset: Path, done: Path, tmp_path: Path
 ) -> None:
-    plan = plan_of(dataset, ["popularity"])
-    (result,) = run(plan, dataset, tmp_path)
-    (result.folder / "cases.parquet").unlink()
+    (done / "cases.parquet").unlink()
     shutil.rmtree(tmp_path / "cache")
-    run(plan, dataset, tmp_path)
-    assert not (result.folder / "cases.parquet").exists()
+    run(plan_of(dataset, ["popularity"]), dataset, tmp_path)
+    assert not (done / "cases.parquet").exists()
     assert not list(tmp_path.glob("cache/popularity/*/stage.json"))
 
 
@@ -315,7 +326,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on_where_it_stood(
         return list(tmp_path.glob("cache/etegrec/*.partial/resume/alternating.last.safetensors"))
 
     with started(dataset, tmp_path) as command:
-        wait_until(lambda: checkpoints() or command.process.poll() is not None, 60, "the first checkpoint")
+        wait_until(lambda: checkpoints() or command.process.poll() is not None, 300, "the first checkpoint")
         assert command.process.poll() is None, command.process.communicate()
         assert len(command.alive()) > 1
         command.process.kill()
@@ -330,7 +341,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on_where_it_stood(
     assert times(tmp_path) == before
 
     with started(dataset, tmp_path) as command:
-        out, err = command.process.communicate(timeout=90)
+        out, err = command.process.communicate(timeout=300)
         assert command.process.returncode == 0, (out, err)
 
     assert before.items() <= times(tmp_path).items()  # the finished stages were not computed again

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from planted_runs import QUIET, run_here
 
 from harness.data.dataset import Dataset
 from harness.data.filters import PrepareConfig
@@ -14,12 +15,10 @@ from harness.data.splits import unseen_users
 from harness.experiment.place import Place
 from harness.experiment.plan import Settings, make_plan
 from harness.experiment.run import CellResult, run_plan
-from harness.jobs.graph import Observer
 from harness.methods import groups, methods
 from harness.testing import planted
 from results.store.runs import read_run
 
-QUIET = Observer(started=lambda key: None, message=lambda key, content: None, ended=lambda key, outcome: None)
 NUM_NEW = 3  # of 63 users: 5 %
 METHODS = [*groups()["core"], "caser", "bert4rec", "fdsa", "tgh-2"]  # of each kind that reads a history in its own way
 ABLATIONS = ("sia", "at", "ete")
@@ -52,7 +51,8 @@ def results(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Cell
         seeds=[0],
         settings=Settings(tables=tables),
     )
-    return run_plan(plan, Place(dataset=folder, cache=root / "cache", runs=root / "runs", jobs=2), QUIET)
+    place = Place(dataset=folder, cache=root / "cache", runs=root / "runs")
+    return run_plan(plan, place, QUIET, execute=run_here)
 
 
 def test_every_method_and_ablation_runs_though_an_item_is_unseen(results: list[CellResult]) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from made_up_runs import write_made_up_run
 from safetensors import safe_open
 from torch import arange, ones
@@ -40,20 +41,33 @@ def written(folder: Path, hash_seed: str) -> dict[str, str]:
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "results")))
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": paths}
     subprocess.run([sys.executable, "-c", script], check=True, env=environment, cwd=ROOT)
+    return digests(folder)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The digest of each file."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
-    first, second, third = (written(tmp_path / seed / "files", seed) for seed in ("0", "1", "2"))
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What this process writes, whose hash seed is any."""
+    folder = tmp_path_factory.mktemp("ours") / "files"
+    write_one_of_each(folder)
+    return folder
+
+
+def test_processes_write_the_same_bytes(ours: Path, tmp_path: Path) -> None:
+    first, second = (written(tmp_path / seed / "files", seed) for seed in ("1", "2"))
+    third = digests(ours)
     assert {Path(name).suffix for name in first} >= {".safetensors", ".json", ".parquet", ".toml"}
     assert first == second == third
 
 
-def test_no_file_of_tensors_has_several_entries_of_metadata(tmp_path: Path) -> None:
+def test_no_file_of_tensors_has_several_entries_of_metadata(ours: Path) -> None:
     """The order of several differs from one write to the next, whatever the hash seed."""
-    write_one_of_each(tmp_path / "files")
-    paths = [*tmp_path.rglob("*.safetensors")]
+    paths = [*ours.rglob("*.safetensors")]
     assert len(paths) == 3
     for path in paths:
         with safe_open(path, "pt") as file:

@@ -24,13 +24,22 @@ from harness.methods import method_named
 from harness.testing import planted
 from sweeps import trials
 from sweeps.search import Watch, changed
-from sweeps.summaries import cost_of, load_studies, note_of, state_of, trials_frame
+from sweeps.summaries import StudySummary, cost_of, load_studies, note_of, state_of, trials_frame
 
 RATES = choices(learning_rate=(1e-2, 3e-3))
 
 
-def test_a_trials_value_is_the_fitted_recommenders_score_on_all_validation_users(tiny: Tiny) -> None:
-    study = tiny.search(2, RATES, sampler="grid")
+@pytest.fixture(scope="module")
+def searched(ring: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tiny, StudySummary]:
+    """A search over two learning rates, and its study."""
+    tiny = Tiny(tmp_path_factory.mktemp("searched"), ring)
+    return tiny, tiny.search(2, RATES, sampler="grid")
+
+
+def test_a_trials_value_is_the_fitted_recommenders_score_on_all_validation_users(
+    searched: tuple[Tiny, StudySummary],
+) -> None:
+    tiny, study = searched
     data = load_dataset(tiny.dataset)
     assert study.counts["complete"] == 2
     for trial in study.trials:
@@ -45,9 +54,11 @@ def test_a_trials_value_is_the_fitted_recommenders_score_on_all_validation_users
         assert cost_of(trial)["peak_memory_mb"] > 50
 
 
-def test_a_search_does_not_read_the_test_split(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_does_not_read_the_test_split(
+    tiny: Tiny, searched: tuple[Tiny, StudySummary], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing to read: the file is gone, and in this process its reader is poisoned. Jobs are other processes."""
-    whole = tiny.search(2, RATES, sampler="grid")
+    _, whole = searched
     blind = Tiny(tiny.root / "blind", Path(shutil.copytree(tiny.dataset, tiny.root / "copy")))
     (blind.dataset / "test.parquet").unlink()
 
@@ -219,7 +230,7 @@ def test_more_trials_extend_a_study_and_fewer_are_refused(tiny: Tiny) -> None:
 
 
 def test_an_interrupt_queues_the_running_trials_again(tiny: Tiny) -> None:
-    tiny.tables = {"sasrec": {**tiny.tables["sasrec"], "epochs": 200}}
+    tiny.tables = {"sasrec": {**tiny.tables["sasrec"], "epochs": 60}}
 
     def message(key: str, epoch: object) -> None:
         if epoch.epoch == 2:  # type: ignore[attr-defined]
@@ -237,7 +248,7 @@ def test_an_interrupt_queues_the_running_trials_again(tiny: Tiny) -> None:
     study = tiny.search(1, choices(learning_rate=(1e-2,)))
     assert [state_of(trial) for trial in study.trials] == ["superseded", "complete"]
     assert trials.attempts(study.trials[1]) == 0
-    assert cost_of(study.trials[1])["epochs"] < 200
+    assert cost_of(study.trials[1])["epochs"] < 60
 
 
 def test_the_frame_has_a_row_per_trial(tiny: Tiny) -> None:
