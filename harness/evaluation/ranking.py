@@ -165,9 +165,7 @@ def _standings(
     return ahead_B2[:, 0] + 1, unseen_B2[:, 0] + 1, unseen_B2[:, 1] / candidates_B.clamp(min=1)
 
 
-def _ahead(
-    scores_BN: Tensor, target_B1: Tensor, targets_B1: Tensor, popular_N: Tensor, buffer_2BN: Tensor
-) -> Tensor:
+def _ahead(scores_BN: Tensor, target_B1: Tensor, targets_B1: Tensor, popular_N: Tensor, buffer_2BN: Tensor) -> Tensor:
     """(B, 2) float32 whole numbers: how many items rank before the target, and their popularity.
 
     Comparisons are written as numbers, ready for products with vectors, which a CPU does faster than sums of booleans.

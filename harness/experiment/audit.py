@@ -36,7 +36,9 @@ def decode_again(run: Run, search: Search, place: Place) -> Path:
     contract = cell.settings.contract.replace(**changes)
     outcomes = _of_exact_run(cell, contract, place) if search == EXACT else None
     if outcomes is None:
-        recommender, dataset, cases, listing = judged(cell, contract, place, lambda progress: None)
+        recommender, dataset, cases, listing = judged(
+            cell, contract, place, lambda progress: None, place.store.folder(cell.fit)
+        )
         outcomes = outcomes_of(recommender, dataset, cases, listing)
     temporary = path.with_name(path.name + ".tmp")
     outcomes.write_parquet(temporary)
@@ -45,7 +47,18 @@ def decode_again(run: Run, search: Search, place: Place) -> Path:
 
 
 def fitted_cell(run: Run, place: Place) -> Cell:
-    """The cell that made a run; `UsageError` where this version would make another one, or its fit is gone."""
+    """The cell that made a run; `UsageError` as in `cell_of_run`, or where its fit is gone."""
+    cell = cell_of_run(run, place)
+    if not place.store.is_done(cell.fit):
+        raise UsageError(
+            f"decoding again needs the fit of {run.folder}, but {place.cache} has it no more; give the run's command "
+            "again with that cache, or leave --decode out"
+        )
+    return cell
+
+
+def cell_of_run(run: Run, place: Place) -> Cell:
+    """The cell that made a run; `UsageError` where this version would make another one."""
     record = run.record
     method, ablation, _ = made_by(record)
     if method is None:
@@ -59,10 +72,9 @@ def fitted_cell(run: Run, place: Place) -> Cell:
         tables=tomllib.loads(run.config_text()),
     )
     cell = cell_of(load_dataset(place.dataset), record.method, ablation, record.seed, settings)
-    if cell.config_digest != record.config_digest or not place.store.is_done(cell.fit):
+    if cell.config_digest != record.config_digest:
         raise UsageError(
-            f"decoding again needs the fit of {run.folder}, but {place.cache} has it no more; give the run's command "
-            "again with that cache, or leave --decode out"
+            f"{run.folder} is of a config that this version reads otherwise; make the run again with this version"
         )
     return cell
 

@@ -16,6 +16,7 @@ from scipy.stats import kendalltau
 from results.errors import ResultsError
 from results.statistics.metrics.registry import user_values
 from results.store.contract import DEFAULTS
+from results.store.epochs import epochs_of, has_epochs
 from results.store.outcomes import OUTCOMES_SCHEMA
 from results.store.reading import read_ranks
 from results.store.runs import Run, read_parquet
@@ -35,7 +36,7 @@ class Convention:
     name: str  # heading of its column
     about: str
     values: Callable[[Run, str, int], np.ndarray | None]  # per user, of a metric at k; None: not to be had from the run
-    is_search: bool = False  # says nothing of methods that do not generate
+    concerns: Callable[[Run], bool] = lambda run: True  # of other runs it says nothing: their value is ours
 
 
 @dataclass(frozen=True)
@@ -76,15 +77,12 @@ def audit(rows: Sequence[RowRuns], metric: str = "NDCG", k: int = 10) -> Audit:
     if not rows:
         raise ResultsError("an audit needs finished runs, but got none; make some with: harness run")
     values_MC = np.array([[_mean(row, convention, metric, k) for convention in CONVENTIONS] for row in rows])
-    generates_M = np.array([row.record.family == "generative" for row in rows])
-    shown = [
-        place
-        for place, convention in enumerate(CONVENTIONS)
-        if not np.isnan(values_MC[generates_M if convention.is_search else slice(None), place]).all()
-    ]
+    concerned_MC = np.array([[convention.concerns(row.runs[0]) for convention in CONVENTIONS] for row in rows])
+    shown = np.flatnonzero((concerned_MC & ~np.isnan(values_MC)).any(axis=0)).tolist()
     conventions = tuple(CONVENTIONS[place] for place in shown)
     notes = [f"{convention.name}: {convention.about}." for convention in conventions]
-    return Audit(tuple(rows), metric, k, conventions, values_MC[:, shown], (*notes, *_missed_notes(rows)))
+    notes += [*_missed_notes(rows), *_redrawn_notes(rows)]
+    return Audit(tuple(rows), metric, k, conventions, values_MC[:, shown], tuple(notes))
 
 
 def swapped_pairs(first_M: np.ndarray, second_M: np.ndarray) -> int:
@@ -154,6 +152,20 @@ def _missed_notes(rows: Sequence[RowRuns]) -> list[str]:
     return [text] if told else []
 
 
+def _redrawn_notes(rows: Sequence[RowRuns]) -> list[str]:
+    """Which rows were trained again without coming out at the run's own ranks in any epoch."""
+    told = []
+    for row in rows:
+        pairs = [(run.ranks(["rank"])["rank"].to_list(), epochs_of(run)) for run in row.runs]
+        if any(epochs is not None and own not in epochs["ranks"].to_list() for own, epochs in pairs):
+            told.append(row.label)
+    text = (
+        "Trained again with other numbers than the run's, on another machine or device, so that the columns of epochs "
+        f"are of another fit: {', '.join(told)}."
+    )
+    return [text] if told else []
+
+
 def _own(run: Run, metric: str, k: int) -> np.ndarray:
     return user_values(run.ranks(["rank"])["rank"].to_numpy(), metric, k, run.list_length)
 
@@ -198,6 +210,30 @@ def _warm(run: Run, metric: str, k: int) -> np.ndarray:
     return _own(run, metric, k)[run.cases()["target_count"].to_numpy() > 0]
 
 
+def _last_epoch(run: Run, metric: str, k: int) -> np.ndarray | None:
+    values = _values_of_epochs(run, metric, k)
+    return None if values is None else values[-1]
+
+
+def _test_best(run: Run, metric: str, k: int) -> np.ndarray | None:
+    values = _values_of_epochs(run, metric, k)
+    return None if values is None else max(values, key=np.mean)
+
+
+def _values_of_epochs(run: Run, metric: str, k: int) -> list[np.ndarray] | None:
+    """Of each epoch that an audit's fit kept; the run's own where there are no epochs, None where none was made."""
+    if not has_epochs(run):
+        return [_own(run, metric, k)]
+    epochs = epochs_of(run)
+    if epochs is None:
+        return None
+    return [user_values(np.array(ranks), metric, k, run.list_length) for ranks in epochs["ranks"].to_list()]
+
+
+def _generates(run: Run) -> bool:
+    return run.record.family == "generative"
+
+
 CONVENTIONS = (
     Convention(OURS, "as the table has it", _own),
     Convention("masked", "items of the history take no ranks", _by(history="removed")),
@@ -208,6 +244,10 @@ CONVENTIONS = (
     Convention("uni99", "among 99 items drawn uniformly from outside the history", _sampled("uniform99")),
     Convention("pop99", "among 99 items drawn by their training interactions", _sampled("popular99")),
     Convention("warm", "users whose target training never saw are dropped", _warm),
-    *(Convention(f"beam{n}", f"{n} beams where a method generates", _searched(n), is_search=True) for n in BEAMS),
-    Convention(EXACT, "the true best of all items where a method generates", _searched(EXACT), is_search=True),
+    Convention(
+        "last epoch", "the model of the last epoch, not of the one with the best validation", _last_epoch, has_epochs
+    ),
+    Convention("test best", "of all validated epochs the one that is best on the test split", _test_best, has_epochs),
+    *(Convention(f"beam{n}", f"{n} beams where a method generates", _searched(n), _generates) for n in BEAMS),
+    Convention(EXACT, "the true best of all items where a method generates", _searched(EXACT), _generates),
 )
