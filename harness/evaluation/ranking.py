@@ -74,8 +74,8 @@ def _best_of_all(scores_BN: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _lowest_places(scores_BN: Tensor, last_B1: Tensor, k: int) -> Tensor:
-    """(B, k) places of all scores above the k-th best, then of the first ones equal to it."""
-    above_BN = scores_BN > last_B1
+    """(B, k) places of all scores above the k-th best, NaN among them, then of the first ones equal to it."""
+    above_BN = ~(scores_BN <= last_B1)
     equal_BN = scores_BN == last_B1
     room_B1 = k - above_BN.sum(dim=1, keepdim=True)
     chosen_BN = above_BN | (equal_BN & (equal_BN.cumsum(dim=1) <= room_B1))
@@ -151,10 +151,12 @@ def _standings(
     Scores must be numbers; the lists of `best_items` begin with those that are not.
     """
     target_B1 = scores_BN.gather(1, targets_B[:, None] - 1)
-    parts = (part.split(CACHED_ROWS) for part in (scores_BN, target_B1, targets_B[:, None]))
+    parts = [part.split(CACHED_ROWS) for part in (scores_BN, target_B1, targets_B[:, None])]
     buffer = scores_BN.new_empty(2, min(CACHED_ROWS, len(scores_BN)), scores_BN.shape[1], dtype=torch.float32)
-    ahead_B2 = torch.cat([_ahead(*part, popular_N, buffer) for part in zip(*parts, strict=True)])
-    rows_M, items_M = _seen_pairs(histories, targets_B)
+    ahead_B2 = torch.cat(
+        [_ahead(scores, target, ids, popular_N, buffer) for scores, target, ids in zip(*parts, strict=True)]
+    )
+    rows_M, items_M = seen_pairs(histories, targets_B)
     scores_M, target_M = scores_BN[rows_M, items_M - 1], target_B1[rows_M, 0]
     first_M = (scores_M > target_M) | ((scores_M == target_M) & (items_M < targets_B[rows_M]))
     popular_M = popular_N[items_M - 1]
@@ -181,7 +183,7 @@ def _ahead(scores_BN: Tensor, target_B1: Tensor, targets_B1: Tensor, popular_N: 
     return torch.stack([before_BN @ ones_N, before_BN @ popular_N], dim=1)
 
 
-def _seen_pairs(histories: Sequences, targets_B: Tensor) -> tuple[Tensor, Tensor]:
+def seen_pairs(histories: Sequences, targets_B: Tensor) -> tuple[Tensor, Tensor]:
     """Row and item (M,) of each different item of each history, the row's target left out."""
     radix = int(histories.items.max(initial=0)) + 1
     pairs = np.unique(np.repeat(np.arange(len(histories)), histories.lengths) * radix + histories.items)
