@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -134,8 +135,15 @@ def _decode(rows: list[RowRuns], searches: list[Search], runs_dir: Path, machine
     for row in rows:
         for run in row.runs if row.record.family == "generative" else ():
             for search in searches:
-                print(f"{row.label}, seed {run.record.seed}: {search}", file=sys.stderr)
-                decode_again(run, search, place)
+                cell = f"{row.label}, seed {run.record.seed}, {search}"
+                print(f"{cell}: decoding", file=sys.stderr)
+                decode_again(run, search, place, partial(_tell_speed, cell))
+
+
+def _tell_speed(cell: str, users: int, seconds: float) -> None:
+    from results.terminal.quantities import duration
+
+    print(f"{cell}: {users:,} users in {duration(seconds)}, {users / seconds:.0f} users/s", file=sys.stderr)
 
 
 def _fit_again(rows: list[RowRuns], runs_dir: Path, machine: Machine) -> None:

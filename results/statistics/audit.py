@@ -25,6 +25,7 @@ from results.store.selection import RowRuns
 OURS = "ours"
 EXACT = "exact"
 BEAMS = (10, 20, 50, 100)
+RANK_METRICS = ("Recall", "NDCG", "MRR")
 AUDITED_K = 10  # of the lists that are compared with those of exact decoding
 _TABLE = [name for name in OUTCOMES_SCHEMA if not isinstance(OUTCOMES_SCHEMA[name], pl.List)]
 
@@ -81,7 +82,7 @@ def audit(rows: Sequence[RowRuns], metric: str = "NDCG", k: int = 10) -> Audit:
     shown = np.flatnonzero((concerned_MC & ~np.isnan(values_MC)).any(axis=0)).tolist()
     conventions = tuple(CONVENTIONS[place] for place in shown)
     notes = [f"{convention.name}: {convention.about}." for convention in conventions]
-    notes += [*_missed_notes(rows), *_redrawn_notes(rows)]
+    notes += [*_missed_notes(rows, k), *_redrawn_notes(rows)]
     return Audit(tuple(rows), metric, k, conventions, values_MC[:, shown], tuple(notes))
 
 
@@ -140,16 +141,27 @@ def _mean(row: RowRuns, convention: Convention, metric: str, k: int) -> float:
     return float(np.mean([value.mean() for value in known])) if len(known) == len(values) else float("nan")
 
 
-def _missed_notes(rows: Sequence[RowRuns]) -> list[str]:
-    """How often the runs' own beams miss one of the true best, where an exact search is stored."""
+def _missed_notes(rows: Sequence[RowRuns], k: int) -> list[str]:
+    """What the runs' own beams miss and cost, a line for each row of which an exact search is stored."""
     told = []
     for row in rows:
-        pairs = [(run.outcomes(), decoded(run, EXACT)) for run in row.runs if run.record.family == "generative"]
-        shares = [missed_share(found, exact) for found, exact in pairs if exact is not None]
-        if shares and row.record.contract["decoding"] != EXACT:
-            told.append(f"{row.label} {100 * np.mean(shares):.2f} %")
-    text = f"Users of whose true {AUDITED_K} best items the run's beams miss at least one: {', '.join(told)}."
-    return [text] if told else []
+        if row.record.family != "generative" or row.record.contract["decoding"] == EXACT:
+            continue
+        pairs = [(run, decoded(run, EXACT)) for run in row.runs]
+        kept = [(run, exact) for run, exact in pairs if exact is not None]
+        if not kept:
+            continue
+        missed = 100 * np.mean([missed_share(run.outcomes(), exact) for run, exact in kept])
+        shifts = []
+        for metric in RANK_METRICS:
+            own = np.mean([_own(run, metric, k).mean() for run, _ in kept])
+            true = np.mean([value.mean() for run, _ in kept if (value := _read(run, metric, k, {}, EXACT)) is not None])
+            shifts.append(f"{metric}@{k} {100 * (true / own - 1):+.2f} %" if own > 0 else f"{metric}@{k} {true:.4f}")
+        told.append(
+            f"Exact decoding against the beams of {row.label}: these miss one of the true {AUDITED_K} best items of "
+            f"{missed:.2f} % of the users; {', '.join(shifts)}."
+        )
+    return told
 
 
 def _redrawn_notes(rows: Sequence[RowRuns]) -> list[str]:

@@ -48,7 +48,7 @@ def test_models_are_trained_again_for_the_columns_of_epochs(harness, ratings: Pa
     places = {column["name"]: place for place, column in enumerate(table["columns"])}
     (run,) = [run for run in find_runs(tmp_path / "runs") if run.record.method == "sasrec"]
     recalls = [np.mean(np.array(ranks) > 0) for ranks in read_parquet(run.folder / "epochs.parquet")["ranks"]]
-    cells = {row["label"]: row["cells"] for row in table["rows"][:2]}
+    cells = {row["label"].partition(",")[0]: row["cells"] for row in table["rows"][:2]}
     assert len(recalls) == 3
     assert cells["SASRec"][places["last epoch"]]["value"] == pytest.approx(recalls[-1])
     assert cells["SASRec"][places["test best"]]["value"] == pytest.approx(max(recalls))

@@ -122,7 +122,9 @@ def test_another_search_is_read_from_beside_the_run(runs):
     found = audit(rows, "Recall", 5)
     assert column(found, "exact") == [0.75, 1.0]
     assert column(found, "pop99") == [1.0, 1.0]
-    assert any("miss at least one: TIGER 25.00 %" in note for note in found.notes)
+    gain = 100 * (4 / (1 + 1 / math.log2(5)) - 1)  # ranks 1, 4, none, and 9, which is beyond 5; then 1 of everyone
+    expected = f"25.00 % of the users; Recall@5 +100.00 %, NDCG@5 {gain:+.2f} %, MRR@5 +220.00 %."
+    assert any("beams of TIGER" in note and note.endswith(expected) for note in found.notes)
 
 
 def test_the_columns_of_epochs_are_the_metric_of_the_last_and_of_the_best_epoch(runs):
