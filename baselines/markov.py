@@ -2,7 +2,7 @@
 
 It takes seconds to fit and is hard to beat on sparse data, which makes it the second floor of every table.
 
-Shape legend: U users, B users of a chunk, N items (item i in column i - 1).
+Shape legend: U users, N items (item i in column i - 1).
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ from scipy import sparse
 from baselines.popularity import interaction_counts
 from harness.config import Config
 from harness.data.dataset import Dataset, Sequences
-from harness.evaluation.ranking import Scores, ranked
+from harness.evaluation.sparse_ranking import sparse_ranked
 from harness.interfaces import Artifacts, FitContext, Method, Recommendations
 from harness.training.checkpoints import load_tensors, save_tensors
-
-SCORE_ELEMENTS = 2**22  # scores in memory at a time
 
 
 class MarkovConfig(Config):
@@ -77,19 +75,21 @@ class MarkovRecommender:
         self.popularity_N = popularity_N
         self.config = config
 
-    def scores(self, histories: Sequences, max_elements: int = SCORE_ELEMENTS) -> Scores:
-        """float64 scores of all items, a chunk of users at a time."""
-        num_items = len(self.popularity_N)
-        weights_UN = recency_weights(histories, num_items, self.config.window, self.config.recency_decay)
-        prior_N = self.config.popularity_weight * self.popularity_N
-        size = max(1, max_elements // num_items)
-        for start in range(0, len(histories), size):
-            scores_BN = (weights_UN[start : start + size] @ self.shares_NN).toarray()
-            yield np.arange(start, start + len(scores_BN)), torch.from_numpy(scores_BN).add_(torch.from_numpy(prior_N))
+    def shared_scores(self) -> np.ndarray:
+        """The prior, which all items have."""
+        return self.config.popularity_weight * self.popularity_N
+
+    def own_scores(self, histories: Sequences) -> sparse.csr_array:
+        """The scores of what followed the last items."""
+        config, prior_N = self.config, self.shared_scores()
+        weights_UN = recency_weights(histories, len(prior_N), config.window, config.recency_decay)
+        own_UN = (weights_UN @ self.shares_NN).tocsr()
+        own_UN.data += prior_N[own_UN.indices]
+        return own_UN
 
     def recommend(self, histories: Sequences, k: int) -> Recommendations:
         """The k items with the highest scores; equal scores by item id."""
-        return ranked(self.scores, histories, k)
+        return sparse_ranked(self, histories, k)
 
     def save(self, folder: Path) -> None:
         """Writes `markov.safetensors`."""

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from harness.config import Config
 from harness.data.dataset import Dataset, Sequences
-from harness.evaluation.ranking import Scores, best_items
+from harness.evaluation.ranking import best_items
 from harness.interfaces import Artifacts, FitContext, Method, Recommendations
 from harness.training.checkpoints import load_tensors, save_tensors
-
-SCORE_ELEMENTS = 2**22  # scores looked at at a time
 
 
 class PopularityConfig(Config):
@@ -32,13 +31,13 @@ class PopularityRecommender:
     def __init__(self, counts_N: np.ndarray):
         self.counts_N = counts_N
 
-    def scores(self, histories: Sequences) -> Scores:
-        """float64 counts of all items, the same for each history, a chunk of users at a time."""
-        counts_1N = torch.from_numpy(self.counts_N).double()[None]
-        size = max(1, SCORE_ELEMENTS // len(self.counts_N))
-        for start in range(0, len(histories), size):
-            users = np.arange(start, min(start + size, len(histories)))
-            yield users, counts_1N.expand(len(users), -1)
+    def shared_scores(self) -> np.ndarray:
+        """The counts."""
+        return self.counts_N.astype(np.float64)
+
+    def own_scores(self, histories: Sequences) -> sparse.csr_array:
+        """No user has a score of their own."""
+        return sparse.csr_array((len(histories), len(self.counts_N)))
 
     def recommend(self, histories: Sequences, k: int) -> Recommendations:
         """The k items with the most interactions, equal counts by item id; scores are the counts."""

@@ -68,6 +68,7 @@ class ETEGRecTraining:
             # The end of a recommender epoch: never right after a tokenizer epoch, whose codes are new to R (C.5 #34).
             score_every=config.evaluate_every,
             patience=config.patience,
+            present=self.recommender,
         )
 
     def finetuning_stage(self) -> TrainingPlan:
@@ -89,6 +90,7 @@ class ETEGRecTraining:
             score=self.score,
             score_every=finetuning.evaluate_every,
             patience=finetuning.patience,
+            present=self.recommender,
         )
 
     def batches(self, stream: np.random.Generator) -> Iterable[Batch]:

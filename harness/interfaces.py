@@ -142,6 +142,8 @@ class FitContext:
     precision: Literal["fp32", "bf16"] = "fp32"
     group: Group = ALONE  # the processes that do this fit together; the main one alone writes into `folder`
     report: Callable[[Progress], None] = lambda progress: None
+    # Given the stage, the epoch and the recommender as it is, after each epoch that is validated and after the last.
+    keep: Callable[[str, int, Recommender], None] | None = None
 
 
 @dataclass(frozen=True)

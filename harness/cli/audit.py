@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,10 +21,11 @@ from harness.cli.tables import (
     only_dataset,
     print_table,
 )
-from harness.errors import UsageError
+from harness.errors import StageError, UsageError
 
 if TYPE_CHECKING:
     from harness.experiment.audit import Search
+    from harness.experiment.place import Place
     from results.store.selection import Filters, RowRuns
 
 TERMINAL_COLUMNS = 9  # of a table; more stand in a second one below
@@ -51,6 +53,14 @@ def audit(
             metavar="LIST",
         ),
     ] = None,
+    fit: Annotated[
+        bool,
+        typer.Option(
+            "--fit",
+            help="Train the models again, for the columns of the last epoch and of the best one on the test. Kept "
+            "beside the runs.",
+        ),
+    ] = False,
     format: Annotated[
         Literal["rich", "text", "md", "latex", "csv", "json", "html"], typer.Option(help="How to print.")
     ] = "rich",
@@ -71,9 +81,15 @@ def audit(
     from results.tables.audit import audit_table, column_parts
 
     searches = searches_of(decode)
+    if fit:
+        from harness.jobs.local import start_server
+
+        start_server()
     rows = _rows(runs_dir, dataset, runs or [], filters_of(config, contract, preset))
     if searches:
         _decode(rows, searches, runs_dir, machine)
+    if fit:
+        _fit_again(rows, runs_dir, machine)
     found = audited(rows, metric, k)
     table, shown = audit_table(found), "json" if json else format
     for part in column_parts(table, TERMINAL_COLUMNS) if shown == "rich" and out is None else [table]:
@@ -113,18 +129,56 @@ def _decode(rows: list[RowRuns], searches: list[Search], runs_dir: Path, machine
     import torch
 
     from harness.experiment.audit import decode_again
-    from harness.experiment.stored import prepared_folder
 
-    machine = machine.checked()
-    torch.set_num_threads(machine.threads)
+    place = _place(rows, runs_dir, machine, "--decode")
+    torch.set_num_threads(place.threads)
     for row in rows:
-        folder = prepared_folder(row.record.dataset_fingerprint, machine.cache_dir)
-        if folder is None:
-            raise UsageError(
-                f"--decode needs the prepared data of '{row.record.dataset}', but {machine.cache_dir} has them no "
-                "more; give harness data describe with that cache"
-            )
         for run in row.runs if row.record.family == "generative" else ():
             for search in searches:
-                print(f"{row.label}, seed {run.record.seed}: {search}", file=sys.stderr)
-                decode_again(run, search, machine.place(folder, runs_dir))
+                cell = f"{row.label}, seed {run.record.seed}, {search}"
+                print(f"{cell}: decoding", file=sys.stderr)
+                decode_again(run, search, place, partial(_tell_speed, cell))
+
+
+def _tell_speed(cell: str, users: int, seconds: float) -> None:
+    from results.terminal.quantities import duration
+
+    print(f"{cell}: {users:,} users in {duration(seconds)}, {users / seconds:.0f} users/s", file=sys.stderr)
+
+
+def _fit_again(rows: list[RowRuns], runs_dir: Path, machine: Machine) -> None:
+    """Trains the models of the rows again, those that have epochs and were not yet; shown as it goes on."""
+    from harness.cli.progress import observed_jobs
+    from harness.experiment.audit_fit import audit_jobs, job_key
+    from harness.jobs.local import run_jobs
+    from results.store.epochs import epochs_path, has_epochs
+
+    idle = [row.label for row in rows if not has_epochs(row.runs[0])]
+    if len(idle) == len(rows):
+        raise UsageError(f"--fit needs a method that is trained in epochs, but got {', '.join(idle)}; name another one")
+    if idle:
+        print(f"not trained in epochs, and so left out by --fit: {', '.join(idle)}", file=sys.stderr)
+    place = _place(rows, runs_dir, machine, "--fit")
+    runs = [run for row in rows if row.label not in idle for run in row.runs if not epochs_path(run).exists()]
+    jobs, labels = audit_jobs(runs, place)
+    with observed_jobs(labels, len(jobs), frozenset(map(job_key, runs))) as observer:
+        ended = run_jobs(
+            jobs, processes=place.jobs, threads=place.threads, logs=place.cache / "logs", observer=observer
+        )
+    failed = [labels[key] for key, outcome in ended.items() if outcome.status != "done"]
+    if failed:
+        raise StageError(f"every fit must end well, but these did not: {', '.join(failed)}; see the lines above")
+
+
+def _place(rows: list[RowRuns], runs_dir: Path, machine: Machine, option: str) -> Place:
+    """Where the rows' models are asked again; `UsageError` where their data are gone."""
+    from harness.experiment.stored import prepared_folder
+
+    record, machine = rows[0].record, machine.checked()
+    folder = prepared_folder(record.dataset_fingerprint, machine.cache_dir)
+    if folder is None:
+        raise UsageError(
+            f"{option} needs the prepared data of '{record.dataset}', but {machine.cache_dir} has them no more; give "
+            "harness data describe with that cache"
+        )
+    return machine.place(folder, runs_dir)

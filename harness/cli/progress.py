@@ -63,8 +63,15 @@ def observed_results(plan: Plan, place: Place, execute: RunJobs = run_jobs, *, w
 @contextmanager
 def observed(plan: Plan, total: int) -> Iterator[Observer]:
     """An observer for `run_plan` that shows what goes on while the block lasts; `total` jobs are expected."""
+    with observed_jobs(job_labels(plan), total, frozenset(cell.fit.key for cell in plan.cells)) as observer:
+        yield observer
+
+
+@contextmanager
+def observed_jobs(labels: dict[str, str], total: int, recommenders: frozenset[str]) -> Iterator[Observer]:
+    """The same for jobs by their labels; the scores of `recommenders` are validation NDCG@10."""
     console = Console(stderr=True, highlight=False)
-    jobs = Jobs(job_labels(plan), total, frozenset(cell.fit.key for cell in plan.cells))
+    jobs = Jobs(labels, total, recommenders)
     if not console.is_terminal:
         lines = Lines(jobs, console)
         yield Observer(jobs.started, lines.message, lines.ended, lines.waiting)

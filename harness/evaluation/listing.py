@@ -14,6 +14,7 @@ from harness.data.dataset import PADDING, Dataset, EvalCases
 from harness.distributed import ALONE
 from harness.evaluation.outcomes import target_ranks
 from harness.evaluation.ranking import ranked_cases
+from harness.evaluation.sparse_ranking import ScoresFew, sparse_ranked_cases
 from harness.interfaces import GeneratesCodes, Recommender
 from results.store.outcomes import outcomes_frame
 
@@ -34,9 +35,11 @@ def listing_of(recommender: Recommender, dataset: Dataset, cases: EvalCases, k: 
     A recommender that gives the scores of all items tells exact ranks. One that generates codes lists what its search
     found. Of any other one only the `k` best are asked, as its interface promises no more.
     """
+    popularity_N = np.bincount(dataset.train.items, minlength=dataset.num_items + 1)[PADDING + 1 :]
+    if isinstance(recommender, ScoresFew):
+        return Listing(*sparse_ranked_cases(recommender, cases, min(places, dataset.num_items), popularity_N))
     scorer = getattr(recommender, "scores", None)
     if scorer is not None:
-        popularity_N = np.bincount(dataset.train.items, minlength=dataset.num_items + 1)[PADDING + 1 :]
         group = getattr(recommender, "group", ALONE)
         return Listing(*ranked_cases(scorer, cases, min(places, dataset.num_items), popularity_N, group))
     if isinstance(recommender, GeneratesCodes):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -22,8 +24,12 @@ from results.store.runs import Run, read_run
 Search = int | str  # so many beams over existing items, or `exact`
 
 
-def decode_again(run: Run, search: Search, place: Place) -> Path:
+def decode_again(
+    run: Run, search: Search, place: Place, asked: Callable[[int, float], None] = lambda users, seconds: None
+) -> Path:
     """Keeps the outcomes of a run's model under another search beside the run, and returns their file.
+
+    `asked` is told of how many users the model was asked, and how long that took, its loading included.
 
     The model is the one that the run's own contract selected. Nothing is trained: `UsageError` where the cache no
     longer holds the fit. An exact run of the same fit is taken as it is.
@@ -36,8 +42,12 @@ def decode_again(run: Run, search: Search, place: Place) -> Path:
     contract = cell.settings.contract.replace(**changes)
     outcomes = _of_exact_run(cell, contract, place) if search == EXACT else None
     if outcomes is None:
-        recommender, dataset, cases, listing = judged(cell, contract, place, lambda progress: None)
+        started = time.perf_counter()
+        recommender, dataset, cases, listing = judged(
+            cell, contract, place, lambda progress: None, place.store.folder(cell.fit)
+        )
         outcomes = outcomes_of(recommender, dataset, cases, listing)
+        asked(len(cases), time.perf_counter() - started)
     temporary = path.with_name(path.name + ".tmp")
     outcomes.write_parquet(temporary)
     os.replace(temporary, path)
@@ -45,7 +55,18 @@ def decode_again(run: Run, search: Search, place: Place) -> Path:
 
 
 def fitted_cell(run: Run, place: Place) -> Cell:
-    """The cell that made a run; `UsageError` where this version would make another one, or its fit is gone."""
+    """The cell that made a run; `UsageError` as in `cell_of_run`, or where its fit is gone."""
+    cell = cell_of_run(run, place)
+    if not place.store.is_done(cell.fit):
+        raise UsageError(
+            f"decoding again needs the fit of {run.folder}, but {place.cache} has it no more; give the run's command "
+            "again with that cache, or leave --decode out"
+        )
+    return cell
+
+
+def cell_of_run(run: Run, place: Place) -> Cell:
+    """The cell that made a run; `UsageError` where this version would make another one."""
     record = run.record
     method, ablation, _ = made_by(record)
     if method is None:
@@ -59,10 +80,9 @@ def fitted_cell(run: Run, place: Place) -> Cell:
         tables=tomllib.loads(run.config_text()),
     )
     cell = cell_of(load_dataset(place.dataset), record.method, ablation, record.seed, settings)
-    if cell.config_digest != record.config_digest or not place.store.is_done(cell.fit):
+    if cell.config_digest != record.config_digest:
         raise UsageError(
-            f"decoding again needs the fit of {run.folder}, but {place.cache} has it no more; give the run's command "
-            "again with that cache, or leave --decode out"
+            f"{run.folder} is of a config that this version reads otherwise; make the run again with this version"
         )
     return cell
 

@@ -47,11 +47,11 @@ def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
         return
     contract, fitted = cell.settings.contract, place.store.folder(cell.fit)
     with group_of(cell.fit, run_key(cell), place) as group:
-        recommender, dataset, cases, listing = judged(cell, contract, place, send, group)
+        found = judged(cell, contract, place, send, fitted, group)
     if not place.world.is_main:
         return
-    items, scores = (lists[:, : contract.top_k] for lists in listing[:2])
-    result = evaluation_of(items, scores, cases.targets)
+    recommender, dataset, cases, listing = found
+    result = result_of(found, contract)
     num_users = 0 if cases.owners is None else len(np.unique(cases.owners))
     record = record_of(cell, dataset, place, result, recommender.health(), started, num_users)
     tables = tables_of(recommender, dataset, cases, result, listing, contract)
@@ -72,14 +72,23 @@ def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
         )
 
 
-def judged(cell: Cell, contract: Contract, place: Place, send: Send, group: Group = ALONE) -> Judged:
-    """The cell's model loaded and asked under a contract. Beside it, only lists from elsewhere read the test."""
-    dataset, fitted = load_dataset(place.dataset), place.store.folder(cell.fit)
+def judged(cell: Cell, contract: Contract, place: Place, send: Send, fitted: Path, group: Group = ALONE) -> Judged:
+    """The cell's model, as a folder holds it, asked under a contract.
+
+    Beside it, only lists from elsewhere read the test.
+    """
+    dataset = load_dataset(place.dataset)
     cases = load_test(place.dataset, dataset)
     context = fit_context(cell.fit, place, fitted, send, group, contract)
     recommender = method_named(cell.method).load(fitted, cell.config, dataset, context)
     places = max(LIST_PLACES, contract.num_beams, contract.top_k)
     return Judged(recommender, dataset, cases, listing_of(recommender, dataset, cases, contract.top_k, places))
+
+
+def result_of(found: Judged, contract: Contract) -> Evaluation:
+    """The evaluation of as many places as the contract has."""
+    items, scores = (lists[:, : contract.top_k] for lists in found.listing[:2])
+    return evaluation_of(items, scores, found.cases.targets)
 
 
 def tables_of(

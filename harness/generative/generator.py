@@ -154,6 +154,7 @@ def fit_generator(
             score=lambda: validation_score(recommender, dataset),
             score_every=config.evaluate_every,
             patience=config.patience,
+            present=lambda: recommender,
         ),
         context,
     )

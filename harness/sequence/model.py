@@ -158,6 +158,7 @@ class SequenceModel:
                 # `train` stops at this many scores without improvement, the config's rule after more than them.
                 patience=config.patience + 1 if config.patience is not None else None,
                 ties_improve=config.ties_improve,
+                present=lambda: recommender,
             ),
             context,
         )

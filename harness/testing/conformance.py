@@ -14,6 +14,7 @@ from harness.config import Config, merged
 from harness.data.dataset import Dataset, EvalCases, Sequences
 from harness.data.prepare import TEST, load_dataset
 from harness.evaluation.outcomes import evaluate
+from harness.experiment.audit_fit import keeping
 from harness.interfaces import FitContext, Method, Progress, Recommender
 from harness.testing.planted import (
     NUM_ITEMS,
@@ -55,15 +56,19 @@ def fit(
     seed: int = 0,
     dataset: Dataset | None = None,
     is_interrupted: bool = False,
+    kept: Path | None = None,
 ) -> Fitted:
     """The method fitted on the planted pattern, or on another data set; stages below it are shared in `cache`.
 
-    An interrupted fit is stopped at the end of its second epoch, and then goes on.
+    An interrupted fit is stopped at the end of its second epoch, and then goes on. Below `kept` the recommenders of its
+    epochs are saved, as an audit does.
     """
     dataset = dataset or planted_dataset()
     stage = fit_stage(method, config, dataset=dataset, seed=seed)
     inputs = computed_inputs(stage, dataset, cache)
     context = context_of(stage, folder)
+    if kept is not None:
+        context = replace(context, keep=keeping(kept))
     context.folder.mkdir(parents=True)
     if is_interrupted:
         with contextlib.suppress(KeyboardInterrupt):
@@ -75,6 +80,11 @@ def interrupt(progress: Progress) -> None:
     """Stops a fit after two epochs."""
     if progress.epoch == 2:
         raise KeyboardInterrupt
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file in a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def tensors_of(root: Path) -> dict[str, np.ndarray]:
@@ -93,7 +103,7 @@ def short_fits(method: Method, root: Path) -> ShortFits:
     """Fits of few epochs, so that seeds still tell, each with the folder of its files and of all stages below it.
 
     `blind`: of a prepared data set whose test file is gone; `again`: the same seed with other test targets, interrupted
-    and continued; `other`: another seed.
+    and continued, its epochs kept below `root`; `other`: another seed.
     """
     config = merged(method.presets["lite"], shortened(method.tiny))
     found = {}
@@ -111,6 +121,7 @@ def short_fits(method: Method, root: Path) -> ShortFits:
             seed=seed,
             dataset=load_dataset(data),
             is_interrupted=name == "again",
+            kept=root / "kept" if name == "again" else None,
         )
         (files / "saved").mkdir()
         fitted.recommender.save(files / "saved")
@@ -199,7 +210,7 @@ class MethodConformance:
         assert np.array_equal(first.items, other.items) != self.is_seeded
 
     def test_no_tensor_of_a_fit_hangs_on_the_test_targets(self, short_fits: ShortFits) -> None:
-        """A fit without a test file equals one with other targets, and so does every stage below it."""
+        """A fit without a test file equals one with other targets whose epochs are kept, and so does all below it."""
         blind, again, other = (tensors_of(short_fits[name][1]) for name in ("blind", "again", "other"))
         assert blind.keys() == again.keys()
         for name, tensor in blind.items():
@@ -211,6 +222,13 @@ class MethodConformance:
             for name in ("blind", "again")
         ]
         assert saved[0] == saved[1]
+
+    def test_the_epoch_that_is_selected_is_among_those_that_an_audit_keeps(self, short_fits: ShortFits) -> None:
+        files = short_fits["again"][1]
+        kept = [contents(folder) for folder in (files.parents[1] / "kept").glob("*")]
+        if not kept:
+            pytest.skip("the method tells no epochs")
+        assert contents(files / "saved") in kept
 
     def test_metrics_lie_between_0_and_1_and_grow_with_k(self, fitted: Fitted, cases: EvalCases) -> None:
         ranks = evaluate(fitted.recommender, cases, 10).ranks

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import StageError
-from harness.interfaces import FitContext, Progress
+from harness.interfaces import FitContext, Progress, Recommender
 from harness.provenance import peak_memory_mb
 from harness.seeding import derive_seed, numpy_stream
 from harness.stages import RESUME_FOLDER, write_json
@@ -76,6 +76,7 @@ class TrainingPlan:
     ties_improve: bool = False
     stop: Callable[[tuple[dict[str, Any], ...]], bool] = never  # the history → whether to end here, beside `patience`
     checkpoint_every: int = 1  # epochs
+    present: Callable[[], Recommender] | None = None  # with the weights as they are; None: what is trained is none
 
 
 def train(plan: TrainingPlan, context: FitContext) -> list[dict[str, Any]]:
@@ -122,9 +123,8 @@ def _epoch(plan: TrainingPlan, state: State, context: FitContext) -> State:
     group.copy_from_main(plan.model.buffers())  # codes that were made anew, the same in all processes
     trained = time.perf_counter()
     done = epoch + 1
-    score = None
-    if plan.score is not None and (done % plan.score_every == 0 or done == plan.epochs):
-        score = group.from_main(plan.score())
+    is_due = done % plan.score_every == 0 or done == plan.epochs
+    score = group.from_main(plan.score()) if plan.score is not None and is_due else None
     row = {
         "stage": plan.name,
         "phase": phase.name,
@@ -137,6 +137,8 @@ def _epoch(plan: TrainingPlan, state: State, context: FitContext) -> State:
         "score_seconds": time.perf_counter() - trained,
     }
     state = _scored(plan, state._replace(epoch=done, history=(*state.history, row)), score)
+    if context.keep is not None and plan.present is not None and is_due:
+        context.keep(plan.name, done, plan.present())
     context.report(Progress(plan.name, done, plan.epochs, means["total"], score, state.best_score, peak_memory_mb()))
     return state
 

@@ -16,6 +16,7 @@ from scipy.stats import kendalltau
 from results.errors import ResultsError
 from results.statistics.metrics.registry import user_values
 from results.store.contract import DEFAULTS
+from results.store.epochs import epochs_of, has_epochs
 from results.store.outcomes import OUTCOMES_SCHEMA
 from results.store.reading import read_ranks
 from results.store.runs import Run, read_parquet
@@ -24,6 +25,7 @@ from results.store.selection import RowRuns
 OURS = "ours"
 EXACT = "exact"
 BEAMS = (10, 20, 50, 100)
+RANK_METRICS = ("Recall", "NDCG", "MRR")
 AUDITED_K = 10  # of the lists that are compared with those of exact decoding
 _TABLE = [name for name in OUTCOMES_SCHEMA if not isinstance(OUTCOMES_SCHEMA[name], pl.List)]
 
@@ -35,7 +37,7 @@ class Convention:
     name: str  # heading of its column
     about: str
     values: Callable[[Run, str, int], np.ndarray | None]  # per user, of a metric at k; None: not to be had from the run
-    is_search: bool = False  # says nothing of methods that do not generate
+    concerns: Callable[[Run], bool] = lambda run: True  # of other runs it says nothing: their value is ours
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,12 @@ def audit(rows: Sequence[RowRuns], metric: str = "NDCG", k: int = 10) -> Audit:
     if not rows:
         raise ResultsError("an audit needs finished runs, but got none; make some with: harness run")
     values_MC = np.array([[_mean(row, convention, metric, k) for convention in CONVENTIONS] for row in rows])
-    generates_M = np.array([row.record.family == "generative" for row in rows])
-    shown = [
-        place
-        for place, convention in enumerate(CONVENTIONS)
-        if not np.isnan(values_MC[generates_M if convention.is_search else slice(None), place]).all()
-    ]
+    concerned_MC = np.array([[convention.concerns(row.runs[0]) for convention in CONVENTIONS] for row in rows])
+    shown = np.flatnonzero((concerned_MC & ~np.isnan(values_MC)).any(axis=0)).tolist()
     conventions = tuple(CONVENTIONS[place] for place in shown)
     notes = [f"{convention.name}: {convention.about}." for convention in conventions]
-    return Audit(tuple(rows), metric, k, conventions, values_MC[:, shown], (*notes, *_missed_notes(rows)))
+    notes += [*_missed_notes(rows, k), *_redrawn_notes(rows)]
+    return Audit(tuple(rows), metric, k, conventions, values_MC[:, shown], tuple(notes))
 
 
 def swapped_pairs(first_M: np.ndarray, second_M: np.ndarray) -> int:
@@ -147,15 +146,40 @@ def _mean(row: RowRuns, convention: Convention, metric: str, k: int) -> float:
     return float(np.mean([value.mean() for value in known])) if len(known) == len(values) else float("nan")
 
 
-def _missed_notes(rows: Sequence[RowRuns]) -> list[str]:
-    """How often the runs' own beams miss one of the true best, where an exact search is stored."""
+def _missed_notes(rows: Sequence[RowRuns], k: int) -> list[str]:
+    """What the runs' own beams miss and cost, a line for each row of which an exact search is stored."""
     told = []
     for row in rows:
-        pairs = [(run.outcomes(), decoded(run, EXACT)) for run in row.runs if run.record.family == "generative"]
-        shares = [missed_share(found, exact) for found, exact in pairs if exact is not None]
-        if shares and row.record.contract["decoding"] != EXACT:
-            told.append(f"{row.label} {100 * np.mean(shares):.2f} %")
-    text = f"Users of whose true {AUDITED_K} best items the run's beams miss at least one: {', '.join(told)}."
+        if row.record.family != "generative" or row.record.contract["decoding"] == EXACT:
+            continue
+        pairs = [(run, decoded(run, EXACT)) for run in row.runs]
+        kept = [(run, exact) for run, exact in pairs if exact is not None]
+        if not kept:
+            continue
+        missed = 100 * np.mean([missed_share(run.outcomes(), exact) for run, exact in kept])
+        shifts = []
+        for metric in RANK_METRICS:
+            own = np.mean([_own(run, metric, k).mean() for run, _ in kept])
+            true = np.mean([value.mean() for run, _ in kept if (value := _read(run, metric, k, {}, EXACT)) is not None])
+            shifts.append(f"{metric}@{k} {100 * (true / own - 1):+.2f} %" if own > 0 else f"{metric}@{k} {true:.4f}")
+        told.append(
+            f"Exact decoding against the beams of {row.label}: these miss one of the true {AUDITED_K} best items of "
+            f"{missed:.2f} % of the users; {', '.join(shifts)}."
+        )
+    return told
+
+
+def _redrawn_notes(rows: Sequence[RowRuns]) -> list[str]:
+    """Which rows were trained again without coming out at the run's own ranks in any epoch."""
+    told = []
+    for row in rows:
+        pairs = [(run.ranks(["rank"])["rank"].to_list(), epochs_of(run)) for run in row.runs]
+        if any(epochs is not None and own not in epochs["ranks"].to_list() for own, epochs in pairs):
+            told.append(row.label)
+    text = (
+        "Trained again with other numbers than the run's, on another machine or device, so that the columns of epochs "
+        f"are of another fit: {', '.join(told)}."
+    )
     return [text] if told else []
 
 
@@ -203,6 +227,30 @@ def _warm(run: Run, metric: str, k: int) -> np.ndarray:
     return _own(run, metric, k)[run.cases()["target_count"].to_numpy() > 0]
 
 
+def _last_epoch(run: Run, metric: str, k: int) -> np.ndarray | None:
+    values = _values_of_epochs(run, metric, k)
+    return None if values is None else values[-1]
+
+
+def _test_best(run: Run, metric: str, k: int) -> np.ndarray | None:
+    values = _values_of_epochs(run, metric, k)
+    return None if values is None else max(values, key=np.mean)
+
+
+def _values_of_epochs(run: Run, metric: str, k: int) -> list[np.ndarray] | None:
+    """Of each epoch that an audit's fit kept; the run's own where there are no epochs, None where none was made."""
+    if not has_epochs(run):
+        return [_own(run, metric, k)]
+    epochs = epochs_of(run)
+    if epochs is None:
+        return None
+    return [user_values(np.array(ranks), metric, k, run.list_length) for ranks in epochs["ranks"].to_list()]
+
+
+def _generates(run: Run) -> bool:
+    return run.record.family == "generative"
+
+
 CONVENTIONS = (
     Convention(OURS, "as the table has it", _own),
     Convention("masked", "items of the history take no ranks", _by(history="removed")),
@@ -213,6 +261,10 @@ CONVENTIONS = (
     Convention("uni99", "among 99 items drawn uniformly from outside the history", _sampled("uniform99")),
     Convention("pop99", "among 99 items drawn by their training interactions", _sampled("popular99")),
     Convention("warm", "users whose target training never saw are dropped", _warm),
-    *(Convention(f"beam{n}", f"{n} beams where a method generates", _searched(n), is_search=True) for n in BEAMS),
-    Convention(EXACT, "the true best of all items where a method generates", _searched(EXACT), is_search=True),
+    Convention(
+        "last epoch", "the model of the last epoch, not of the one with the best validation", _last_epoch, has_epochs
+    ),
+    Convention("test best", "of all validated epochs the one that is best on the test split", _test_best, has_epochs),
+    *(Convention(f"beam{n}", f"{n} beams where a method generates", _searched(n), _generates) for n in BEAMS),
+    Convention(EXACT, "the true best of all items where a method generates", _searched(EXACT), _generates),
 )

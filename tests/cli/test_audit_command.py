@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from results.store.find import find_runs
+from results.store.runs import read_parquet
 
 
 def test_an_audit_prints_every_convention_and_writes_table_and_figure(harness, two_methods, tmp_path: Path) -> None:
@@ -31,12 +33,34 @@ def test_an_audit_prints_every_convention_and_writes_table_and_figure(harness, t
     assert {"bytes"} <= json.loads(harness("ls", "--json").out)[0].keys()
 
 
+def test_models_are_trained_again_for_the_columns_of_epochs(harness, ratings: Path, tmp_path: Path) -> None:
+    short = ("--set", "sasrec.epochs=3", "--set", "sasrec.hidden_size=16")
+    assert harness("run", "--dataset", str(ratings), "--methods", "popularity,sasrec", *short).code == 0
+    ended = harness("audit", "popularity", "sasrec", "--configs", "all", "--fit", "--json", "--metric", "Recall")
+    assert "left out by --fit: Popularity" in ended.err
+    assert "again: done" in ended.err
+    table = json.loads(ended.out)
+    places = {column["name"]: place for place, column in enumerate(table["columns"])}
+    (run,) = [run for run in find_runs(tmp_path / "runs") if run.record.method == "sasrec"]
+    recalls = [np.mean(np.array(ranks) > 0) for ranks in read_parquet(run.folder / "epochs.parquet")["ranks"]]
+    cells = {row["label"].partition(",")[0]: row["cells"] for row in table["rows"][:2]}
+    assert len(recalls) == 3
+    assert cells["SASRec"][places["last epoch"]]["value"] == pytest.approx(recalls[-1])
+    assert cells["SASRec"][places["test best"]]["value"] == pytest.approx(max(recalls))
+    assert cells["Popularity"][places["test best"]] == cells["Popularity"][places["ours"]]
+    assert not list((tmp_path / "cache" / "audit-fits").glob("*.partial"))
+    again = harness("audit", "popularity", "sasrec", "--configs", "all", "--fit", "--json", "--metric", "Recall")
+    assert (again.out, "again: done" in again.err) == (ended.out, False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("audit", "--decode", "7"), r"some of 10, 20, 50, 100, exact, but got '7'"),
         (("audit", "--metric", "NDGC"), "unknown metric 'NDGC'"),
         (("audit", "nothing"), "no finished run"),
+        (("audit", "--fit"), "needs a method that is trained in epochs, but got Popularity, Markov"),
+        (("audit", "--fit", "--cache-dir", "elsewhere", "markov"), "needs a method that is trained in epochs"),
         (("run", "--contract", "s3reck"), "unknown contract 's3reck'; did you mean 's3rec'"),
         (
             ("run", "--set", "contract.history=removed", "--set", "contract.ties=last"),

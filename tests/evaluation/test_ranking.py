@@ -78,3 +78,19 @@ def test_an_evaluation_with_a_score_that_is_not_finite_stops_with_one_line(value
     with pytest.raises(StageError, match=f"must be a finite number, but the fitted model gives {value}") as caught:
         evaluate(Broken(), cases, 2)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("values", [3, 40, 10**6])
+@pytest.mark.parametrize("k", [1, 10])
+def test_the_best_of_many_items_are_those_of_a_sort(k: int, values: int, dtype: torch.dtype) -> None:
+    """So many items that a bound is looked for; few and many equal scores, and a NaN, which counts as greatest."""
+    stream = np.random.default_rng(values)
+    scores = stream.integers(values, size=(4, 64 * k + 5)).astype(np.float64)
+    scores[1, 3] = scores[2, -1] = np.inf
+    scores[3, 7] = np.nan
+    items, found = best_items(torch.from_numpy(scores).to(dtype), k)
+    order = np.argsort(-np.nan_to_num(scores, nan=np.inf, posinf=1e9), axis=1, kind="stable")[:, :k]
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(items, order + 1)
+    np.testing.assert_array_equal(found, np.take_along_axis(scores, order, axis=1))

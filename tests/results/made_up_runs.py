@@ -54,7 +54,9 @@ def made_up_ranks(num_users: int, hit_share: float, seed: int) -> np.ndarray:
     return np.where(hit, random.integers(1, 11, num_users), 0)
 
 
-def write_made_up_run(runs_dir: Path, ranks: Any, cases: Any = None, outcomes: Any = None, **changes: Any) -> Run:
+def write_made_up_run(
+    runs_dir: Path, ranks: Any, cases: Any = None, outcomes: Any = None, history: Any = None, **changes: Any
+) -> Run:
     """A finished run with the given ranks, in its place under `runs_dir`; cases of 5 items each if none are given.
 
     `outcomes`: their columns that matter to a test (`made_up_outcomes`); none: as a run of before.
@@ -74,7 +76,7 @@ def write_made_up_run(runs_dir: Path, ranks: Any, cases: Any = None, outcomes: A
         record,
         ranks=frame,
         cases=made_up_cases(len(ranks)) if cases is None else cases,
-        history=made_up_history(),
+        history=made_up_history() if history is None else history,
         config_toml="mu = 0.0003\n",
         env={"torch": "2"},
         outcomes=None if outcomes is None else made_up_outcomes(ranks, **outcomes),

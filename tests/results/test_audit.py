@@ -12,7 +12,8 @@ from results.errors import ResultsError
 from results.figures.audit import audit_figure
 from results.report import gather, page_of
 from results.statistics.audit import agreement, audit, decoded_path, expected_values, missed_share, swapped_pairs
-from results.store.schema import cases_frame
+from results.store.epochs import epochs_frame, epochs_path
+from results.store.schema import cases_frame, history_frame
 from results.store.selection import select_runs
 from results.tables.audit import audit_table, column_parts
 from results.tables.render import render
@@ -121,7 +122,28 @@ def test_another_search_is_read_from_beside_the_run(runs):
     found = audit(rows, "Recall", 5)
     assert column(found, "exact") == [0.75, 1.0]
     assert column(found, "pop99") == [1.0, 1.0]
-    assert any("miss at least one: TIGER 25.00 %" in note for note in found.notes)
+    gain = 100 * (4 / (1 + 1 / math.log2(5)) - 1)  # ranks 1, 4, none, and 9, which is beyond 5; then 1 of everyone
+    expected = f"25.00 % of the users; Recall@5 +100.00 %, NDCG@5 {gain:+.2f} %, MRR@5 +220.00 %."
+    assert any("beams of TIGER" in note and note.endswith(expected) for note in found.notes)
+
+
+def test_the_columns_of_epochs_are_the_metric_of_the_last_and_of_the_best_epoch(runs):
+    """By hand, Recall@1 and @5 of four users: the best epoch depends on k; what has no epochs keeps its value."""
+    write_made_up_run(runs, [1, 2, 0, 0], made_up_cases(4), {}, history_frame([]), method="markov", title="Markov")
+    rows = select_runs(runs, "demo").rows
+    assert not {"last epoch", "test best"} & {convention.name for convention in audit(rows).conventions}
+    epochs = [("joint", 1, [1, 0, 0, 1]), ("joint", 2, [5, 4, 3, 0]), ("finetuning", 1, [1, 4, 0, 9])]
+    made = [{"stage": stage, "epoch": epoch, "score": 0.1, "ranks": ranks} for stage, epoch, ranks in epochs]
+    tiger = rows[2].runs[0]
+    epochs_frame(made).write_parquet(epochs_path(tiger))
+    for k, last, best in ((1, 0.25, 0.5), (5, 0.5, 0.75)):
+        found = audit(rows, "Recall", k)
+        markov = [1 / 4, 1 / 2][k == 5]
+        assert column(found, "last epoch") == pytest.approx([markov, math.nan, last], nan_ok=True)
+        assert column(found, "test best") == pytest.approx([markov, math.nan, best], nan_ok=True)
+        assert not any("Trained again" in note for note in found.notes)  # the last epoch's ranks are the run's
+    epochs_frame(made[:2]).write_parquet(epochs_path(tiger))
+    assert any(note.endswith("another fit: TIGER.") for note in audit(rows).notes)
 
 
 def test_the_table_has_values_shifts_and_agreement_and_every_format(runs):
