@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,9 +39,18 @@ from harness.training.learner import Learner
 from harness.training.loop import Phase, TrainingPlan, train
 from results.statistics.metrics.ndcg import ndcg
 
-ENCODE_USERS = 2_048  # users encoded at a time
-SCORE_ELEMENTS = 2**22  # scores in memory at a time,
-LEAST_SCORED_USERS = 32  # but of so many users at least: each chunk of users reads the whole item table
+
+
+class ServingSizes(NamedTuple):
+    """How many users are served at once."""
+
+    encoded: int  # users encoded at a time
+    scores: int  # scores in memory at a time,
+    least_scored: int = 32  # but of so many users at least: each chunk of users reads the whole item table
+
+
+CPU_SIZES = ServingSizes(encoded=2_048, scores=2**22)
+DEVICE_SIZES = ServingSizes(encoded=2**14, scores=2**27)  # 512 MiB: few large steps, each of few waits
 
 
 @dataclass(frozen=True)
@@ -52,9 +61,7 @@ class SequenceRecommender:
     network: Encoder
     catalog: Catalog
     group: Group = ALONE
-    encode_users: int = ENCODE_USERS
-    score_elements: int = SCORE_ELEMENTS
-    least_scored_users: int = LEAST_SCORED_USERS
+    sizes: ServingSizes | None = None  # none: what the device likes best
 
     @torch.inference_mode()
     def scores(self, histories: Sequences) -> Scores:
@@ -62,11 +69,12 @@ class SequenceRecommender:
         self.network.eval()
         histories = self.network.read_rows(histories)
         table_ND = self.network.item_vectors_ND
-        size = max(self.least_scored_users, self.score_elements // len(table_ND))
+        sizes = self.sizes or (CPU_SIZES if table_ND.device.type == "cpu" else DEVICE_SIZES)
+        size = max(sizes.least_scored, sizes.scores // len(table_ND))
         by_length = np.argsort(histories.lengths, kind="stable")
         buffer_BN = table_ND.new_empty(min(size, len(by_length)), len(table_ND))
-        for start in range(0, len(by_length), self.encode_users)[self.group.own]:
-            users = by_length[start : start + self.encode_users]
+        for start in range(0, len(by_length), sizes.encoded)[self.group.own]:
+            users = by_length[start : start + sizes.encoded]
             packed = pack(histories.take(users), table_ND.device)
             states_BD = self.network(packed, packed.ends_B)
             for first in range(0, len(users), size):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fused
 import numpy as np
 import torch
 from stand_in_gpu import GPU, StandInGpu
@@ -54,7 +55,7 @@ def compared(name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         expected = outcome(name, torch.device("cpu"), Path(folder))
         gpu = StandInGpu()
-        with gpu:
+        with gpu, fused.installed(gpu):
             found = outcome(name, GPU, Path(folder))
         return {
             "kernels": sum(gpu.kernels.values()),

@@ -19,7 +19,7 @@ from harness.evaluation.ranking import all_ranks
 from harness.interfaces import FitContext, Need
 from harness.methods import stage_of
 from harness.nn.encoder import pack
-from harness.sequence.model import build_item_vectors
+from harness.sequence.model import ServingSizes, build_item_vectors
 from harness.sequence.sasrec import PAPER, SASREC, SASRecConfig, sasrec_vectors, vectors_config
 from harness.sequence.training import Batches, batch_losses, softmax_assumptions
 from harness.stages import read_json
@@ -240,7 +240,7 @@ def test_recommendations_are_distinct_real_items_best_first_and_do_not_hang_on_t
 def test_chunked_scores_equal_one_product_of_states_and_table(tmp_path):
     dataset = random_dataset()
     fitted = fit(TINY, dataset, FitContext(0, tmp_path))
-    recommender = replace(fitted, encode_users=7, score_elements=3 * NUM_ITEMS, least_scored_users=1)
+    recommender = replace(fitted, sizes=ServingSizes(encoded=7, scores=3 * NUM_ITEMS, least_scored=1))
     network = recommender.network
     with torch.no_grad():
         packed = pack(dataset.train.last(5), CPU)
