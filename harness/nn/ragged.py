@@ -52,6 +52,7 @@ def _token_of_slot(lengths_B: np.ndarray) -> np.ndarray:
 # What is asked of a layout: from its rows' lengths, an array by the name that carries its shape. P = B * S slots, with
 # S tokens of the longest row.
 PLACES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "lengths_B": lambda lengths_B: lengths_B,
     "ends_B": lambda lengths_B: np.cumsum(lengths_B) - 1,  # each row's last token on the flat axis
     "from_start_T": _from_start,  # tokens of its row that stand before each
     "from_end_T": _from_end,  # and after it
