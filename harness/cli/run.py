@@ -113,7 +113,7 @@ def _experiment(
     from harness.experiment.plan import make_plan
 
     source = reading.source(name)
-    settings = judging.settings(source.preset, world.size)
+    settings = judging.settings(source.preset, machine.device, world.size)
     with world.main_first("data set"), progress.working(f"reading {name}"):
         folder = open_dataset(source, machine.cache_dir)
     data = load_dataset(folder)
