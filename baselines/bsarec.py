@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from harness.data.dataset import PADDING, Dataset
 from harness.nn.bsarec import MASKED, BSARecLayer, low_pass
 from harness.nn.encoder import Encoder, PackedRows
+from harness.nn.kernels.switch import runs_native
 from harness.nn.layers import Dropout
 from harness.nn.sasrec import check_heads, draw_normal
 from harness.sequence.model import SequenceModel
@@ -88,6 +89,10 @@ class BSARec(Encoder):
         items_BL = rows.windows(self.max_history, at_end=True)
         if self.padded:
             states_BD = self.encode(items_BL, self.low_LSS[-1:])
+        elif runs_native(items_BL.device):
+            width = rows.layout.longest
+            low_BLL = self.low_LSS.index_select(0, rows.layout.place("lengths_B"))
+            states_BD = self.encode(items_BL[:, -width:], low_BLL[:, -width:, -width:])
         else:
             bands = rows.layout.bands
             lows = (self.low_LSS[rows.layout.lengths[band.rows], -band.width :, -band.width :] for band in bands)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -189,15 +189,15 @@ class Judging:
         Literal["fp32", "bf16"], typer.Option(help="Of the forward passes.", rich_help_panel=MACHINE)
     ] = "fp32"
 
-    def settings(self, default_preset: str, processes: int = 1) -> Settings:
-        """The settings of an experiment whose models so many processes train together.
+    def settings(self, default_preset: str, device: str, processes: int = 1) -> Settings:
+        """The settings of an experiment on a kind of device, whose models so many processes train together.
 
         The options' values lie over the file's, the assignments over both. `UsageError` for what breaks a rule.
         """
         from harness.experiment.settings import overlaid, settings_of
 
         with self.telling_lines():
-            return settings_of(
+            settings = settings_of(
                 overlaid(values.config_file(self.config) if self.config else {}, self._given()),
                 preset=self.preset or default_preset,
                 recipe=self.recipe,
@@ -207,6 +207,7 @@ class Judging:
                 processes=processes,
                 rules=self.contract,
             )
+        return replace(settings, device=device)
 
     def telling_lines(self) -> AbstractContextManager[None]:
         """Puts the config file's line before errors of its fields while the block lasts."""

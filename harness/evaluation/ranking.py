@@ -18,6 +18,7 @@ from torch import Tensor
 from harness.data.dataset import EvalCases, Sequences
 from harness.distributed import ALONE, Group
 from harness.interfaces import Recommendations
+from harness.nn.moving import moved
 
 BLOCK_ITEMS = 32  # neighbours whose greatest score is looked at first: as many as torch's maximum takes in vectors
 NUMPY_DTYPES = (torch.float32, torch.float64)
@@ -89,6 +90,9 @@ def target_places(scores_BN: Tensor, targets_B: Tensor) -> Tensor:
     """
     target_B1 = scores_BN.gather(1, targets_B[:, None] - 1)
     ahead_B = scores_BN.shape[1] - (scores_BN <= target_B1).sum(dim=1)
+    if scores_BN.device.type != "cpu":  # to ask whether there are ties would wait for the device
+        earlier_BN = torch.arange(1, scores_BN.shape[1] + 1, device=scores_BN.device) < targets_B[:, None]
+        return ahead_B + ((scores_BN == target_B1) & earlier_BN).sum(dim=1) + 1
     level_B = (scores_BN == target_B1).sum(dim=1)
     tied = (level_B > 1).nonzero()[:, 0]
     if len(tied):
@@ -134,9 +138,9 @@ def ranked_cases(
     own_rows = [np.empty(0, dtype=np.int64)]
     for rows, scores_BN in scorer(cases.histories):
         own_rows.append(rows)
-        targets_B = torch.from_numpy(cases.targets[rows].astype(np.int64)).to(scores_BN.device)
+        targets = cases.targets[rows].astype(np.int64)
         popular_N = torch.from_numpy(popularity_N).to(scores_BN.device, torch.float32)
-        standings = _standings(scores_BN, targets_B, cases.histories.take(rows), popular_N)
+        standings = _standings(scores_BN, targets, cases.histories.take(rows), popular_N)
         for array, values in zip(found, (*best_items(scores_BN, k), *standings), strict=True):
             array[rows] = values.cpu().numpy()
     own = np.concatenate(own_rows)
@@ -144,19 +148,22 @@ def ranked_cases(
 
 
 def _standings(
-    scores_BN: Tensor, targets_B: Tensor, histories: Sequences, popular_N: Tensor
+    scores_BN: Tensor, targets: np.ndarray, histories: Sequences, popular_N: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The last three fields of `RankedCases` for a chunk.
 
     Scores must be numbers; the lists of `best_items` begin with those that are not.
     """
+    rows, items = seen_pairs(histories, targets)
+    there = moved({"targets": targets, "rows": rows, "items": items}, scores_BN.device)
+    targets_B, rows_M, items_M = there.values()
     target_B1 = scores_BN.gather(1, targets_B[:, None] - 1)
-    parts = [part.split(CACHED_ROWS) for part in (scores_BN, target_B1, targets_B[:, None])]
-    buffer = scores_BN.new_empty(2, min(CACHED_ROWS, len(scores_BN)), scores_BN.shape[1], dtype=torch.float32)
+    rows_at_once = CACHED_ROWS if scores_BN.device.type == "cpu" else len(scores_BN)
+    parts = [part.split(rows_at_once) for part in (scores_BN, target_B1, targets_B[:, None])]
+    buffer = scores_BN.new_empty(2, min(rows_at_once, len(scores_BN)), scores_BN.shape[1], dtype=torch.float32)
     ahead_B2 = torch.cat(
         [_ahead(scores, target, ids, popular_N, buffer) for scores, target, ids in zip(*parts, strict=True)]
     )
-    rows_M, items_M = seen_pairs(histories, targets_B)
     scores_M, target_M = scores_BN[rows_M, items_M - 1], target_B1[rows_M, 0]
     first_M = (scores_M > target_M) | ((scores_M == target_M) & (items_M < targets_B[rows_M]))
     popular_M = popular_N[items_M - 1]
@@ -176,18 +183,20 @@ def _ahead(scores_BN: Tensor, target_B1: Tensor, targets_B1: Tensor, popular_N: 
     torch.gt(scores_BN, target_B1, out=before_BN)
     torch.eq(scores_BN, target_B1, out=level_BN)
     ones_N = torch.ones_like(popular_N)
+    ids_N = torch.arange(1, scores_BN.shape[1] + 1, device=scores_BN.device)
+    if scores_BN.device.type != "cpu":  # to ask whether there are ties would wait for the device
+        before_BN += level_BN * (ids_N < targets_B1)
+        return torch.stack([before_BN @ ones_N, before_BN @ popular_N], dim=1)
     tied = (level_BN @ ones_N > 1).nonzero()[:, 0]
     if len(tied):
-        ids_N = torch.arange(1, scores_BN.shape[1] + 1, device=scores_BN.device)
         before_BN[tied] += level_BN[tied] * (ids_N < targets_B1[tied])
     return torch.stack([before_BN @ ones_N, before_BN @ popular_N], dim=1)
 
 
-def seen_pairs(histories: Sequences, targets_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Row and item (M,) of each different item of each history, the row's target left out."""
+def seen_pairs(histories: Sequences, targets_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row and item (M,) int64 of each different item of each history, the row's target left out."""
     radix = int(histories.items.max(initial=0)) + 1
-    pairs = np.unique(np.repeat(np.arange(len(histories)), histories.lengths) * radix + histories.items)
-    pairs_M = torch.from_numpy(pairs).to(targets_B.device)
+    pairs_M = np.unique(np.repeat(np.arange(len(histories)), histories.lengths) * radix + histories.items)
     rows_M, items_M = pairs_M // radix, pairs_M % radix
     others = items_M != targets_B[rows_M]
     return rows_M[others], items_M[others]

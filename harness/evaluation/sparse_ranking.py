@@ -159,7 +159,7 @@ def _standings(
     more_T = is_before(own.scores_T, columns_T, rows_T).astype(np.int64) - was_before_T
     items_B = ahead_B + total(rows_T, more_T)
     popular_B = popular_before[ahead_B] + total(rows_T, more_T * popularity_N[columns_T])
-    rows_M, items_M = (pairs.numpy() for pairs in seen_pairs(histories, torch.from_numpy(columns_B + 1)))
+    rows_M, items_M = seen_pairs(histories, columns_B + 1)
     columns_M = items_M - 1
     seen_M = is_before(own.score_of(rows_M, columns_M, shared), columns_M, rows_M)
     unseen_popular_B = popular_B - total(rows_M, seen_M * popularity_N[columns_M])

@@ -113,6 +113,7 @@ def makes(command: Command, record: RunRecord) -> bool:
             precision=command.precision,
             processes=command.processes,
         )
+        settings = replace(settings, device=command.device)
         config = ablation.change(configured(method, original, settings))
     except HarnessError:
         return False

@@ -41,7 +41,9 @@ def settings_of(
     contract = merged(basis, tables.get("contract", {}), prefix="contract.")
     assert isinstance(contract, Contract)
     of_methods = {name: table for name, table in tables.items() if name != "contract"}
-    return Settings(preset, recipe, contract, precision, processes, of_methods, text_encoder=text, item_vectors=vectors)
+    return Settings(
+        preset, recipe, contract, precision, processes, tables=of_methods, text_encoder=text, item_vectors=vectors
+    )
 
 
 def assignments_of(texts: Iterable[str]) -> dict[str, Table]:

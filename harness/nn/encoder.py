@@ -5,15 +5,17 @@ Shape legend: B rows, S positions of a row, T items of all rows, M asked places,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from harness.data.dataset import PADDING, Sequences
-from harness.nn.ragged import Ragged
+from harness.nn.kernels.switch import runs_native
+from harness.nn.moving import moved
+from harness.nn.ragged import PLACES, Ragged
 
 
 @dataclass(frozen=True)
@@ -25,34 +27,30 @@ class PackedRows:
     times_T: Tensor | None = None  # int64 when, in the source's unit; None: only the order is known
     users_B: Tensor | None = None  # int64 training row of each row's user, -1 where there is none; None: not told
 
-    @cached_property
+    @property
     def ends_B(self) -> Tensor:
         """(B,) int64 place of each row's last item on the flat axis."""
-        return self._tensor(np.cumsum(self.layout.lengths) - 1)
+        return self.layout.place("ends_B")
 
-    @cached_property
+    @property
     def from_start_T(self) -> Tensor:
         """(T,) int64 how many items of its row stand before each item."""
-        lengths_B = self.layout.lengths
-        starts_B = np.cumsum(lengths_B) - lengths_B
-        return self._tensor(np.arange(len(self.items_T)) - np.repeat(starts_B, lengths_B))
+        return self.layout.place("from_start_T")
 
-    @cached_property
+    @property
     def from_end_T(self) -> Tensor:
         """(T,) int64 how many items of its row stand after each item."""
-        lengths_B = self.layout.lengths
-        return self._tensor(np.repeat(np.cumsum(lengths_B) - 1, lengths_B) - np.arange(len(self.items_T)))
+        return self.layout.place("from_end_T")
 
-    @cached_property
+    @property
     def row_T(self) -> Tensor:
         """(T,) int64 which row each item stands in."""
-        return self._tensor(np.repeat(np.arange(len(self.layout.lengths)), self.layout.lengths))
+        return self.layout.place("row_T")
 
-    @cached_property
+    @property
     def slots_T(self) -> Tensor:
         """(T,) int64 place of each item on the flattened axes of `padded`."""
-        is_item_BS = np.arange(self.layout.longest) < self.layout.lengths[:, None]
-        return self._tensor(np.flatnonzero(is_item_BS))
+        return self.layout.place("slot_of_token_T")
 
     def padded(self, x_TD: Tensor) -> Tensor:
         """(B, S, D) the rows side by side, each followed by zeros up to the longest."""
@@ -63,7 +61,7 @@ class PackedRows:
     def left_padded(self, length: int) -> tuple[PackedRows, Tensor]:
         """The rows with padding before their items up to `length`, and (T,) int64 the place of each item among them."""
         rows = len(self.layout.lengths)
-        slots_T = self._tensor(np.repeat(np.arange(1, rows + 1) * length - 1, self.layout.lengths)) - self.from_end_T
+        slots_T = (self.row_T + 1) * length - 1 - self.from_end_T
 
         def spread(x_T: Tensor) -> Tensor:
             return x_T.new_zeros(rows * length).index_copy(0, slots_T, x_T)
@@ -74,24 +72,35 @@ class PackedRows:
 
     def windows(self, length: int, *, at_end: bool) -> Tensor:
         """(B, length) int64: each row, `length` items at most, behind padding (`at_end`) or followed by it."""
-        lengths_B1 = self.layout.lengths[:, None]
-        places = np.arange(length)
-        is_item = places >= length - lengths_B1 if at_end else places < lengths_B1
-        flat = self.items_T.new_full((is_item.size,), PADDING)
-        return flat.index_copy(0, self._tensor(np.flatnonzero(is_item)), self.items_T).view(-1, length)
-
-    def _tensor(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).to(self.layout.device)
+        in_row_T = length - 1 - self.from_end_T if at_end else self.from_start_T
+        flat = self.items_T.new_full((len(self.layout.lengths) * length,), PADDING)
+        return flat.index_copy(0, self.row_T * length + in_row_T, self.items_T).view(-1, length)
 
 
 def pack(rows: Sequences, device: torch.device) -> PackedRows:
     """The rows as an encoder takes them; each must hold an item."""
+    return pack_with(rows, {}, device)[0]
+
+
+def pack_with(
+    rows: Sequences, others: Mapping[str, np.ndarray], device: torch.device
+) -> tuple[PackedRows, list[Tensor]]:
+    """The rows as an encoder takes them, each of one item at least, and other arrays beside them: in one copy.
+
+    A device that is not the CPU gets all that a network may ask of the rows' layout along with them.
+    """
     assert rows.lengths.min() >= 1, "rows must not be empty"
     own = slice(rows.offsets[0], rows.offsets[-1])
-    items_T = torch.from_numpy(rows.items[own].astype(np.int64)).to(device)
-    times_T = None if rows.times is None else torch.from_numpy(rows.times[own]).to(device)
-    users_B = None if rows.users is None else torch.from_numpy(rows.users).to(device)
-    return PackedRows(items_T, Ragged.of(rows.lengths, device), times_T, users_B)
+    layout_of = Ragged.in_one_band if runs_native(device) else Ragged.of  # few large steps, or no padding
+    layout = layout_of(rows.lengths, device)
+    arrays = {"items": rows.items[own].astype(np.int64)}
+    arrays |= {} if rows.times is None else {"times": rows.times[own]}
+    arrays |= {} if rows.users is None else {"users": rows.users}
+    places = {} if device.type == "cpu" else {name: make(rows.lengths) for name, make in PLACES.items()}
+    there = moved({**arrays, **places, **others}, device)
+    layout.keep({name: there[name] for name in places})
+    packed = PackedRows(there["items"], layout, there.get("times"), there.get("users"))
+    return packed, [there[name] for name in others]
 
 
 class Encoder(nn.Module):

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.nn.encoder import PackedRows
+from harness.nn.kernels.sdpa import end_to_end, side_by_side
+from harness.nn.kernels.switch import runs_native
 from harness.nn.ragged import Ragged
 
 BUCKETS = 128  # of times, from 0; the last one takes all that is longer
@@ -42,9 +44,9 @@ def time_buckets(rows: PackedRows) -> list[Tensor] | None:
     """
     if rows.times_T is None:
         return None
-    slots_PX = rows.layout.gather(1, 1).slots(rows.times_T[:, None])[0]
+    (bands,) = _bands(rows.times_T[:, None], rows.layout, 1, 1)
     buckets = []
-    for times_GSX in rows.layout.split(slots_PX, 1):
+    for times_GSX in bands:
         times_GS = times_GSX[:, :, 0]
         after_GS = torch.cat([times_GS[:, 1:], times_GS[:, -1:]], dim=1)
         seconds_GSS = (after_GS[:, :, None] - times_GS[:, None]).abs().clamp(min=1)
@@ -58,13 +60,22 @@ def pointwise_attention(pairs_TI: Tensor, values_TI: Tensor, biases: Biases, lay
     `pairs_TI` holds the queries (T, H * A), then the keys. A value weighs SiLU(score + bias) / L.
     """
     longest = (len(biases.position_weights) + 1) // 2
-    queries, keys = (layout.split(part, num_heads) for part in layout.gather(2, num_heads).slots(pairs_TI))
-    values = layout.split(layout.gather(1, num_heads).slots(values_TI)[0], num_heads)
+    queries, keys = _bands(pairs_TI, layout, 2, num_heads)
+    (values,) = _bands(values_TI, layout, 1, num_heads)
     mixed = []
     for band, (q_XSA, k_XSA, v_XSC) in enumerate(zip(queries, keys, values, strict=True)):
         bias = biases.position_weights[_places(q_XSA.shape[1], longest, q_XSA.device)]
         if biases.time_weights is not None and biases.buckets is not None:
             bias = (bias + biases.time_weights[biases.buckets[band]]).repeat_interleave(num_heads, dim=0)
         weights_XSS = F.silu(q_XSA @ k_XSA.transpose(1, 2) + bias).tril() / longest
-        mixed.append((weights_XSS @ v_XSC).flatten(0, 1))
-    return layout.gather(1, num_heads).tokens(torch.cat(mixed))
+        mixed.append(weights_XSS @ v_XSC)
+    if runs_native(values_TI.device):
+        return end_to_end(mixed[0].unflatten(0, (-1, num_heads)), layout)
+    return layout.gather(1, num_heads).tokens(torch.cat([band.flatten(0, 1) for band in mixed]))
+
+
+def _bands(x_TI: Tensor, layout: Ragged, parts: int, num_heads: int) -> list[list[Tensor]]:
+    """Of each part, each band's (X, S, width of a head)."""
+    if runs_native(x_TI.device):
+        return [[heads_BHSE.flatten(0, 1)] for heads_BHSE in side_by_side(x_TI, layout, parts, num_heads)]
+    return [layout.split(part, num_heads) for part in layout.gather(parts, num_heads).slots(x_TI)]

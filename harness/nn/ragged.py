@@ -11,7 +11,7 @@ I = H * E, P slots.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -31,6 +31,40 @@ class LengthBand(NamedTuple):
     padding_bias: Tensor | None  # (G, 1, 1, S): 0 at tokens, -inf at padding; None where nothing is padded
 
 
+def _from_start(lengths_B: np.ndarray) -> np.ndarray:
+    starts_B = np.cumsum(lengths_B) - lengths_B
+    return np.arange(lengths_B.sum()) - np.repeat(starts_B, lengths_B)
+
+
+def _from_end(lengths_B: np.ndarray) -> np.ndarray:
+    return np.repeat(np.cumsum(lengths_B) - 1, lengths_B) - np.arange(lengths_B.sum())
+
+
+def _is_token(lengths_B: np.ndarray) -> np.ndarray:
+    return np.arange(lengths_B.max()) < lengths_B[:, None]
+
+
+def _token_of_slot(lengths_B: np.ndarray) -> np.ndarray:
+    starts_B = np.cumsum(lengths_B) - lengths_B
+    return (starts_B[:, None] + np.minimum(np.arange(lengths_B.max()), lengths_B[:, None] - 1)).ravel()
+
+
+# What is asked of a layout: from its rows' lengths, an array by the name that carries its shape. P = B * S slots, with
+# S tokens of the longest row.
+PLACES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "lengths_B": lambda lengths_B: lengths_B,
+    "ends_B": lambda lengths_B: np.cumsum(lengths_B) - 1,  # each row's last token on the flat axis
+    "from_start_T": _from_start,  # tokens of its row that stand before each
+    "from_end_T": _from_end,  # and after it
+    "row_T": lambda lengths_B: np.repeat(np.arange(len(lengths_B)), lengths_B),  # the row that it stands in
+    "slot_of_token_T": lambda lengths_B: np.flatnonzero(
+        _is_token(lengths_B)
+    ),  # its place where rows stand side by side
+    "token_of_slot_P": _token_of_slot,  # the inverse; padding, behind a row's tokens, repeats the last of them
+    "is_token_BS": _is_token,  # whether a slot holds a token
+}
+
+
 class Ragged:
     """How B rows of `lengths` tokens lie in flat tensors, and in which bands they attend."""
 
@@ -38,6 +72,7 @@ class Ragged:
         """`bands` hold every row number once; each row has at least one token."""
         self.lengths, self.device = lengths, device
         self.rows_of_bands = bands
+        self._places: dict[str, Tensor] = {}
         # Made once for a batch, used by every layer.
         self._heads: dict[int, Heads] = {}
         self._gathers: dict[tuple[int, int], Gather] = {}
@@ -53,6 +88,11 @@ class Ragged:
                 starts.append(row)
         return cls(lengths, np.split(order, starts[1:]), device)
 
+    @classmethod
+    def in_one_band(cls, lengths: np.ndarray, device: torch.device) -> Ragged:
+        """All side by side."""
+        return cls(lengths, [np.arange(len(lengths))], device)
+
     @staticmethod
     @lru_cache(maxsize=64)
     def uniform(count: int, length: int, device: torch.device) -> Ragged:
@@ -67,6 +107,22 @@ class Ragged:
     def longest(self) -> int:
         """Tokens of the longest row."""
         return int(self.lengths.max())
+
+    @cached_property
+    def is_uniform(self) -> bool:
+        """Whether all rows have as many tokens, so that nothing is padded."""
+        return bool(self.lengths.min() == self.longest)
+
+    def place(self, name: str) -> Tensor:
+        """What `PLACES` says of the rows, on the device."""
+        if name not in self._places:
+            with torch.inference_mode(False):  # a tensor made in inference mode could not be used in training
+                self._places[name] = torch.from_numpy(PLACES[name](self.lengths)).to(self.device)
+        return self._places[name]
+
+    def keep(self, places: Mapping[str, Tensor]) -> None:
+        """Takes what `place` would make, from who has it on the device already."""
+        self._places.update(places)
 
     @cached_property
     def bands(self) -> list[LengthBand]:

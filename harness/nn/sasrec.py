@@ -18,6 +18,8 @@ from harness.config import Config
 from harness.data.dataset import PADDING
 from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.kernels.attention import attention
+from harness.nn.kernels.sdpa import native_self_attention
+from harness.nn.kernels.switch import runs_native
 from harness.nn.layers import Dropout
 from harness.nn.ragged import AttentionLayout, Ragged
 
@@ -89,10 +91,15 @@ class SelfAttention(nn.Module):
 
     def forward(self, queries_TD: Tensor, keys_TD: Tensor, layout: Ragged) -> Tensor:
         """(T, D) mixed values of all heads."""
+        rate = self.rate if self.training else 0.0
+        if runs_native(queries_TD.device):
+            queries_TI, keys_values_TX = self.query(queries_TD), self.key_value(keys_TD)
+            return native_self_attention(
+                queries_TI, keys_values_TX, layout, self.num_heads, rate, is_causal=self.is_causal
+            )
         scale = (len(self.query.bias) // self.num_heads) ** -0.5
         projected_TD = F.linear(queries_TD, self.query.weight * scale, self.query.bias * scale)
         to_earlier_1SS = only_earlier(layout.longest, queries_TD.device) if self.is_causal else None
-        rate = self.rate if self.training else 0.0
         own = AttentionLayout(layout, layout, self.num_heads)
         return attention(projected_TD, self.key_value(keys_TD), to_earlier_1SS, own, rate)
 

@@ -1,6 +1,7 @@
 """What a target costs among the items: softmax losses that fit a large catalog, and binary losses with negatives.
 
-A class is a row of the table. A table that begins with a row for padding has items as classes by their ids.
+States and table are of one precision, the full one: callers leave autocast first. A class is a row of the table; a
+table that begins with a row for padding has items as classes by their ids.
 
 Shape legend: M targets, V classes, C targets or classes of a chunk, J drawn classes, K negatives of a target, or chosen
 classes, D width.
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from harness.nn.kernels.switch import runs_plain
+from harness.nn.kernels.switch import form_on
 
 # Logits in memory at a time. On a CPU they should stay in its cache, with the table where that is small; a larger table
 # comes from memory for each chunk, so that chunks should be fewer. Elsewhere few large products are better.
@@ -32,7 +33,7 @@ LEAST_CHUNK_CLASSES = 256  # and classes of a chunk, however many targets there 
 def linear_cross_entropy(
     states_MD: Tensor, table_VD: Tensor, targets_M: Tensor, *, targets_at_once: int | None = None
 ) -> Tensor:
-    """Scalar: summed cross-entropy (nats) of the targets under logits `states · tableᵀ`, in the table's precision.
+    """Scalar: summed cross-entropy (nats) of the targets under logits `states · tableᵀ`.
 
     The logits exist only a chunk at a time: the gradients are made along with the loss, so that memory does not grow
     with M · V and nothing is computed twice. `targets_at_once`: targets of a chunk; none: what the device likes best.
@@ -41,10 +42,10 @@ def linear_cross_entropy(
         is_cpu = table_VD.device.type == "cpu"
         elements = CPU_CHUNK_ELEMENTS[table_VD.numel() > CACHED_TABLE] if is_cpu else CHUNK_ELEMENTS
         targets_at_once = max(LEAST_CHUNK_TARGETS, elements // len(table_VD))
-    with torch.autocast(states_MD.device.type, enabled=False):
-        if runs_plain():
-            return plain_cross_entropy(states_MD.to(table_VD.dtype), table_VD, targets_M)
-        return _LinearCrossEntropy.apply(states_MD.to(table_VD.dtype), table_VD, targets_M, targets_at_once)
+    form = form_on(table_VD.device)
+    if form == "plain" or (form == "native" and targets_at_once >= len(states_MD)):
+        return plain_cross_entropy(states_MD, table_VD, targets_M)
+    return _LinearCrossEntropy.apply(states_MD, table_VD, targets_M, targets_at_once)
 
 
 def plain_cross_entropy(states_MD: Tensor, table_VD: Tensor, targets_M: Tensor) -> Tensor:
@@ -93,10 +94,9 @@ def chunked_cross_entropy(
     """
     if classes_at_once is None:
         classes_at_once = max(LEAST_CHUNK_CLASSES, CLASS_CHUNK_ELEMENTS // max(1, len(states_MD)))
-    with torch.autocast(states_MD.device.type, enabled=False):
-        if runs_plain():
-            return plain_cross_entropy(states_MD.to(table_VD.dtype), table_VD, targets_M)
-        return _ChunkedCrossEntropy.apply(states_MD.to(table_VD.dtype), table_VD, targets_M, classes_at_once)
+    if form_on(table_VD.device) == "plain":
+        return plain_cross_entropy(states_MD, table_VD, targets_M)
+    return _ChunkedCrossEntropy.apply(states_MD, table_VD, targets_M, classes_at_once)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -144,20 +144,18 @@ ROWS_OF_A_CHOICE = 128
 
 
 def chosen_logits(states_MD: Tensor, table_VD: Tensor, classes_MK: Tensor, *, at_once: int | None = None) -> Tensor:
-    """(M, K) logits of the classes that are chosen for each target, in the table's precision.
+    """(M, K) logits of the classes that are chosen for each target.
 
     No tensor of M · V or M · K · D elements exists, only of a chunk of targets. `at_once`: targets of a chunk; none: as
     many as `CHUNK_ELEMENTS` allow.
     """
-    with torch.autocast(states_MD.device.type, enabled=False):
-        states_MD = states_MD.to(table_VD.dtype)
-        if runs_plain():
-            return plain_chosen_logits(states_MD, table_VD, classes_MK)
-        if at_once is None:
-            elements = CPU_CHUNK_ELEMENTS[1] if table_VD.device.type == "cpu" else CHUNK_ELEMENTS
-            width = min(len(table_VD), classes_MK.shape[1] * table_VD.shape[1])
-            at_once = max(LEAST_CHUNK_TARGETS, elements // width)
-        return _ChosenLogits.apply(states_MD, table_VD, classes_MK, at_once)
+    if form_on(table_VD.device) == "plain":
+        return plain_chosen_logits(states_MD, table_VD, classes_MK)
+    if at_once is None:
+        elements = CPU_CHUNK_ELEMENTS[1] if table_VD.device.type == "cpu" else CHUNK_ELEMENTS
+        width = min(len(table_VD), classes_MK.shape[1] * table_VD.shape[1])
+        at_once = max(LEAST_CHUNK_TARGETS, elements // width)
+    return _ChosenLogits.apply(states_MD, table_VD, classes_MK, at_once)
 
 
 def plain_chosen_logits(states_MD: Tensor, table_VD: Tensor, classes_MK: Tensor) -> Tensor:

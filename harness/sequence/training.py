@@ -18,7 +18,7 @@ from torch import Tensor
 from harness.config import Config
 from harness.data.dataset import Dataset
 from harness.distributed import ALONE, Group
-from harness.nn.encoder import Encoder, PackedRows, pack
+from harness.nn.encoder import Encoder, PackedRows, pack_with
 from harness.sequence.losses import (
     chunked_cross_entropy,
     drawn_cross_entropy,
@@ -28,7 +28,9 @@ from harness.sequence.losses import (
 from harness.sequence.targets import Draws, ItemDraws, OwnDraws, Rows, TrainingRows
 from harness.training.loop import Losses
 
-PIECE_TOKENS = 16_384  # tokens whose activations are held at a time; more of a batch waits for the next piece
+# Tokens whose activations are held at a time; more of a batch waits for the next piece.
+PIECE_TOKENS = 16_384
+DEVICE_PIECE_TOKENS = 2**17  # on a device that is not the CPU, which likes few large steps
 
 # The light grid of all classical baselines (METHODS B.5).
 GRID = {"learning_rate": (1e-3, 5e-4, 1e-4), "dropout": (0.2, 0.5)}
@@ -147,7 +149,7 @@ class Batches:
     size: int  # about what the weights of a batch's rows add up to
     device: torch.device
     group: Group = ALONE  # each process takes its own rows of every piece
-    piece_tokens: int = PIECE_TOKENS
+    piece_tokens: int | None = None  # none: what the device likes best
 
     def __call__(self, stream: np.random.Generator) -> Iterator[list[Piece]]:
         """One epoch, in as many batches as rows of weight 1 would fill, or one fewer."""
@@ -166,9 +168,10 @@ class Batches:
 
     def _by_length(self, batch: np.ndarray) -> list[np.ndarray]:
         """The batch's rows in runs of like lengths and about `piece_tokens` tokens at most."""
+        piece_tokens = self.piece_tokens or (PIECE_TOKENS if self.device.type == "cpu" else DEVICE_PIECE_TOKENS)
         lengths = self.objective.rows.lengths
         batch = batch[np.argsort(lengths[batch], kind="stable")]
-        piece_of = (np.cumsum(lengths[batch]) - 1) // self.piece_tokens
+        piece_of = (np.cumsum(lengths[batch]) - 1) // piece_tokens
         return np.split(batch, np.flatnonzero(np.diff(piece_of)) + 1)
 
     def _piece(self, chosen: np.ndarray, batch_targets: int, stream: np.random.Generator) -> Piece | None:
@@ -183,20 +186,21 @@ class Batches:
             drawn = tuple(each if draws and draws.is_shared else each[is_own_M] for each in drawn)
         if not len(chosen):
             return None
-        packed = pack(rows.histories(chosen), self.device)
-        places_M = packed.ends_B[self._tensor(row_M)] - self._tensor(back_M)
-        return Piece(packed, places_M, self._tensor(targets_M), tuple(map(self._tensor, drawn)), batch_targets)
-
-    def _tensor(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).to(self.device)
+        histories = rows.histories(chosen)
+        arrays = {"places": histories.offsets[1:][row_M] - 1 - back_M, "targets": targets_M}
+        arrays |= {f"drawn {place}": each for place, each in enumerate(drawn)}
+        packed, (places, targets, *others) = pack_with(histories, arrays, self.device)
+        return Piece(packed, places, targets, tuple(others), batch_targets)
 
 
 def batch_losses(network: Encoder, loss: Loss, pieces: list[Piece]) -> Iterator[Losses]:
-    """The mean loss per target, in pieces whose gradients add up to the batch's."""
+    """The mean loss per target, in pieces whose gradients add up to the batch's; logits in full precision."""
     for piece in pieces:
         states_MD = network(piece.rows, piece.places_M)
-        total = loss(states_MD, network.item_rows_VD, piece.targets_M, *piece.drawn) / piece.batch_targets
-        penalty = network.penalty()
-        if penalty is not None:
-            total = total + penalty * (len(piece.targets_M) / piece.batch_targets)
+        with torch.autocast(states_MD.device.type, enabled=False):
+            rows_VD = network.item_rows_VD
+            total = loss(states_MD.to(rows_VD.dtype), rows_VD, piece.targets_M, *piece.drawn) / piece.batch_targets
+            penalty = network.penalty()
+            if penalty is not None:
+                total = total + penalty * (len(piece.targets_M) / piece.batch_targets)
         yield {"total": total}

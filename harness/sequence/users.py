@@ -19,7 +19,9 @@ class UserTable(nn.Embedding):
         if users_B is None:
             return self.weight.mean(dim=0).expand(len(rows.layout.lengths), -1)
         vectors_BD, is_new_B1 = self(users_B.clamp(min=0)), users_B[:, None] < 0
-        return vectors_BD.where(~is_new_B1, self.weight.mean(dim=0)) if is_new_B1.any() else vectors_BD
+        if users_B.device.type == "cpu" and not is_new_B1.any():  # elsewhere to ask would wait for the device
+            return vectors_BD
+        return vectors_BD.where(~is_new_B1, self.weight.mean(dim=0))
 
 
 UNSEEN_USERS = "a user without a training sequence gets the mean vector of all users"

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -153,11 +153,25 @@ def _scored(plan: TrainingPlan, state: State, score: float | None) -> State:
     return state._replace(without_improvement=state.without_improvement + 1)
 
 
+def autocast(context: FitContext) -> AbstractContextManager[object]:
+    """What forward passes are made within."""
+    return torch.autocast(context.device.type, torch.bfloat16) if context.precision == "bf16" else nullcontext()
+
+
+def each_within(context: AbstractContextManager[object], pieces: Iterable[Losses]) -> Iterator[Losses]:
+    """The pieces, each made within the context and used outside: backward passes leave autocast alone."""
+    made = iter(pieces)
+    while True:
+        with context:
+            piece = next(made, None)
+        if piece is None:
+            return
+        yield piece
+
+
 def _steps(plan: TrainingPlan, phase: Phase, epoch: int, context: FitContext) -> dict[str, float]:
     """Mean of each loss over the epoch's steps."""
     group = context.group
-    bf16 = context.precision == "bf16"
-    autocast = torch.autocast(context.device.type, torch.bfloat16) if bf16 else nullcontext()
     sums: dict[str, float] = {}
     waiting: list[Losses] = []
     steps = 0
@@ -179,12 +193,11 @@ def _steps(plan: TrainingPlan, phase: Phase, epoch: int, context: FitContext) ->
 
     for batch in plan.batches(numpy_stream(context.seed, plan.name, "batches", epoch)):
         step_losses: Losses = {}
-        with autocast:
-            for piece in phase.losses(batch):
-                piece["total"].backward()
-                for name, value in piece.items():
-                    value = value.detach()
-                    step_losses[name] = step_losses[name] + value if name in step_losses else value
+        for piece in each_within(autocast(context), phase.losses(batch)):
+            piece["total"].backward()
+            for name, value in piece.items():
+                value = value.detach()
+                step_losses[name] = step_losses[name] + value if name in step_losses else value
         group.all_reduce_gradients(p for name in phase.learners for p in plan.learners[name].parameters())
         for name in phase.learners:
             plan.learners[name].step()

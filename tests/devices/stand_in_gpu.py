@@ -107,13 +107,13 @@ class StandInGpu(TorchDispatchMode):
         is_on_gpu = bool(ours) if wanted is None else torch.device(wanted).type == "gpu"
         if wanted is not None and is_on_gpu:
             keywords["device"] = torch.device("cpu")
-        self._count(function, args, bool(ours), is_on_gpu)
+        self._count(function, args, keywords, bool(ours), is_on_gpu)
         result = function(*tree.tree_map(_inner, args), **tree.tree_map(_inner, keywords))
         if function is aten.copy_.default:
             return args[0]
         return tree.tree_map(lambda leaf: _wrapped(leaf, ours), result) if is_on_gpu else result
 
-    def _count(self, function: Any, args: Any, has_ours: bool, is_on_gpu: bool) -> None:
+    def _count(self, function: Any, args: Any, keywords: Any, has_ours: bool, is_on_gpu: bool) -> None:
         """Of what touches the device: a wait, bytes that move, or a kernel."""
         name = function.overloadpacket.__name__
         if not has_ours and not is_on_gpu:
@@ -126,7 +126,8 @@ class StandInGpu(TorchDispatchMode):
             target_is_gpu = isinstance(args[0], OnGpu) if function is aten.copy_.default else is_on_gpu
             if isinstance(source, OnGpu) != target_is_gpu:
                 self.moved[site] += source.numel() * source.element_size()
-                self.waits[site] += not target_is_gpu
+                does_not_wait = target_is_gpu and (keywords.get("non_blocking") or args[2:3] == (True,))
+                self.waits[site] += not does_not_wait
                 return
         self.kernels[site] += name not in VIEWS
 

@@ -1,4 +1,4 @@
-"""Whole fits in both forms of the kernels. Oracle: the plain form, whose losses differ by rounding alone."""
+"""Whole fits in all forms of the kernels. Oracle: the plain form, whose losses differ by rounding alone."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -8,10 +8,11 @@ from tiny_etegrec import TINY, tiny_training, watch
 
 from harness.interfaces import FitContext
 from harness.methods import methods
-from harness.nn.kernels.switch import plain_kernels
+from harness.nn.kernels.switch import native_kernels, plain_kernels
 from harness.testing.planted import planted_dataset
 
 FORMS = {"fast": nullcontext, "plain": plain_kernels}
+ALL_FORMS = {**FORMS, "native": native_kernels}
 
 
 def test_etegrec_loses_the_same_at_each_epoch(tmp_path: Path) -> None:
@@ -31,8 +32,8 @@ def test_etegrec_loses_the_same_at_each_epoch(tmp_path: Path) -> None:
 def test_sasrec_loses_the_same_at_each_epoch(tmp_path: Path, softmax: str) -> None:
     method = methods()["sasrec"]
     table = {**method.tiny, "dropout": 0.0, "epochs": 5, "patience": None, "softmax": softmax}
-    losses: dict[str, list[float]] = {name: [] for name in FORMS}
-    for name, form in FORMS.items():
+    losses: dict[str, list[float]] = {name: [] for name in ALL_FORMS}
+    for name, form in ALL_FORMS.items():
         context = FitContext(
             seed=0, folder=tmp_path / name, report=lambda progress, name=name: losses[name].append(progress.loss)
         )
@@ -40,3 +41,4 @@ def test_sasrec_loses_the_same_at_each_epoch(tmp_path: Path, softmax: str) -> No
             method.fit(method.config(**table), planted_dataset(), {}, context)
     assert len(losses["fast"]) == 5
     assert losses["fast"] == pytest.approx(losses["plain"], abs=1e-5, rel=1e-5)
+    assert losses["native"] == pytest.approx(losses["plain"], abs=1e-5, rel=1e-5)

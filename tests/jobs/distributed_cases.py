@@ -36,7 +36,7 @@ from harness.interfaces import FitContext
 from harness.jobs.torchrun import World
 from harness.methods import methods
 from harness.nn.code_seq2seq import CodeSeq2Seq
-from harness.sequence.model import SequenceModel
+from harness.sequence.model import CPU_SIZES, SequenceModel
 from harness.sequence.sasrec import SASREC, SASRecConfig
 from harness.testing import planted
 from harness.training.learner import Learner
@@ -148,7 +148,7 @@ def evaluations(group: Group, folder: Path) -> dict[str, list[np.ndarray]]:
     cases = planted.held_out(dataset)
     recommenders = {
         "generator": generator_recommender(dataset, context),
-        "sasrec": replace(SASREC.new(TINY_SASREC, dataset, context), encode_users=16),
+        "sasrec": replace(SASREC.new(TINY_SASREC, dataset, context), sizes=CPU_SIZES._replace(encoded=16)),
     }
     found = {name: [*evaluate(one, cases, 5)] for name, one in recommenders.items()}
     for name, one in recommenders.items():

@@ -16,8 +16,9 @@ from harness.nn.kernels.dropout import dropout
 from harness.nn.kernels.gap_loss import gap_loss
 from harness.nn.kernels.linear_relu import linear_relu
 from harness.nn.kernels.rms import unit_rms
-from harness.nn.kernels.switch import form_of_environment, plain_kernels, runs_plain
+from harness.nn.kernels.switch import form_of_environment, form_on, native_kernels, plain_kernels
 from harness.nn.ragged import AttentionLayout, Ragged
+from harness.nn.sasrec import SelfAttention
 from harness.sequence.losses import chunked_cross_entropy, linear_cross_entropy
 
 CPU = torch.device("cpu")
@@ -106,13 +107,45 @@ def fresh_environment():
     form_of_environment.cache_clear()
 
 
-@pytest.mark.parametrize(("value", "plain"), [("plain", True), ("fast", False), ("", False)])
-def test_the_environment_chooses_the_form(monkeypatch, fresh_environment, value, plain):
+@pytest.mark.parametrize("is_causal", [True, False])
+@pytest.mark.parametrize("lengths", [LENGTHS, np.array([4, 4, 4])])
+def test_torchs_own_attention_has_the_value_and_gradients_of_the_plain_form(is_causal, lengths):
+    torch.manual_seed(0)
+    module = SelfAttention(8, HEADS, 0.0, is_causal).double()
+    x = torch.randn(lengths.sum(), 8, dtype=torch.double, requires_grad=True)
+    upstream = torch.randn(lengths.sum(), 8, dtype=torch.double)
+    found = []
+    for kernels in (plain_kernels, native_kernels):
+        with kernels():
+            value = module(x, x, Ragged.of(lengths, CPU))
+        found.append((value, *torch.autograd.grad(value, [x, *module.parameters()], upstream)))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+def test_torchs_own_dropout_has_the_rate_as_given_and_is_off_in_evaluation():
+    torch.manual_seed(0)
+    x = torch.ones(100_000)
+    with native_kernels():
+        assert dropout(x, 0.1, training=False) is x
+        found = dropout(x, 0.1, training=True)
+    assert set(found.unique().tolist()) == {0.0, float(torch.tensor(1.0) / torch.tensor(0.9))}
+    assert (found == 0).float().mean().item() == pytest.approx(0.1, abs=0.005)  # 5 standard errors
+
+
+@pytest.mark.parametrize(("value", "form"), [("plain", "plain"), ("fast", "fast"), ("native", "native"), ("", "fast")])
+def test_the_environment_chooses_the_form(monkeypatch, fresh_environment, value, form):
     monkeypatch.setenv(switch.VARIABLE, value)
-    assert runs_plain() is plain
+    assert form_on(CPU) == form
+
+
+def test_torchs_own_kernels_run_on_other_devices_unless_told_otherwise():
+    assert form_on(torch.device("cuda")) == "native"
+    with plain_kernels():
+        assert form_on(torch.device("cuda")) == "plain"
 
 
 def test_an_unknown_form_is_refused_in_one_line(monkeypatch, fresh_environment):
     monkeypatch.setenv(switch.VARIABLE, "slow")
-    with pytest.raises(UsageError, match="HARNESS_KERNELS must be fast or plain, but got 'slow'"):
-        runs_plain()
+    with pytest.raises(UsageError, match="HARNESS_KERNELS must be fast, plain or native, but got 'slow'"):
+        form_on(CPU)

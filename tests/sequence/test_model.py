@@ -19,7 +19,7 @@ from harness.evaluation.ranking import all_ranks
 from harness.interfaces import FitContext, Need
 from harness.methods import stage_of
 from harness.nn.encoder import pack
-from harness.sequence.model import build_item_vectors
+from harness.sequence.model import ServingSizes, build_item_vectors
 from harness.sequence.sasrec import PAPER, SASREC, SASRecConfig, sasrec_vectors, vectors_config
 from harness.sequence.training import Batches, batch_losses, softmax_assumptions
 from harness.stages import read_json
@@ -117,6 +117,24 @@ def test_prefixes_as_rows_of_their_own_change_the_dropout_masks_alone(tmp_path, 
     for key, loss in found.items():
         assert (loss == pytest.approx(expected, rel=1e-9)) is (dropout == 0 and key != ("users", 3))
     assert len(set(found.values())) >= 2
+
+
+def test_logits_and_losses_are_in_full_precision_whatever_autocast_says(tmp_path):
+    dataset, seen = random_dataset(), []
+    network = SASREC.new(TINY, dataset, FitContext(0, tmp_path)).network
+    batches = batches_of(TINY, dataset)
+    batch = next(batches(np.random.default_rng(0)))
+
+    def loss(states_MD, rows_VD, targets_M):
+        seen.append((states_MD.dtype, (states_MD @ rows_VD.T).dtype))
+        return batches.objective.loss(states_MD, rows_VD, targets_M)
+
+    exact = [piece["total"].item() for piece in batch_losses(network.eval(), loss, batch)]
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = [piece["total"].item() for piece in batch_losses(network, loss, batch)]
+    assert set(seen) == {(torch.float32, torch.float32)}
+    assert rough != exact
+    assert rough == pytest.approx(exact, rel=0.01)
 
 
 @pytest.mark.parametrize("legacy_pad", [False, True])
@@ -240,7 +258,7 @@ def test_recommendations_are_distinct_real_items_best_first_and_do_not_hang_on_t
 def test_chunked_scores_equal_one_product_of_states_and_table(tmp_path):
     dataset = random_dataset()
     fitted = fit(TINY, dataset, FitContext(0, tmp_path))
-    recommender = replace(fitted, encode_users=7, score_elements=3 * NUM_ITEMS, least_scored_users=1)
+    recommender = replace(fitted, sizes=ServingSizes(encoded=7, scores=3 * NUM_ITEMS, least_scored=1))
     network = recommender.network
     with torch.no_grad():
         packed = pack(dataset.train.last(5), CPU)

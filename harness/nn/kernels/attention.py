@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from harness.nn.kernels.dropout import mask_if_any, masked, quantised
-from harness.nn.kernels.switch import runs_plain
+from harness.nn.kernels.switch import runs_fast
 from harness.nn.ragged import AttentionLayout
 
 
@@ -41,9 +41,9 @@ def attention(
     """(T, I): dropout(softmax(q kᵀ + bias)) v; the inputs are those of `attend`."""
     kept = probs_mask(layout, rate)
     scale = 1 / (1 - quantised(rate))
-    if runs_plain():
-        return plain_attend(projected_TI, memory_TI, bias_HQS, layout, kept) * scale
-    return _Attention.apply(projected_TI, memory_TI, bias_HQS, layout, kept, scale)
+    if runs_fast(projected_TI.device):
+        return _Attention.apply(projected_TI, memory_TI, bias_HQS, layout, kept, scale)
+    return plain_attend(projected_TI, memory_TI, bias_HQS, layout, kept) * scale
 
 
 def probs_mask(layout: AttentionLayout, rate: float) -> Tensor | None:

@@ -19,7 +19,7 @@ from harness.nn.kernels.attention import Attended, attend, attend_backward, plai
 from harness.nn.kernels.dropout import mask_if_any, masked, quantised
 from harness.nn.kernels.precision import dtype_of_products
 from harness.nn.kernels.rms import RMS_EPS, unit_rms_backward, unit_rms_forward
-from harness.nn.kernels.switch import runs_plain
+from harness.nn.kernels.switch import runs_fast
 from harness.nn.ragged import AttentionLayout
 
 
@@ -49,7 +49,7 @@ def attention_block(
     outputs.
     """
     kept = Masks(probs_mask(layout, rate), mask_if_any(x_ND.shape, rate, x_ND.device), _scale(rate))
-    form = plain_attention_block if runs_plain() else _AttentionBlock.apply
+    form = _AttentionBlock.apply if runs_fast(x_ND.device) else plain_attention_block
     return form(x_ND, scale_D, w_in, w_out_DI, bias_HQS, memory_MI, (layout, kept))
 
 
@@ -105,7 +105,7 @@ def feed_forward_block(x_ND: Tensor, scale_D: Tensor, wi_JD: Tensor, wo_DJ: Tens
     """(N, D): x + dropout(wo dropout(relu(wi norm(x)))), the norm being RMS norm with `scale_D`."""
     inner, out = (mask_if_any(torch.Size([len(x_ND), width]), rate, x_ND.device) for width in wi_JD.shape)
     kept = Masks(inner, out, _scale(rate))
-    form = plain_feed_forward_block if runs_plain() else _FeedForwardBlock.apply
+    form = _FeedForwardBlock.apply if runs_fast(x_ND.device) else plain_feed_forward_block
     return form(x_ND, scale_D, wi_JD, wo_DJ, kept)
 
 

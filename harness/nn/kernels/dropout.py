@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.nn.kernels.switch import runs_plain
+from harness.nn.kernels.switch import runs_fast, runs_native
 
 LEVELS = 256  # what one random byte can tell apart
 
@@ -45,11 +45,14 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     """`x` with each element zeroed with probability quantised(rate), the rest scaled so that the mean stays.
 
     The scale fits the quantised rate exactly. The backward pass needs one byte per element. Identity in eval mode.
+    torch's own dropout (`switch`) has the rate as it is given.
     """
+    if runs_native(x.device):
+        return torch.native_dropout(x, rate, True)[0] if training and rate else x
     kept = mask_if_any(x.shape, rate, x.device) if training else None
     if kept is None:
         return x
-    form = plain_dropout if runs_plain() else _Dropout.apply
+    form = _Dropout.apply if runs_fast(x.device) else plain_dropout
     return form(x, kept, 1 / (1 - quantised(rate)))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from harness.nn.kernels.switch import runs_plain
+from harness.nn.kernels.switch import runs_fast
 
 
 def gap_loss(
@@ -22,7 +22,7 @@ def gap_loss(
 
     The gradient pulls each e (code vector) to its v (residual) and each v to its e, each with its own weight.
     """
-    form = plain_gap_loss if runs_plain() else _GapLoss.apply
+    form = _GapLoss.apply if runs_fast(residuals_BD[0].device) else plain_gap_loss
     return form(pull_codes, pull_residuals, *code_vectors_BD, *residuals_BD)
 
 

@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.nn.kernels.precision import dtype_of_products
-from harness.nn.kernels.switch import runs_plain
+from harness.nn.kernels.switch import runs_fast
 
 
 def linear_relu(x_BI: Tensor, *weights_and_biases: Tensor) -> Tensor:
     """(B, O) after all layers, from (O, I) weights and (O,) biases in turns."""
-    form = plain_linear_relu if runs_plain() else _LinearRelu.apply
+    form = _LinearRelu.apply if runs_fast(x_BI.device) else plain_linear_relu
     return form(x_BI, *weights_and_biases)
 
 

@@ -5,14 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.nn.kernels.switch import runs_plain
+from harness.nn.kernels.switch import runs_fast
 
 RMS_EPS = 1e-6
 
 
 def unit_rms(x: Tensor) -> Tensor:
     """x / sqrt(mean(x²) + RMS_EPS) along the last dimension."""
-    return plain_unit_rms(x) if runs_plain() else _UnitRms.apply(x)
+    return _UnitRms.apply(x) if runs_fast(x.device) else plain_unit_rms(x)
 
 
 def plain_unit_rms(x: Tensor) -> Tensor:
