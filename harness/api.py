@@ -115,7 +115,8 @@ class Workspace:
         `changes` maps a method to the fields that differ from its preset. `StageError` names the first that failed.
         """
         settings = settings or Settings()
-        settings = dataclasses.replace(settings, tables={**settings.tables, **(changes or {})})
+        tables = {**settings.tables, **(changes or {})}
+        settings = dataclasses.replace(settings, tables=tables, device=self.device)
         place = Place(data.folder, self.cache, self.runs, self.device, self.threads, self.jobs)
         plan = make_plan(
             data.content, method_names=method_names, ablation_names=ablations, seeds=seeds, settings=settings

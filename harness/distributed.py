@@ -8,11 +8,12 @@ Shape legend: R rows of an array of which each process computed some.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,8 +23,6 @@ from torch import Tensor, nn
 from harness.errors import StageError
 
 Value = TypeVar("Value")
-Backend = Literal["none", "gloo", "nccl"]
-
 LOST_PEER_SECONDS = 3.0  # how long a process that lost another one leaves that one to tell why
 
 
@@ -37,8 +36,6 @@ class Group:
 
     rank: int = 0
     size: int = 1
-    backend: Backend = "none"
-    device: str = "cpu"  # where the backend takes its tensors
 
     @property
     def is_main(self) -> bool:
@@ -55,7 +52,8 @@ class Group:
         """Replaces each gradient by its sum over the processes, in one exchange per number format.
 
         A parameter without a gradient in every process keeps none, so that its optimiser passes over it as it would in
-        a single process; elsewhere, no gradient counts as 0.
+        a single process; elsewhere, no gradient counts as 0. Which have one goes from host to host, so that nobody
+        waits for a device to tell, and a process that is gone is noticed here.
         """
         if self.size == 1:
             return
@@ -63,12 +61,12 @@ class Group:
         for parameter in dict.fromkeys(parameters):
             by_dtype.setdefault(parameter.dtype, []).append(parameter)
         for dtype, bucket in by_dtype.items():
-            has_gradient = torch.tensor([p.grad is not None for p in bucket], dtype=dtype, device=bucket[0].device)
-            parts = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in bucket]
-            flat = torch.cat([*parts, has_gradient])
+            counts = torch.tensor([p.grad is not None for p in bucket], dtype=torch.int32)
+            flat = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in bucket])
             with telling_lost_peers():
+                dist.all_reduce(counts)
                 dist.all_reduce(flat)
-            *sums, counts = flat.split([*(p.numel() for p in bucket), len(bucket)])
+            sums = flat.split([p.numel() for p in bucket])
             for parameter, gradient, count in zip(bucket, sums, counts.tolist(), strict=True):
                 parameter.grad = gradient.view_as(parameter) if count else None
 
@@ -88,7 +86,7 @@ class Group:
             return value
         box = [value]
         with telling_lost_peers():
-            dist.broadcast_object_list(box, src=0, device=torch.device(self.device))
+            dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
 
     @torch.no_grad()
@@ -110,16 +108,16 @@ class Group:
         own_R = np.zeros_like(array_R)
         own_R[rows] = array_R[rows]
         # Sums of bit patterns of which all but one are 0 are exact, whatever the numbers are.
-        bits = torch.from_numpy(own_R.view(np.dtype(f"int{8 * own_R.itemsize}"))).to(self.device)
+        bits = torch.from_numpy(own_R.view(np.dtype(f"int{8 * own_R.itemsize}")))
         with telling_lost_peers():
             dist.all_reduce(bits)
-        return bits.cpu().numpy().view(array_R.dtype)
+        return bits.numpy().view(array_R.dtype)
 
     def barrier(self) -> None:
         """Returns when all processes have come here."""
         if self.size > 1:
             with telling_lost_peers():
-                dist.barrier()
+                dist.all_reduce(torch.zeros(1))  # from host to host: dist.barrier would wait for a device
 
 
 ALONE = Group()
@@ -127,12 +125,19 @@ ALONE = Group()
 
 @contextmanager
 def telling_lost_peers() -> Iterator[None]:
-    """Turns the backend's error about a process that is gone into a `StageError`, after that one had time to speak."""
+    """Turns the backend's error about a process that is gone or silent into a `StageError`.
+
+    One that is gone had time to speak before. A device without memory is no lost process.
+    """
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         time.sleep(LOST_PEER_SECONDS)
+        told = " ".join(str(error).split())
+        what = "has not answered for minutes" if re.search("timed? ?out", told, re.IGNORECASE) else "has ended"
         raise StageError(
-            "all processes of a run must live until its end, but one has ended; give the same command again to go on "
-            f"({' '.join(str(error).split())[:200]})"
+            f"all processes of a run must live until its end, but one {what}; give the same command again to go on "
+            f"({told[:200]})"
         ) from error

@@ -177,6 +177,18 @@ class Need(NamedTuple):
     inputs: Mapping[str, Need] = {}
 
 
+class Counts(NamedTuple):
+    """What a whole training asks of a device."""
+
+    kernels: float  # launches
+    operations: float  # multiplications and additions of matrix products, backward included
+
+
+def not_counted(config: Any, dataset: Dataset) -> Counts | None:
+    """Of a method that does not say what it asks: its effort stands in."""
+    return None
+
+
 Artifacts = Mapping[str, Path]  # the need's name → the folder of the finished stage
 Family = Literal["no training", "item-scoring", "generative"]
 Input = Literal["text", "features", "timestamps"]  # what a data set may carry beside the interactions' order
@@ -207,6 +219,7 @@ class Method:
     released_decoding: Literal["trie", "free"] = "free"  # how the authors' own code generates (METHODS C.6)
     assumptions: Callable[[Any], list[str]] = lambda config: []
     effort: Callable[[Any], float] = lambda config: math.inf  # of `fit`, as `ArtifactKind.effort`
+    counts: Callable[[Any, Dataset], Counts | None] = not_counted  # of all epochs of `fit`, evaluations apart
     is_distributed: bool = False  # as in `ArtifactKind`, and its recommender shares an evaluation
     follows_contract: bool = True  # as in `ArtifactKind`
     reads_times: bool = False  # as in `ArtifactKind`

@@ -156,10 +156,10 @@ def current_versions() -> dict[str, int]:
 def stage_of(need: Need, *, dataset: str, seed: int, conditions: Mapping[str, Any]) -> Stage:
     """The stage that answers a need, with all stages below it.
 
-    Of `conditions` (contract, precision, several processes, times) it bears those that decide its result.
+    Of `conditions` (contract, precision, device, several processes, times) it bears those that decide its result.
     """
     kind, needs = resolved(need)
-    flags = {"precision": True, "contract": kind.follows_contract, "processes": kind.is_distributed}
+    flags = {"precision": True, "device": True, "contract": kind.follows_contract, "processes": kind.is_distributed}
     flags["times"] = kind.reads_times
     return Stage(
         kind=kind.name,

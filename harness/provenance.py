@@ -63,6 +63,32 @@ def peak_memory_mb() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
+def gpu(device: str) -> dict[str, Any]:
+    """Name of the GPU, driver and CUDA version of this process's device, as plain JSON; nothing for a CPU."""
+    if device != "cuda":
+        return {}
+    import torch
+
+    return {"gpu": torch.cuda.get_device_name(), "driver": _driver(), "cuda": torch.version.cuda}
+
+
+def _driver() -> str:
+    """The version of NVIDIA's driver, where the system tells it."""
+    try:
+        return Path("/sys/module/nvidia/version").read_text(encoding="utf-8").strip()
+    except OSError:
+        return "unknown"
+
+
+def peak_gpu_memory(device: str) -> dict[str, float]:
+    """`peak_gpu_memory_mb`: the most memory of its GPU that this process has held so far, MiB; nothing for a CPU."""
+    if device != "cuda":
+        return {}
+    import torch
+
+    return {"peak_gpu_memory_mb": torch.cuda.max_memory_reserved() / 2**20}
+
+
 def now() -> str:
     """The present time, UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")

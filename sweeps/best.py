@@ -16,8 +16,8 @@ from sweeps.spaces import nested
 from sweeps.summaries import StudySummary
 
 
-def best_plan(study: StudySummary, data: Dataset, seeds: Sequence[int]) -> Plan:
-    """The plan of the best trial's config; its cells know how many trials led to it.
+def best_plan(study: StudySummary, data: Dataset, seeds: Sequence[int], device: str = "cpu") -> Plan:
+    """The plan of the best trial's config on a kind of device; its cells know how many trials led to it.
 
     `UsageError` where the data are no longer those of the study.
     """
@@ -32,6 +32,7 @@ def best_plan(study: StudySummary, data: Dataset, seeds: Sequence[int]) -> Plan:
         recipe=sweep.recipe,
         contract=Contract.model_validate(sweep.contract),
         precision=sweep.precision,
+        device=device,
         tables=best_tables(study),
         text_encoder=sweep.text,
     )

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError
@@ -53,6 +53,9 @@ class Sweep(Config):
     sampler: Sampler
     pruner: Pruner
     curve: str | None = None  # the one field of a `--grid` study
+    device: str = "cpu"  # the kind
+
+    added_later: ClassVar[frozenset[str]] = frozenset({"device"})
 
     @classmethod
     def of(
@@ -86,6 +89,7 @@ class Sweep(Config):
             sampler=sampler,
             pruner=pruner,
             curve=curve,
+            device=settings.device,
         )
 
     def data_source(self) -> Source:
@@ -98,7 +102,7 @@ class Sweep(Config):
     def deciding(self) -> dict[str, Any]:
         """The part that decides numbers, as plain JSON; paths and the way to say things are left out."""
         content = self.model_dump(mode="json")
-        return {name: content[name] for name in DECIDING}
+        return {name: content[name] for name in DECIDING if name in content}
 
     @property
     def name(self) -> str:
@@ -123,6 +127,7 @@ DECIDING = (
     "config",
     "contract",
     "precision",
+    "device",
     "seed",
     "space",
     "sampler",

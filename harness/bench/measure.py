@@ -10,9 +10,8 @@ from typing import NamedTuple
 from harness.bench.peer import Peer, started_peer
 from harness.bench.rates import etegrec_rate, evaluation_rate, pretraining_rate, sasrec_rate
 from harness.bench.recbole_peer import RecBole, history_arrays, sample_arrays, started_recbole
-from harness.bench.workload import Rate, Setup, Workload
+from harness.bench.workload import Rate, Setup, Workload, peak_memory
 from harness.jobs.local import use_threads
-from harness.provenance import peak_memory_mb
 from harness.sequence.sasrec import SASREC
 
 OURS_PER_ROUND = 2  # training steps of ours for each one of the slow peers
@@ -98,7 +97,7 @@ def measure(setup: Setup, report: Report) -> list[Row]:
         # Small steps come before ETEGRec's large ones, whose memory would make them a tenth slower: a run gives each
         # stage a process of its own.
         small = list(_other_rows(workload, recbole, report))
-        rows = [*_etegrec_rows(workload, peer, report), *small, _memory_row(peer, recbole)]
+        rows = [*_etegrec_rows(workload, peer, report), *small, _memory_row(setup, peer, recbole)]
     return rows if setup.has_aims else [row._replace(aim=None, aim_ratio=None) for row in rows]
 
 
@@ -158,14 +157,14 @@ def _other_rows(workload: Workload, recbole: RecBole | None, report: Report) -> 
     yield Row("SASRec full ranking", "users/s", ours, rivals, aim=5 * PUBLISHED_RANKING)
 
 
-def _memory_row(peer: Peer | None, recbole: RecBole | None) -> Row:
+def _memory_row(setup: Setup, peer: Peer | None, recbole: RecBole | None) -> Row:
     """The peaks of the whole processes, which are measured once."""
     contests = [
         _transformers(peer, "transformers", "memory"),
         _recbole(recbole, lambda process, step: process("memory")),
     ]
     rivals = tuple(contest.rival([contest.rate(0)] if contest.rate else []) for contest in contests)
-    return Row("peak memory", "MiB", Spread.of([peak_memory_mb()]), rivals, aim=1.5 * 1024)
+    return Row("peak memory", "MiB", Spread.of([peak_memory(setup)]), rivals, aim=1.5 * 1024)
 
 
 def _measured(rate: Rate, steps: int) -> Spread:

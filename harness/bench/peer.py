@@ -21,13 +21,12 @@ import torch
 from torch import Tensor
 
 from etegrec.config import ETEGRecConfig
-from harness.bench.workload import K, Rate, Setup, Workload, timed, training_step
+from harness.bench.workload import K, Rate, Setup, Workload, peak_memory, timed
 from harness.data.dataset import Sequences
 from harness.errors import StageError
 from harness.generative.generator import Batch, adamw, new_generator
 from harness.jobs.local import use_threads
 from harness.nn.code_seq2seq import length_groups
-from harness.provenance import peak_memory_mb
 from harness.sequence.sasrec import vectors_config
 from harness.training.learner import Learner
 from harness.training.loop import Losses
@@ -88,7 +87,7 @@ def _serve(connection: Connection, setup: Setup) -> None:
             "bucketed training": twin.bucketed_training_rate,
             "random evaluation": twin.random_evaluation_rate,
             "sorted evaluation": twin.sorted_evaluation_rate,
-            "memory": lambda step: peak_memory_mb(),
+            "memory": lambda step: peak_memory(setup),
         }
         connection.send(("done", 0.0))
         while True:
@@ -112,8 +111,9 @@ class Twin:
         self.workload = workload
         generator = new_generator(workload.sizes.t5, workload.codes, workload.context)
         self.bos = generator.bos
-        self.tokens_NL = workload.codes.codes + torch.tensor(generator.offsets)
-        self.model: Any = transformers_twin(generator)
+        self.device = workload.context.device
+        self.tokens_NL = (workload.codes.codes + torch.tensor(generator.offsets)).to(self.device)
+        self.model: Any = transformers_twin(generator).to(self.device)
         config = ETEGRecConfig(vectors=vectors_config(workload.sizes.item_width))
         optimizer = adamw(self.model.parameters(), config.learning_rate_recommender, config.weight_decay)
         self.learner = Learner(optimizer, max_norm=config.max_norm)
@@ -156,12 +156,12 @@ class Twin:
 
     def _train(self, pieces: list[Batch]) -> None:
         self.model.train()
-        training_step(self.learner, self._losses(pieces))
+        self.workload.step(self.learner, self._losses(pieces))
 
     def _losses(self, pieces: list[Batch]) -> Iterator[Losses]:
         total = sum(len(piece.targets) for piece in pieces)
         for piece in pieces:
-            labels_BL = self.tokens_NL[torch.from_numpy(piece.targets)]
+            labels_BL = self.tokens_NL[torch.from_numpy(piece.targets).to(self.device)]
             output = self.model(**self._inputs(piece.histories), labels=labels_BL)
             yield {"total": output.loss * (len(labels_BL) / total)}
 
@@ -180,7 +180,7 @@ class Twin:
             )
 
     def _inputs(self, histories: Sequences) -> dict[str, Tensor]:
-        items_BS = torch.from_numpy(histories.padded())
+        items_BS = torch.from_numpy(histories.padded()).to(self.device)
         is_padding_BS = items_BS == 0
         tokens_BSL = self.tokens_NL[items_BS].masked_fill(is_padding_BS[..., None], self.bos)
         mask_BS = (~is_padding_BS).long().repeat_interleave(self.workload.codes.num_levels, dim=1)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from etegrec.training import ETEGRecTraining
-from harness.bench.workload import SEED, K, Rate, Workload, timed, training_step
+from harness.bench.workload import SEED, K, Rate, Workload, timed
 from harness.generative.generator import CodeRecommender, adamw
 from harness.generative.tokenizer.fit import TokenizerConfig
 from harness.generative.tokenizer.rqvae import tokenizer_loss
@@ -33,7 +33,7 @@ def etegrec_rate(training: ETEGRecTraining, phase: Literal["recommender", "token
     def rate(step: int) -> float:
         batch = workload.batch(step)
         losses = training.losses(phase, batch, aligned=True)
-        return timed(lambda: training_step(learner, losses), len(batch.targets))
+        return timed(lambda: workload.step(learner, losses), len(batch.targets))
 
     return rate
 
@@ -51,7 +51,8 @@ def evaluation_rate(recommender: CodeRecommender | SequenceRecommender, workload
 
 def pretraining_rate(workload: Workload) -> Rate:
     """Samples per second of the RQ-VAE's own training (METHODS B.2)."""
-    rqvae, config = workload.tokenizer(), TokenizerConfig(rqvae=workload.sizes.rqvae)
+    rqvae = workload.tokenizer().to(workload.context.device)
+    config, vectors_NZ = TokenizerConfig(rqvae=workload.sizes.rqvae), workload.vectors_NZ.to(workload.context.device)
     learner = Learner(adamw(rqvae.parameters(), config.learning_rate, config.weight_decay), max_norm=config.max_norm)
 
     def losses(vectors_BZ: Tensor) -> Iterator[Losses]:
@@ -61,9 +62,9 @@ def pretraining_rate(workload: Workload) -> Rate:
         rows = numpy_stream(SEED, "bench", "items", step).integers(
             workload.dataset.num_items, size=workload.sizes.tokenizer_batch
         )
-        rows_B = torch.from_numpy(rows)
-        step_losses = losses(workload.vectors_NZ.index_select(0, rows_B))
-        return timed(lambda: training_step(learner, step_losses), len(rows))
+        rows_B = torch.from_numpy(rows).to(workload.context.device)
+        step_losses = losses(vectors_NZ.index_select(0, rows_B))
+        return timed(lambda: workload.step(learner, step_losses), len(rows))
 
     return rate
 
@@ -78,6 +79,6 @@ def sasrec_rate(recommender: SequenceRecommender, workload: Workload) -> Rate:
     def rate(step: int) -> float:
         pieces = next(batches)
         targets = sum(len(piece.targets_M) for piece in pieces)
-        return timed(lambda: training_step(learner, batch_losses(network, objective.loss, pieces)), targets)
+        return timed(lambda: workload.step(learner, batch_losses(network, objective.loss, pieces)), targets)
 
     return rate

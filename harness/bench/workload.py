@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -28,10 +29,11 @@ from harness.generative.tokenizer.fit import TokenizerConfig, kmeans, start_code
 from harness.generative.tokenizer.rqvae import RQVAE, RQVAEConfig
 from harness.interfaces import FitContext
 from harness.nn.t5 import T5Config
+from harness.provenance import peak_gpu_memory, peak_memory_mb
 from harness.seeding import numpy_stream, torch_stream
 from harness.sequence.sasrec import SASRecConfig, vectors_config
 from harness.training.learner import Learner
-from harness.training.loop import Losses
+from harness.training.loop import Losses, autocast, each_within
 
 SEED = 0
 K = 10  # length of the ranked lists
@@ -80,11 +82,13 @@ class Setup:
     with_peer: bool = True
     recbole_python: str | None = None  # the Python that has RecBole; none: RecBole is left out
     repeats: int = 5  # rounds in which ours and the peers take turns
+    device: str = "cpu"  # of ours and of transformers' T5
+    precision: Literal["fp32", "bf16"] = "fp32"
 
     @property
     def has_aims(self) -> bool:
-        """Whether the numbers are comparable with the aims, which are for the paper's sizes."""
-        return self.sizes == Sizes()
+        """Whether the numbers are comparable with the aims, which are for the paper's sizes on a CPU."""
+        return self.sizes == Sizes() and self.device == "cpu"
 
 
 class Workload:
@@ -94,7 +98,10 @@ class Workload:
         self.setup, self.sizes = setup, setup.sizes
         self.dataset: Dataset = load_dataset(setup.folder)
         self.samples = PrefixSamples.of(self.dataset)
-        self.context = FitContext(SEED, setup.folder)  # nothing is trained to its end, so nothing is written
+        # Nothing is trained to its end, so nothing is written.
+        self.context = FitContext(
+            SEED, setup.folder, device=torch.device(setup.device), precision=setup.precision
+        )
         self.codes = self._random_codes()
 
     def _random_codes(self) -> CodeTable:
@@ -144,14 +151,31 @@ class Workload:
         model = ETEGRec(config, self.vectors_NZ, self.tokenizer())
         model.generator.load_state_dict(new_generator(self.sizes.t5, self.codes, self.context).state_dict())
         model.codes_NL.copy_(self.codes.codes)
-        return ETEGRecTraining(model, self.dataset, self.context)
+        return ETEGRecTraining(model.to(self.context.device), self.dataset, self.context)
+
+    def step(self, learner: Learner, losses: Iterable[Losses]) -> None:
+        """Forward passes in the setup's precision, backward through the pieces, clip, update."""
+        training_step(learner, each_within(autocast(self.context), losses))
 
 
 def timed(work: Callable[[], object], count: int) -> float:
-    """`count` per second of work."""
+    """`count` per second of work, a GPU's included."""
+    wait_for_device()
     started = time.perf_counter()
     work()
+    wait_for_device()
     return count / (time.perf_counter() - started)
+
+
+def wait_for_device() -> None:
+    """Returns when what was asked of a GPU is done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def peak_memory(setup: Setup) -> float:
+    """The most memory that this process has held so far, MiB: of the GPU where it computes there."""
+    return peak_gpu_memory(setup.device).get("peak_gpu_memory_mb", peak_memory_mb())
 
 
 def training_step(learner: Learner, losses: Iterable[Losses]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import util
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -51,6 +51,14 @@ def bench(
         ),
     ] = 32,
     recbole_python: RecBolePython = None,
+    device: Annotated[
+        Literal["cpu", "cuda"],
+        typer.Option(help="Of ours and of T5; RecBole is measured on a CPU alone.", rich_help_panel=options.MACHINE),
+    ] = "cpu",
+    precision: Annotated[
+        Literal["fp32", "bf16"],
+        typer.Option(help="Of the forward passes, of ours and of T5.", rich_help_panel=options.MACHINE),
+    ] = "fp32",
     repeats: Annotated[
         int, typer.Option("--repeats", min=1, help="Rounds in which ours and the peers take turns.")
     ] = 5,
@@ -66,13 +74,14 @@ def bench(
     from harness.bench.recbole_peer import recbole_python as checked_python
     from harness.bench.workload import QUICK, Setup, Sizes
     from harness.cli import progress
-    from harness.cli.machine import cores
+    from harness.cli.machine import cores, device_named
     from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
 
     source = Reading().source(dataset)
     with_peer = _has_transformers()
-    python = checked_python(recbole_python)
+    device_named(device)
+    python = checked_python(recbole_python) if device == "cpu" else None
     with progress.working(f"reading {dataset}"):
         folder = open_dataset(source, cache_dir)
     setup = Setup(
@@ -84,6 +93,8 @@ def bench(
         with_peer=with_peer,
         recbole_python=python,
         repeats=repeats,
+        device=device,
+        precision=precision,
     )
     with progress.told() as report:
         rows = measure(setup, report)
@@ -107,6 +118,8 @@ def _has_transformers() -> bool:
 
 def notes(setup: Setup) -> list[str]:
     """What a reader must know to judge the numbers."""
+    from harness.bench.workload import Sizes
+
     told = [
         f"random weights, codes and vectors; medians of {setup.repeats} rounds or more, in which ours and the peers "
         "take turns, with the least and the most; ratio: how many times better our median is"
@@ -124,11 +137,11 @@ def notes(setup: Setup) -> list[str]:
             "RecBole is its SASRec with the same weights, loss (checked on each run) and optimiser, on batches made "
             "beforehand, padded as its loader pads them; its loader and its metrics take no part"
         ]
-    return told if setup.has_aims else [*told, "small sizes: these numbers mean nothing"]
+    return told if setup.sizes == Sizes() else [*told, "small sizes: these numbers mean nothing"]
 
 
 def _content(name: str, setup: Setup, rows: list[Row]) -> dict[str, object]:
-    from harness.provenance import environment
+    from harness.provenance import environment, gpu
 
     return {
         "dataset": name,
@@ -137,7 +150,9 @@ def _content(name: str, setup: Setup, rows: list[Row]) -> dict[str, object]:
         "peer_batch": setup.peer_batch,
         "rows": [_row_content(row) for row in rows],
         "notes": notes(setup),
-        "environment": environment(),
+        "device": setup.device,
+        "precision": setup.precision,
+        "environment": environment() | gpu(setup.device),
     }
 
 
@@ -159,8 +174,11 @@ def _spread_content(spread: Spread) -> dict[str, float]:
 
 
 def _print(name: str, setup: Setup, rows: list[Row]) -> None:
+    from harness.provenance import gpu
+
     columns = ["median", "min to max", "ratio", *(["aim", "reached"] if setup.has_aims else [])]
-    grid = measurements.table(f"Speed on {name}, {setup.threads} threads", columns)
+    where = f"{setup.threads} threads" if setup.device == "cpu" else next(iter(gpu(setup.device).values()))
+    grid = measurements.table(f"Speed on {name}, {where}, {setup.precision}", columns)
     for row in rows:
         judged: list[str | Text] = [_aim(row), measurements.mark(row.reached)] if setup.has_aims else []
         grid.add_row(f"{row.what}, {row.unit}", _number(row.ours.median), _range(row.ours), "", *judged)

@@ -129,7 +129,7 @@ def _imports() -> Iterator[Finding]:
             yield Finding(f"import {name}", "problem", f"{type(error).__name__}: {' '.join(str(error).split())}")
     torch = sys.modules.get("torch")
     if torch is not None:
-        seen = ["cpu", *["cuda"] * torch.cuda.is_available(), *["mps"] * torch.backends.mps.is_available()]
+        seen = ["cpu", *["cuda"] * torch.cuda.is_available()]
         yield Finding("torch devices", "ok", ", ".join(seen))
 
 

@@ -11,15 +11,18 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from harness.cli.options import print_json
+from harness.experiment.counted import card_named, card_of
 from harness.experiment.estimate import Estimate, PlannedStage, estimated
 from harness.experiment.place import Place
 from harness.experiment.plan import Plan
+from harness.provenance import gpu
 from results.terminal.quantities import duration
 
 
-def show(planned: Sequence[tuple[Plan, Place]], *, as_json: bool) -> None:
-    """Prints what the plans, one a data set, would do."""
-    estimates = [estimated(plan, place) for plan, place in planned]
+def show(planned: Sequence[tuple[Plan, Place]], *, card: str | None = None, as_json: bool) -> None:
+    """Prints what the plans, one a data set, would do; with times on a card, the machine's own GPU if none is named."""
+    chosen = card_named(card) if card else card_of(gpu(planned[0][1].device).get("gpu", ""))
+    estimates = [estimated(plan, place, chosen) for plan, place in planned]
     if as_json:
         content = [
             asdict(estimate)
@@ -79,7 +82,10 @@ def _summary(estimate: Estimate) -> str:
     told = f"{left} stages to compute for {cells} cells, {jobs}."
     if estimate.known_seconds:
         total, wall = duration(estimate.known_seconds), duration(estimate.wall_seconds)
-        told += f" By finished stages of the same kind: {total} of work, about {wall} of waiting, tests apart."
+        basis = "By finished stages of the same kind"
+        if estimate.card:
+            basis = f"By counts of operations and kernels on one {estimate.card} (within a factor of three; docs/gpu.md)"
+        told += f" {basis}: {total} of work, about {wall} of waiting, scoring apart."
     if estimate.unknown_stages:
         told += f" Nothing is known yet of {estimate.unknown_stages} stages (?)."
     return told

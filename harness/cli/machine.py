@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 CLUSTER_JOBS = 100  # in a cluster's queue at once, unless --jobs says otherwise
 
 
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+DeviceName = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where to compute, and with how many processes; it changes no number but through the threads."""
+    """Where to compute, and with how many processes; it changes no number but through the threads and the device."""
 
     jobs: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Processes side by side (default: cores / threads); changes no number.",
+            help="Processes side by side (default: cores / threads, or GPUs, of which each has one); changes no number.",
             rich_help_panel=MACHINE,
         ),
     ] = None
@@ -120,20 +120,23 @@ def cores() -> int:
 
 
 def jobs_at_once(threads: int, device: str) -> int:
-    """Jobs that fit side by side: as many as have cores on the CPU, one on another device."""
-    return max(1, cores() // threads) if device == "cpu" else 1
+    """Jobs that fit side by side: as many as have cores on the CPU, elsewhere one for each device."""
+    if device == "cpu":
+        return max(1, cores() // threads)
+    from harness.jobs.gpus import visible_gpus
+
+    return max(1, len(visible_gpus()))
 
 
 def device_named(name: DeviceName) -> DeviceName:
     """The device to compute on; `UsageError` where the machine has none of that kind."""
     import torch
 
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    has_cuda = torch.cuda.is_available()
     if name == "auto":
-        return "cuda" if present["cuda"] else "cpu"
-    if not present[name]:
-        usable = ", ".join(kind for kind, is_there in present.items() if is_there)
-        raise UsageError(f"--device {name} must be present, but torch sees none; usable here: {usable}")
+        return "cuda" if has_cuda else "cpu"
+    if name == "cuda" and not has_cuda:
+        raise UsageError("--device cuda must be present, but torch sees none; usable here: cpu")
     return name
 
 

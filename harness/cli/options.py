@@ -189,8 +189,8 @@ class Judging:
         Literal["fp32", "bf16"], typer.Option(help="Of the forward passes.", rich_help_panel=MACHINE)
     ] = "fp32"
 
-    def settings(self, default_preset: str, processes: int = 1) -> Settings:
-        """The settings of an experiment whose models so many processes train together.
+    def settings(self, default_preset: str, device: str, processes: int = 1) -> Settings:
+        """The settings of an experiment on a kind of device, whose models so many processes train together.
 
         The options' values lie over the file's, the assignments over both. `UsageError` for what breaks a rule.
         """
@@ -205,6 +205,7 @@ class Judging:
                 text=self.text,
                 vectors=self.vectors,
                 processes=processes,
+                device=device,
                 rules=self.contract,
             )
 

@@ -54,6 +54,13 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and an estimate of the time; compute nothing.")
     ] = False,
+    card: Annotated[
+        str | None,
+        typer.Option(
+            help="With --dry-run: the time on this GPU (h100, a100, l40s, l4, rtx4090), from counts; default: the own.",
+            metavar="NAME",
+        ),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Train and evaluate methods and ablations on one or several data sets, then print the leaderboards.
@@ -71,6 +78,8 @@ def run(
     world = World.of_environment()
     if world.size > 1:
         end_when_others_end()
+    if card is not None and not dry_run:
+        raise UsageError(f"--card {card} is for an estimate of the time; add --dry-run, or leave it out")
     machine, run_jobs = execution.checked(machine, world.size)
     method_names, ablation_names, optional = _variants(methods, ablation)
     seed_numbers = values.seeds_of(seeds)
@@ -86,7 +95,7 @@ def run(
             run_plan(*experiments[0][1:], progress.SILENT)
         return 0
     if dry_run:
-        estimate.show([(plan, place) for _, plan, place in experiments], as_json=json)
+        estimate.show([(plan, place) for _, plan, place in experiments], card=card, as_json=json)
         return 0
     done = []
     for data, plan, place in experiments:
@@ -113,7 +122,7 @@ def _experiment(
     from harness.experiment.plan import make_plan
 
     source = reading.source(name)
-    settings = judging.settings(source.preset, world.size)
+    settings = judging.settings(source.preset, machine.device, world.size)
     with world.main_first("data set"), progress.working(f"reading {name}"):
         folder = open_dataset(source, machine.cache_dir)
     data = load_dataset(folder)

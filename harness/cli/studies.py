@@ -148,7 +148,7 @@ def finish(
     with progress.working(f"reading {source.name}"):
         folder = open_dataset(source, machine.cache_dir)
     data = load_dataset(folder)
-    plan = best_plan(found, data, [found.sweep.seed] if seeds is None else values.seeds_of(seeds))
+    plan = best_plan(found, data, [found.sweep.seed] if seeds is None else values.seeds_of(seeds), machine.device)
     place = machine.place(folder, runs_dir)
     results = progress.observed_results(plan, place)
     for result in results:

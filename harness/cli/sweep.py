@@ -103,9 +103,9 @@ def sweep(
     from sweeps.study import Sweep
 
     source = reading.source(dataset)
-    settings = judging.settings(source.preset)
-    spaces = spaces_of(method, space, grid)
     machine = machine.checked()
+    settings = judging.settings(source.preset, machine.device)
+    spaces = spaces_of(method, space, grid)
     storage = where.opened(heartbeat)
     if study is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", study):
         raise UsageError(f"--study must be letters, digits, dots, - and _, but got '{study}'; choose another name")

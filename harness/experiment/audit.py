@@ -56,6 +56,7 @@ def fitted_cell(run: Run, place: Place) -> Cell:
         contract=Contract.model_validate(record.contract),
         precision="bf16" if record.precision == "bf16" else "fp32",
         processes=record.processes,
+        device=record.device,
         tables=tomllib.loads(run.config_text()),
     )
     cell = cell_of(load_dataset(place.dataset), record.method, ablation, record.seed, settings)

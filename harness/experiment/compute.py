@@ -14,12 +14,13 @@ from harness.experiment.place import Place
 from harness.interfaces import Contract, FitContext
 from harness.jobs.graph import Send
 from harness.methods import methods
-from harness.provenance import environment, now, peak_memory_mb
+from harness.provenance import environment, gpu, now, peak_gpu_memory, peak_memory_mb
 from harness.stages import Stage, read_json
 
 
 def compute_stage(stage: Stage, place: Place, send: Send) -> None:
     """Computes one stage in this process, or this process's part of it; its progress goes to `send`."""
+    assert stage.conditions.get("device", "cpu") == place.device, "a stage is named by the device that computes it"
     world, part, done = place.world, f"{stage.key}/part", f"{stage.key}/done"
 
     def build_part(folder: Path) -> Dataset:
@@ -38,12 +39,13 @@ def compute_stage(stage: Stage, place: Place, send: Send) -> None:
         return {
             "seconds": seconds_so_far(folder, time.perf_counter() - started),
             "peak_memory_mb": peak_memory_mb(),
+            **peak_gpu_memory(place.device),
             "threads": place.threads,
             "processes": group_size(stage, place),
             "device": place.device,
             "samples": int(dataset.train.offsets[-1]),
             "created": now(),
-            "environment": environment(),
+            "environment": environment() | gpu(place.device),
         }
 
     if world.is_main:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.data.dataset import Dataset
 from harness.data.prepare import load_dataset
 from harness.errors import StageError
+from harness.experiment.counted import Card, counted_seconds
 from harness.experiment.place import Place, cell_folder, is_open
 from harness.experiment.plan import Plan
 from harness.experiment.run import missing_stages
@@ -49,6 +51,7 @@ class Estimate:
     known_seconds: float  # of all stages to compute whose time is known
     unknown_stages: int
     jobs: int
+    card: str | None = None  # the GPU of whose figures times come; None: of finished stages
 
     @property
     def wall_seconds(self) -> float:
@@ -56,10 +59,9 @@ class Estimate:
         return self.known_seconds / self.jobs
 
 
-def estimated(plan: Plan, place: Place) -> Estimate:
-    """What the plan would do now."""
+def estimated(plan: Plan, place: Place, card: Card | None = None) -> Estimate:
+    """What the plan would do now; on a card, times are those of finished stages with the same config, or counted."""
     dataset = load_dataset(place.dataset)
-    samples = int(dataset.train.offsets[-1])
     open_keys, needed = open_work(plan, place, dataset.name)
     records = {kind: list(_records(place.cache / kind)) for kind in {stage.kind for stage in plan.stages}}
     cells = [
@@ -74,7 +76,7 @@ def estimated(plan: Plan, place: Place) -> Estimate:
     stages = []
     for stage in plan.stages:
         users = tuple(cell.label for cell in plan.cells if any(s.key == stage.key for s in cell.fit.with_ancestors()))
-        seconds = expected_seconds(stage, samples, records[stage.kind]) if stage.key in needed else 0.0
+        seconds = 0.0 if stage.key not in needed else _seconds(stage, dataset, place, records[stage.kind], card)
         stages.append(PlannedStage(stage.kind, stage.key, stage.seed, users, _state(stage, place, needed), seconds))
     return Estimate(
         dataset=dataset.name,
@@ -82,7 +84,8 @@ def estimated(plan: Plan, place: Place) -> Estimate:
         stages=tuple(stages),
         known_seconds=sum(stage.seconds or 0.0 for stage in stages),
         unknown_stages=sum(stage.seconds is None for stage in stages),
-        jobs=place.jobs,
+        jobs=place.jobs if card is None or place.device != "cpu" else 1,  # one card
+        card=None if card is None else card.title,
     )
 
 
@@ -95,6 +98,19 @@ def open_work(plan: Plan, place: Place, dataset_name: str) -> tuple[set[str], se
 def num_jobs(plan: Plan, place: Place) -> int:
     """How many jobs the plan still asks for: one for each stage to compute and for each run to be made."""
     return sum(map(len, open_work(plan, place, load_dataset(place.dataset).name)))
+
+
+def _seconds(
+    stage: Stage, dataset: Dataset, place: Place, records: list[dict[str, Any]], card: Card | None
+) -> float | None:
+    samples = int(dataset.train.offsets[-1])
+    own = [record for record in records if record.get("device", place.device) == place.device]
+    if card is None:
+        return expected_seconds(stage, samples, own)
+    config = without_epochs(stage.config.model_dump(mode="json"))
+    alike = [record for record in own if without_epochs(record["config"]) == config]
+    is_measured = alike and place.device != "cpu"
+    return expected_seconds(stage, samples, alike) if is_measured else counted_seconds(stage, dataset, card)
 
 
 def expected_seconds(stage: Stage, samples: int, records: list[dict[str, Any]]) -> float | None:

@@ -66,7 +66,7 @@ def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
             **tables,
             history=history_frame(histories(fitted)),
             config_toml=to_toml({cell.method: cell.config.model_dump(mode="json")}),
-            env=environment() | {"processes": group_size(cell.fit, place)},
+            env=environment() | {"processes": group_size(cell.fit, place)} | gpu_facts(cell, place),
             item_counts=np.bincount(dataset.train.items, minlength=dataset.num_items + 1)[1:],
         )
 
@@ -139,6 +139,14 @@ def record_of(
         processes=group_size(cell.fit, place),
         precision=settings.precision,
     )
+
+
+def gpu_facts(cell: Cell, place: Place) -> dict[str, Any]:
+    """The GPU that the cell was fitted on, and the most of its memory that a stage of it held; nothing on a CPU."""
+    records = [place.store.record(stage) for stage in cell.fit.with_ancestors()]
+    peaks = [record["peak_gpu_memory_mb"] for record in records if "peak_gpu_memory_mb" in record]
+    found = {name: value for name, value in records[-1]["environment"].items() if name in ("gpu", "driver", "cuda")}
+    return found | ({"peak_gpu_memory_mb": round(max(peaks), 1)} if peaks else {})
 
 
 def cases_of(recommender: Recommender, dataset: Dataset, cases: EvalCases) -> pl.DataFrame:

@@ -31,6 +31,7 @@ class Settings:
     contract: Contract = field(default_factory=Contract)
     precision: Literal["fp32", "bf16"] = "fp32"
     processes: int = 1  # that train each model together
+    device: str = "cpu"  # the kind, whose kernels decide low bits
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # method → a TOML table of its fields
     assignments: Sequence[tuple[str, str, Any]] = ()  # (method, dotted field, value), after the tables
     text_encoder: str | None = None  # for every method that reads text
@@ -167,9 +168,10 @@ def config_digest(method_name: str, config: Config, settings: Settings) -> str:
 
 
 def conditions_of(settings: Settings) -> dict[str, Any]:
-    """What decides a result beside config, data and seed; `processes` only where there are several."""
+    """What decides a result beside config, data and seed; processes where there are several, a device but the CPU."""
     conditions = {"contract": settings.contract.model_dump(mode="json"), "precision": settings.precision}
-    return conditions | ({"processes": settings.processes} if settings.processes > 1 else {})
+    conditions |= {"processes": settings.processes} if settings.processes > 1 else {}
+    return conditions | ({"device": settings.device} if settings.device != "cpu" else {})
 
 
 def fit_conditions(settings: Settings) -> dict[str, Any]:

@@ -112,6 +112,7 @@ def makes(command: Command, record: RunRecord) -> bool:
             recipe=command.recipe,
             precision=command.precision,
             processes=command.processes,
+            device=command.device,
         )
         config = ablation.change(configured(method, original, settings))
     except HarnessError:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.jobs.gpus import SLOTS, VISIBLE, gpu_of
 from harness.jobs.graph import Event, Interrupted, Job, Observer, Outcome, Send, run_in
 
 # What the server imports: all that some job imports late. The second is what torch's first optimiser in a process
@@ -55,16 +56,21 @@ class ProcessPool:
         self.interrupt = interrupt  # when it can be read, all is to end
         start_server()
         self.context = _context()
-        self.running: dict[Any, tuple[str, BaseProcess]] = {}  # by the connection on which it is heard
+        self.running: dict[Any, tuple[str, BaseProcess, int]] = {}  # by the connection on which it is heard
 
     def start(self, job: Job) -> None:
         """Starts the job's process."""
         receiver, sender = self.context.Pipe(duplex=False)
         log = self.logs / f"{job.key}.log"
-        process = self.context.Process(target=_work, args=(job.run, sender, self.threads, log))
-        _start(process, self.interrupt)
+        slot = SLOTS.take()
+        try:
+            process = self.context.Process(target=_work, args=(job.run, sender, self.threads, log, gpu_of(slot)))
+            _start(process, self.interrupt)
+        except BaseException:
+            SLOTS.give_back(slot)
+            raise
         sender.close()
-        self.running[receiver] = (job.key, process)
+        self.running[receiver] = (job.key, process, slot)
 
     def hear(self) -> list[Event]:
         """One event of each process that has something to say. `Interrupted` when all is to end."""
@@ -74,19 +80,21 @@ class ProcessPool:
         return [self._hear(receiver) for receiver in heard]
 
     def _hear(self, receiver: Connection) -> Event:
-        key, process = self.running[receiver]
+        key, process, slot = self.running[receiver]
         kind, content = _receive(receiver, process)
         if kind != "message":
             del self.running[receiver]
             process.join()
+            SLOTS.give_back(slot)
         return Event(key, kind, content)
 
     def stop(self) -> None:
         """Kills the processes."""
-        for _, process in self.running.values():
+        for _, process, _ in self.running.values():
             process.kill()
-        for _, process in self.running.values():
+        for _, process, slot in self.running.values():
             process.join()
+            SLOTS.give_back(slot)
 
 
 def start_server() -> None:
@@ -176,11 +184,13 @@ def _receive(receiver: Connection, process: BaseProcess) -> tuple[str, Any]:
         return "failed", f"its process ended with exit code {process.exitcode}; give the same command again to go on"
 
 
-def _work(run: Callable[[Send], Any], sender: Connection, threads: int, log: Path) -> None:
+def _work(run: Callable[[Send], Any], sender: Connection, threads: int, log: Path, gpu: str | None) -> None:
     """The body of a job's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use_threads(threads)
+    if gpu is not None:
+        os.environ[VISIBLE] = gpu  # CUDA reads it when it is first used, which is later
     sender.send(outcome_of(run, lambda content: sender.send(("message", content)), log))
 
 
@@ -194,10 +204,23 @@ def outcome_of(run: Callable[[Send], Any], send: Send, log: Path) -> tuple[str, 
     except HarnessError as error:
         return "failed", str(error)
     except Exception as error:
+        import torch
+
+        if isinstance(error, torch.OutOfMemoryError):
+            return "failed", out_of_memory(error)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(traceback.format_exc())
         summary = (str(error).splitlines() or [""])[0]
         return "failed", f"{type(error).__name__}: {summary} (an error of the harness; traceback in {log})"
+
+
+def out_of_memory(error: Exception) -> str:
+    """What a device without enough memory means, in one line."""
+    told = " ".join(str(error).split())
+    return (
+        "the device's memory must hold a step, but it is full; lower batch_size or chunk_size, stop what else runs on "
+        f"it (or lower --jobs), or give the same command on a larger one: it goes on from the last epoch ({told[:200]})"
+    )
 
 
 def _end_with_parent() -> None:

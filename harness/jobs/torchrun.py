@@ -19,13 +19,14 @@ from typing import Any, NoReturn
 import torch
 import torch.distributed as dist
 
-from harness.distributed import ALONE, Backend, Group, telling_lost_peers
+from harness.distributed import ALONE, Group, telling_lost_peers
 from harness.errors import StageError, UsageError
 
 LAUNCHED = "TORCHELASTIC_RUN_ID"  # set by torchrun in the processes that it starts
 POLL_SECONDS = 0.05
-# A dead process is noticed at once, through its connection or by torchrun; this only bounds a peer that is slow.
-TIMEOUT = timedelta(hours=6)
+# A dead process is noticed at once, through its connection or by torchrun; this bounds one that does not answer. All
+# waiting of hours, for another process's stage, is for a note in the store, which has no bound.
+TIMEOUT = timedelta(minutes=20)
 
 
 @dataclass(frozen=True)
@@ -99,42 +100,51 @@ class World:
         return self.size == 1 or self.store.add("failures", 1) == 1
 
     def device(self, name: str) -> torch.device:
-        """The device of this process: on machines with several GPUs each process has one of its own.
+        """The device of this process, the current one from now on where it is a GPU: each process has one of its own.
 
-        `UsageError` where there are fewer GPUs than processes, or for a device without a backend.
+        `UsageError` where there are fewer GPUs than processes, or for another kind of device.
         """
+        if name not in ("cpu", "cuda"):
+            raise UsageError(
+                f"the device must be cpu or cuda, but got {name}; training draws whole 64-bit numbers and float64, which "
+                "others refuse"
+            )
         if self.size == 1 or name == "cpu":
             return torch.device(name)
-        if name != "cuda":
-            raise UsageError(f"several processes must compute on cpu or cuda, but got {name}; start one process")
         count = torch.cuda.device_count()
         if self.local_rank >= count:
             raise UsageError(
                 f"each process needs a GPU of its own, but there are {count} and more processes; start {count}"
             )
+        torch.cuda.set_device(self.local_rank)
         return torch.device("cuda", self.local_rank)
 
     @contextmanager
     def joined(self, job: str, device: torch.device) -> Iterator[Group]:
-        """The group of all processes, for the job of that name, while the block lasts."""
+        """The group of all processes, for the job of that name, while the block lasts.
+
+        Tensors of hosts go by gloo, those of GPUs by NCCL.
+        """
         if self.size == 1:
             yield ALONE
             return
-        backend: Backend = "nccl" if device.type == "cuda" else "gloo"
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
+        is_cuda = device.type == "cuda"
         with telling_lost_peers():
             dist.init_process_group(
-                backend,
+                "cpu:gloo,cuda:nccl" if is_cuda else "gloo",
                 store=dist.PrefixStore(job, self.store),
                 rank=self.rank,
                 world_size=self.size,
                 timeout=TIMEOUT,
+                device_id=device if is_cuda else None,
             )
         try:
-            yield Group(self.rank, self.size, backend, str(device))
-        finally:
-            dist.destroy_process_group()
+            yield Group(self.rank, self.size)
+        except BaseException:
+            if not is_cuda:  # NCCL would wait for the one that is gone; this process ends anyway
+                dist.destroy_process_group()
+            raise
+        dist.destroy_process_group()
 
 
 @functools.cache

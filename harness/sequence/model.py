@@ -5,6 +5,7 @@ Shape legend: B users, N items, D width, k places of a ranked list.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from harness.config import digest
 from harness.data.dataset import Catalog, Dataset, Sequences
@@ -21,7 +23,7 @@ from harness.distributed import ALONE, Group
 from harness.errors import StageError
 from harness.evaluation.outcomes import SELECTION_K
 from harness.evaluation.ranking import Scores, all_ranks, ranked
-from harness.interfaces import Artifacts, FitContext, Method, Recommendations
+from harness.interfaces import Artifacts, Counts, FitContext, Method, Recommendations
 from harness.nn.encoder import Encoder, pack
 from harness.seeding import derive_seed
 from harness.sequence.training import (
@@ -39,6 +41,9 @@ from harness.training.learner import Learner
 from harness.training.loop import Phase, TrainingPlan, train
 from results.statistics.metrics.ndcg import ndcg
 
+
+OPERATIONS = 6  # of a multiplication with a weight: with the addition, and twice as many in the backward pass
+KERNELS_PER_WEIGHT = 4  # of a step, about: SASRec has 131 with 36 weights (docs/gpu.md)
 
 
 class ServingSizes(NamedTuple):
@@ -172,10 +177,25 @@ class SequenceModel:
         network.eval()
         return recommender
 
+    def counts(self, config: SequenceTraining, dataset: Dataset) -> Counts:
+        """What all epochs ask of a device: products of the network at each item, and of targets with classes."""
+        rows = self.objective(config, dataset).rows
+        with torch.random.fork_rng(devices=[]):
+            network = self.network(config, dataset)
+        tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
+        weights = [weight for weight in network.parameters() if id(weight) not in tables]
+        classes = dataset.num_items if config.softmax in ("full", "chunked") else config.num_negatives
+        of_targets = int(rows.targets.sum()) * classes * network.item_table.embedding_dim
+        of_items = int(rows.lengths.sum()) * sum(weight.numel() for weight in weights)
+        steps = math.ceil(int(rows.weights.sum()) / config.batch_size)
+        kernels = KERNELS_PER_WEIGHT * len(list(network.parameters())) * steps
+        return Counts(config.epochs * kernels, config.epochs * OPERATIONS * (of_items + of_targets))
+
     def method(self, title: str, config: type[SequenceTraining], **facts: Any) -> Method:
         """The model as a method; `facts` are fields of `Method`, those that are given here already included."""
         # The beams of a contract change nothing here, and processes share the batches and the users.
         shared: dict[str, Any] = {"is_distributed": True, "follows_contract": False, "grid": GRID, "effort": effort}
+        shared["counts"] = self.counts
         return Method(self.name, title, config, self.fit, self.load, **{**shared, **facts})
 
 

@@ -151,7 +151,12 @@ def _scored(plan: TrainingPlan, state: State, score: float | None) -> State:
     return state._replace(without_improvement=state.without_improvement + 1)
 
 
-def _each_within(context: AbstractContextManager[object], pieces: Iterable[Losses]) -> Iterator[Losses]:
+def autocast(context: FitContext) -> AbstractContextManager[object]:
+    """What forward passes are made within."""
+    return torch.autocast(context.device.type, torch.bfloat16) if context.precision == "bf16" else nullcontext()
+
+
+def each_within(context: AbstractContextManager[object], pieces: Iterable[Losses]) -> Iterator[Losses]:
     """The pieces, each made within the context and used outside: backward passes leave autocast alone."""
     made = iter(pieces)
     while True:
@@ -165,8 +170,6 @@ def _each_within(context: AbstractContextManager[object], pieces: Iterable[Losse
 def _steps(plan: TrainingPlan, phase: Phase, epoch: int, context: FitContext) -> dict[str, float]:
     """Mean of each loss over the epoch's steps."""
     group = context.group
-    bf16 = context.precision == "bf16"
-    autocast = torch.autocast(context.device.type, torch.bfloat16) if bf16 else nullcontext()
     sums: dict[str, float] = {}
     waiting: list[Losses] = []
     steps = 0
@@ -188,7 +191,7 @@ def _steps(plan: TrainingPlan, phase: Phase, epoch: int, context: FitContext) ->
 
     for batch in plan.batches(numpy_stream(context.seed, plan.name, "batches", epoch)):
         step_losses: Losses = {}
-        for piece in _each_within(autocast, phase.losses(batch)):
+        for piece in each_within(autocast(context), phase.losses(batch)):
             piece["total"].backward()
             for name, value in piece.items():
                 value = value.detach()

@@ -231,7 +231,7 @@ def chosen_configs(candidates: Sequence[Run], configs: Sequence[str] = ()) -> tu
 
 
 def _labelled(groups: Sequence[RowRuns], *, is_alone: bool) -> list[RowRuns]:
-    """The groups with what tells their configs apart: the changed fields, and the digest where these do not.
+    """The groups with what tells their configs apart: changed fields, precision, device, and the digest where need be.
 
     Many changes are counted, and not even that where no other config was run.
     """
@@ -242,10 +242,18 @@ def _labelled(groups: Sequence[RowRuns], *, is_alone: bool) -> list[RowRuns]:
             suffixes.append(f", {_told(changes)}" if changes else "")
         else:  # the note below the table names them
             suffixes.append("" if is_alone else f", {len(changes)} fields changed")
+    if not is_alone:
+        suffixes = [suffix + _conditions(group.record) for group, suffix in zip(groups, suffixes, strict=True)]
     return [
         replace(group, suffix=suffix + (f" ({group.record.config_digest[:8]})" if suffixes.count(suffix) > 1 else ""))
         for group, suffix in zip(groups, suffixes, strict=True)
     ]
+
+
+def _conditions(record: RunRecord) -> str:
+    """`, bf16, cuda`: what differs from full precision on a CPU."""
+    conditions = (record.precision, "fp32"), (record.device, "cpu")
+    return "".join(f", {value}" for value, usual in conditions if value not in (usual, ""))
 
 
 def _told(changes: dict[str, Any]) -> str:

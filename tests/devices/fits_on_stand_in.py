@@ -1,23 +1,28 @@
 """Fits methods on the stand-in for a GPU and on the CPU, and prints as JSON how they compare.
 
 python fits_on_stand_in.py METHOD[:RECIPE_OR_ABLATION]...
+
+On the stand-in each fit is interrupted after an epoch and goes on from its checkpoint, in fp32 and in bf16.
 """
 
 import json
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import autocast_lists
 import fused
 import numpy as np
 import torch
 from stand_in_gpu import GPU, StandInGpu
 
 from harness.config import merged
-from harness.interfaces import Recommendations
+from harness.experiment.compute import histories
+from harness.interfaces import Progress, Recommendations
 from harness.methods import method_named
 from harness.testing.planted import (
     computed_inputs,
@@ -29,8 +34,19 @@ from harness.testing.planted import (
 )
 
 
-def outcome(name: str, device: torch.device, folder: Path) -> Recommendations:
-    """Lists of a fit on the device; what it needs is made on the CPU."""
+class Outcome(NamedTuple):
+    """What came of a fit."""
+
+    lists: Recommendations
+    losses: list[float]  # of each epoch of each training
+
+
+class Interruption(Exception):
+    """Ends a fit after its first epoch."""
+
+
+def outcome(name: str, device: torch.device, folder: Path, *, precision: str = "fp32") -> Outcome:
+    """Lists and losses of a fit on the device, interrupted once if that is the stand-in; its needs are the CPU's."""
     name, _, variant = name.partition(":")
     method, dataset = method_named(name), planted_dataset()
     config = merged(method.presets["lite"], shortened(method.tiny))
@@ -40,14 +56,22 @@ def outcome(name: str, device: torch.device, folder: Path) -> Recommendations:
         )
     stage = fit_stage(method, config, dataset=dataset)
     inputs = computed_inputs(stage, dataset, folder / "cache")
-    context = replace(context_of(stage, folder / str(device.type)), device=device)
+    context = replace(context_of(stage, folder / f"{device.type}-{precision}"), device=device, precision=precision)
     context.folder.mkdir()
+
+    def interrupt(progress: Progress) -> None:
+        if progress.epoch < progress.epochs:
+            raise Interruption
+
+    if device == GPU:
+        with suppress(Interruption):
+            method.fit(config, dataset, inputs, replace(context, report=interrupt))
     recommender = method.fit(config, dataset, inputs, context)
     recommender.save(context.folder)
     loaded = method.load(context.folder, config, dataset, context)
     lists = [each.recommend(held_out(dataset).histories, 10) for each in (recommender, loaded)]
     assert np.array_equal(lists[0].items, lists[1].items), "loaded weights recommend other items"
-    return lists[0]
+    return Outcome(lists[0], [row["losses"]["total"] for row in histories(context.folder)])
 
 
 def compared(name: str) -> dict[str, Any]:
@@ -57,11 +81,21 @@ def compared(name: str) -> dict[str, Any]:
         gpu = StandInGpu()
         with gpu, fused.installed(gpu):
             found = outcome(name, GPU, Path(folder))
+            kernels = sum(gpu.kernels.values())
+            with autocast_lists.registered():
+                rough = outcome(name, GPU, Path(folder), precision="bf16")
+        pairs = list(zip(rough.losses, expected.losses, strict=True))
         return {
-            "kernels": sum(gpu.kernels.values()),
+            "kernels": kernels,
             "waits": dict(gpu.waits.most_common(8)),
-            "same_items": bool(np.array_equal(found.items, expected.items)),
-            "gap": float(np.abs(found.scores - expected.scores).max()),
+            "same_items": bool(np.array_equal(found.lists.items, expected.lists.items)),
+            "gap": float(np.abs(found.lists.scores - expected.lists.scores).max()),
+            "same_losses": found.losses == expected.losses,
+            "bf16": {
+                "gap_of_losses": max((abs(a - b) / abs(b) for a, b in pairs), default=0.0),
+                "differs": rough.losses != expected.losses,
+                "same_share": float((rough.lists.items[:, 0] == expected.lists.items[:, 0]).mean()),
+            },
         }
 
 

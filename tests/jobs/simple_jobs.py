@@ -36,6 +36,14 @@ def die(send: Send) -> None:
     os._exit(7)
 
 
+def see(folder: Path, name: str, send: Send) -> str | None:
+    """What CUDA would see, told while another job runs."""
+    (folder / name).touch()
+    while len(list(folder.iterdir())) < 2:
+        time.sleep(0.01)
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
 def compute_in_silence(pid_file: Path, send: Send) -> None:
     """A job that sends nothing for a minute, so that no broken pipe could end it."""
     pid_file.with_suffix(".tmp").write_text(str(os.getpid()))

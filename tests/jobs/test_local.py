@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 import simple_jobs
+import torch
 
-from harness.jobs.graph import Job, Observer, Outcome
-from harness.jobs.local import PRELOADED, run_jobs, start_server
+from harness.cli.machine import jobs_at_once
+from harness.jobs.gpus import Slots, gpu_of, visible_gpus
+from harness.jobs.graph import Job, Observer, Outcome, Send
+from harness.jobs.local import PRELOADED, outcome_of, run_jobs, start_server
 
 
 def run(jobs: list[Job], tmp_path: Path, processes: int = 2) -> tuple[dict[str, Outcome], list[tuple]]:
@@ -170,3 +173,41 @@ def test_jobs_end_by_themselves_when_their_parent_is_killed(tmp_path: Path) -> N
     if not ended_by_itself:
         os.kill(worker, signal.SIGKILL)
     assert ended_by_itself
+
+
+@pytest.mark.parametrize(("visible", "seen"), [("3,GPU-5", {"3", "GPU-5"}), ("7", {os.environ.get("CUDA_VISIBLE_DEVICES")})])
+def test_jobs_side_by_side_see_a_gpu_each_where_there_are_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str, seen: set[str | None]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    folder = tmp_path / "running"
+    folder.mkdir()
+    outcomes, _ = run([Job(name, partial(simple_jobs.see, folder, name)) for name in "ab"], tmp_path)
+    assert {outcome.value for outcome in outcomes.values()} == seen
+
+
+def test_gpus_are_counted_and_slots_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert visible_gpus() == ["0", "1"]
+    assert [gpu_of(slot) for slot in range(3)] == ["0", "1", "0"]
+    assert jobs_at_once(threads=1, device="cuda") == 2
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert gpu_of(1) is None
+    slots = Slots()
+    assert [slots.take(), slots.take(), slots.take()] == [0, 1, 2]
+    slots.give_back(1)
+    assert [slots.take(), slots.take()] == [1, 3]
+
+
+def test_a_device_without_memory_is_told_as_that_in_one_line(tmp_path: Path) -> None:
+    def fill(send: Send) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has 79 GiB")
+
+    kind, told = outcome_of(fill, lambda content: None, tmp_path / "log")
+    assert kind == "failed"
+    assert "lower batch_size or chunk_size" in told
+    assert "Tried to allocate 20.00 GiB. GPU 0" in told
+    assert "\n" not in told
+    assert not (tmp_path / "log").exists()

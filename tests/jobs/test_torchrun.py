@@ -20,12 +20,14 @@ import numpy as np
 import pytest
 import tomli_w
 import torch
+import torch.distributed as dist
 
+from harness import distributed
 from harness.cli.app import app, exit_code
 from harness.config import merged
 from harness.data.dataset import Dataset
 from harness.distributed import ALONE
-from harness.errors import UsageError
+from harness.errors import StageError, UsageError
 from harness.experiment.plan import Settings, make_plan
 from harness.interfaces import Contract, Need
 from harness.jobs.torchrun import World
@@ -156,10 +158,53 @@ def test_what_torchrun_cannot_give_is_refused_in_one_line(monkeypatch: pytest.Mo
     with pytest.raises(UsageError, match="unset that variable"):
         World.of_environment()
     with pytest.raises(UsageError, match="cpu or cuda, but got mps"):
-        World(1, 2, 1).device("mps")
+        World().device("mps")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UsageError, match="a GPU of its own, but there are 1"):
         World(1, 2, 1).device("cuda")
+
+
+def test_processes_on_gpus_use_one_each_and_tell_hosts_what_hosts_must_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.update(current=device))
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **options: asked.update(options, backend=backend))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: asked.update(destroyed=True))
+    monkeypatch.setattr(World, "store", dist.HashStore())
+    world = World(1, 2, 1)
+    device = world.device("cuda")
+    assert (device, asked["current"]) == (torch.device("cuda", 1), 1)
+    with world.joined("job", device) as group:
+        assert (group.rank, group.size) == (1, 2)
+    assert asked["backend"] == "cpu:gloo,cuda:nccl"
+    assert asked["device_id"] == device
+    assert asked["timeout"].total_seconds() <= 30 * 60
+    assert asked.pop("destroyed")
+    with pytest.raises(ZeroDivisionError), world.joined("job", device):
+        _ = 1 / 0
+    assert "destroyed" not in asked  # NCCL would wait for processes that are gone
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("Connection closed by peer [127.0.0.1]:1\nat file.cc", "but one has ended; give the same"),
+        ("Timed out waiting 1200000ms for recv operation", "but one has not answered for minutes; give the same"),
+        ("Watchdog caught collective operation timeout: WorkNCCL", "but one has not answered for minutes"),
+    ],
+)
+def test_a_lost_process_and_a_silent_one_are_told_as_what_they_are(
+    monkeypatch: pytest.MonkeyPatch, error: str, told: str
+) -> None:
+    monkeypatch.setattr(distributed, "LOST_PEER_SECONDS", 0)
+    with pytest.raises(StageError, match=told) as caught, distributed.telling_lost_peers():
+        raise RuntimeError(error)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_device_without_memory_is_no_lost_process() -> None:
+    with pytest.raises(torch.OutOfMemoryError), distributed.telling_lost_peers():
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_torchrun_starts_no_command_that_works_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +294,7 @@ def test_torchrun_ends_with_one_line_when_a_process_is_killed_and_goes_on_when_t
         assert command.process.poll() is None, command.process.communicate()
         for process in command.alive("RANK=1"):
             os.kill(process, signal.SIGKILL)
-        _, err = command.process.communicate(timeout=180)
+        _, err = command.process.communicate(timeout=60)
         assert command.process.returncode not in (0, None)
         assert len(told(err)) == 1, err
         assert "one has ended; give the" in told(err)[0]
