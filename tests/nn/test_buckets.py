@@ -20,10 +20,7 @@ def test_buckets_hold_every_row_and_have_the_fewest_places_of_all_cuts(
     buckets = bucketed(lengths, most, step)
     assert len(buckets) <= most
     assert all(bucket.width % step == 0 for bucket in buckets)
-    assert (
-        np.repeat([bucket.width for bucket in buckets], [bucket.rows for bucket in buckets]).tolist()
-        >= lengths.tolist()
-    )
+    assert (np.repeat([bucket.width for bucket in buckets], [bucket.rows for bucket in buckets]) >= lengths).all()
     widths = -(-lengths // step) * step
     cuts = itertools.chain.from_iterable(itertools.combinations(range(1, len(lengths)), count) for count in range(most))
     fewest = min(
