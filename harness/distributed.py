@@ -60,7 +60,7 @@ class Group:
         by_dtype: dict[torch.dtype, list[nn.Parameter]] = {}
         for parameter in dict.fromkeys(parameters):
             by_dtype.setdefault(parameter.dtype, []).append(parameter)
-        for dtype, bucket in by_dtype.items():
+        for bucket in by_dtype.values():
             counts = torch.tensor([p.grad is not None for p in bucket], dtype=torch.int32)
             flat = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in bucket])
             with telling_lost_peers():

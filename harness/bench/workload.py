@@ -99,9 +99,7 @@ class Workload:
         self.dataset: Dataset = load_dataset(setup.folder)
         self.samples = PrefixSamples.of(self.dataset)
         # Nothing is trained to its end, so nothing is written.
-        self.context = FitContext(
-            SEED, setup.folder, device=torch.device(setup.device), precision=setup.precision
-        )
+        self.context = FitContext(SEED, setup.folder, device=torch.device(setup.device), precision=setup.precision)
         self.codes = self._random_codes()
 
     def _random_codes(self) -> CodeTable:

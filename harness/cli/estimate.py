@@ -84,7 +84,7 @@ def _summary(estimate: Estimate) -> str:
         total, wall = duration(estimate.known_seconds), duration(estimate.wall_seconds)
         basis = "By finished stages of the same kind"
         if estimate.card:
-            basis = f"By counts of operations and kernels on one {estimate.card} (within a factor of three; docs/gpu.md)"
+            basis = f"By counts of operations and kernels on one {estimate.card}, give or take a factor of three"
         told += f" {basis}: {total} of work, about {wall} of waiting, scoring apart."
     if estimate.unknown_stages:
         told += f" Nothing is known yet of {estimate.unknown_stages} stages (?)."

@@ -33,7 +33,7 @@ class Machine:
         int | None,
         typer.Option(
             min=1,
-            help="Processes side by side (default: cores / threads, or GPUs, of which each has one); changes no number.",
+            help="Processes side by side (default: cores / threads; GPUs, each its own); changes no number.",
             rich_help_panel=MACHINE,
         ),
     ] = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -197,7 +197,7 @@ class Judging:
         from harness.experiment.settings import overlaid, settings_of
 
         with self.telling_lines():
-            return settings_of(
+            settings = settings_of(
                 overlaid(values.config_file(self.config) if self.config else {}, self._given()),
                 preset=self.preset or default_preset,
                 recipe=self.recipe,
@@ -205,9 +205,9 @@ class Judging:
                 text=self.text,
                 vectors=self.vectors,
                 processes=processes,
-                device=device,
                 rules=self.contract,
             )
+        return replace(settings, device=device)
 
     def telling_lines(self) -> AbstractContextManager[None]:
         """Puts the config file's line before errors of its fields while the block lasts."""

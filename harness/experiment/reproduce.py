@@ -112,8 +112,8 @@ def makes(command: Command, record: RunRecord) -> bool:
             recipe=command.recipe,
             precision=command.precision,
             processes=command.processes,
-            device=command.device,
         )
+        settings = replace(settings, device=command.device)
         config = ablation.change(configured(method, original, settings))
     except HarnessError:
         return False

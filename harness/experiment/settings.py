@@ -25,7 +25,6 @@ def settings_of(
     text: str | None = None,
     vectors: str | None = None,
     processes: int = 1,
-    device: str = "cpu",
     rules: str | None = None,
 ) -> Settings:
     """What decides numbers; the table `contract` becomes the contract, the others stay with their methods.
@@ -42,8 +41,9 @@ def settings_of(
     contract = merged(basis, tables.get("contract", {}), prefix="contract.")
     assert isinstance(contract, Contract)
     of_methods = {name: table for name, table in tables.items() if name != "contract"}
-    conditions = precision, processes, device
-    return Settings(preset, recipe, contract, *conditions, of_methods, text_encoder=text, item_vectors=vectors)
+    return Settings(
+        preset, recipe, contract, precision, processes, tables=of_methods, text_encoder=text, item_vectors=vectors
+    )
 
 
 def assignments_of(texts: Iterable[str]) -> dict[str, Table]:

@@ -106,8 +106,8 @@ class World:
         """
         if name not in ("cpu", "cuda"):
             raise UsageError(
-                f"the device must be cpu or cuda, but got {name}; training draws whole 64-bit numbers and float64, which "
-                "others refuse"
+                f"the device must be cpu or cuda, but got {name}; others refuse whole 64-bit draws or float64, which "
+                "training needs"
             )
         if self.size == 1 or name == "cpu":
             return torch.device(name)

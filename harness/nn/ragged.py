@@ -57,7 +57,9 @@ PLACES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "from_start_T": _from_start,  # tokens of its row that stand before each
     "from_end_T": _from_end,  # and after it
     "row_T": lambda lengths_B: np.repeat(np.arange(len(lengths_B)), lengths_B),  # the row that it stands in
-    "slot_of_token_T": lambda lengths_B: np.flatnonzero(_is_token(lengths_B)),  # its place where rows stand side by side
+    "slot_of_token_T": lambda lengths_B: np.flatnonzero(
+        _is_token(lengths_B)
+    ),  # its place where rows stand side by side
     "token_of_slot_P": _token_of_slot,  # the inverse; padding, behind a row's tokens, repeats the last of them
     "is_token_BS": _is_token,  # whether a slot holds a token
 }

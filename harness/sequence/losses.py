@@ -1,6 +1,7 @@
 """What a target costs among the items: softmax losses that fit a large catalog, and binary losses with negatives.
 
-States and table are of one precision, the full one: callers leave autocast first. A class is a row of the table. A table that begins with a row for padding has items as classes by their ids.
+States and table are of one precision, the full one: callers leave autocast first. A class is a row of the table; a
+table that begins with a row for padding has items as classes by their ids.
 
 Shape legend: M targets, V classes, C targets or classes of a chunk, J drawn classes, K negatives of a target, or chosen
 classes, D width.

@@ -41,7 +41,6 @@ from harness.training.learner import Learner
 from harness.training.loop import Phase, TrainingPlan, train
 from results.statistics.metrics.ndcg import ndcg
 
-
 OPERATIONS = 6  # of a multiplication with a weight: with the addition, and twice as many in the backward pass
 KERNELS_PER_WEIGHT = 4  # of a step, about: SASRec has 131 with 36 weights (docs/gpu.md)
 

@@ -194,7 +194,7 @@ class Batches:
 
 
 def batch_losses(network: Encoder, loss: Loss, pieces: list[Piece]) -> Iterator[Losses]:
-    """The mean loss per target, in pieces whose gradients add up to the batch's; logits and losses in full precision."""
+    """The mean loss per target, in pieces whose gradients add up to the batch's; logits in full precision."""
     for piece in pieces:
         states_MD = network(piece.rows, piece.places_M)
         with torch.autocast(states_MD.device.type, enabled=False):

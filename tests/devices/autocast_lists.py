@@ -46,7 +46,9 @@ def _casting(name: str, dtype: torch.dtype | None) -> Any:
     without_autocast = DispatchKeySet(DispatchKey.AutocastPrivateUse1)
 
     def cast(leaf: Any) -> Any:
-        is_cast = isinstance(leaf, Tensor) and leaf.dtype in (torch.float32, torch.bfloat16) and leaf.device.type == "gpu"
+        is_cast = (
+            isinstance(leaf, Tensor) and leaf.dtype in (torch.float32, torch.bfloat16) and leaf.device.type == "gpu"
+        )
         return leaf.to(dtype or torch.get_autocast_dtype("gpu")) if is_cast else leaf
 
     def run(*args: Any, **keywords: Any) -> Any:

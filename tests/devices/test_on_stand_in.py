@@ -1,8 +1,8 @@
 """Fits, files and lists on a stand-in for a GPU, each fit interrupted once. Oracle: a fit on the CPU in one go.
 
 In fp32 the same operations run in both, so losses, items and scores are equal to the bit (`ROUNDED` apart). In bf16 the
-forward passes are rounded to 8 bits, so that losses differ; the stated bounds are on each epoch's mean loss. Methods that
-write codes have a wider one: a code that falls otherwise is another target.
+forward passes are rounded to 8 bits, so that losses differ; the stated bounds are on each epoch's mean loss. Methods
+that write codes have a wider one: a code that falls otherwise is another target.
 """
 
 import json

@@ -44,7 +44,7 @@ def with_lengths(dataset: Dataset, lengths: list[int]) -> Dataset:
 
 
 @pytest.mark.parametrize("name", ["sasrec", "gru4rec", "caser", "bert4rec"])
-def test_an_item_scoring_methods_operations_are_about_those_that_torch_counts(name: str, tmp_path: Path) -> None:
+def test_an_item_scoring_methods_operations_are_within_a_factor_of_two_of_torchs(name: str, tmp_path: Path) -> None:
     method, dataset = methods()[name], planted.planted_dataset()
     config = merged(method.presets["lite"], {**method.tiny, "epochs": 3})
     model = method.fit.__self__  # type: ignore[attr-defined]
@@ -56,7 +56,7 @@ def test_an_item_scoring_methods_operations_are_about_those_that_torch_counts(na
                 losses["total"].backward()
     counts = method.counts(config, dataset)
     assert counts is not None
-    assert counts.operations / 3 == pytest.approx(counter.get_total_flops(), rel=0.7)
+    assert 1 / 2 < counts.operations / 3 / counter.get_total_flops() < 2
 
 
 def test_kernels_of_sasrecs_step_are_about_those_of_the_stand_in() -> None:
@@ -118,4 +118,4 @@ def test_an_estimate_on_a_card_takes_no_pace_from_a_cpu(tmp_path: Path) -> None:
     assert estimated(plan, place).unknown_stages == 1
     found = estimated(plan, place, CARDS["h100"])
     assert found.card == "H100"
-    assert found.known_seconds == found.wall_seconds > 1
+    assert found.known_seconds == found.wall_seconds > 0  # one card does one job at a time

@@ -39,7 +39,9 @@ def test_no_stage_and_no_row_of_one_device_or_precision_is_anothers() -> None:
 def test_on_a_cpu_no_key_tells_of_a_device() -> None:
     conditions = {"contract": Contract().model_dump(mode="json"), "precision": "fp32"}
     config = merged(methods()["sasrec"].presets["lite"], methods()["sasrec"].tiny)
-    before = stage_of(Need("sasrec", config), dataset=planted.planted_dataset().fingerprint, seed=0, conditions=conditions)
+    before = stage_of(
+        Need("sasrec", config), dataset=planted.planted_dataset().fingerprint, seed=0, conditions=conditions
+    )
     assert before.key in keys(plan_on())
 
 

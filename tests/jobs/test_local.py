@@ -175,7 +175,9 @@ def test_jobs_end_by_themselves_when_their_parent_is_killed(tmp_path: Path) -> N
     assert ended_by_itself
 
 
-@pytest.mark.parametrize(("visible", "seen"), [("3,GPU-5", {"3", "GPU-5"}), ("7", {os.environ.get("CUDA_VISIBLE_DEVICES")})])
+@pytest.mark.parametrize(
+    ("visible", "seen"), [("3,GPU-5", {"3", "GPU-5"}), ("7", {os.environ.get("CUDA_VISIBLE_DEVICES")})]
+)
 def test_jobs_side_by_side_see_a_gpu_each_where_there_are_several(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str, seen: set[str | None]
 ) -> None:

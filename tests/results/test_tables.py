@@ -193,7 +193,11 @@ def test_a_method_that_was_run_with_changes_alone_is_labelled_by_them(tmp_path: 
 
 
 def test_rows_of_another_precision_or_device_are_labelled_by_it(tmp_path: Path) -> None:
-    for digest, conditions in (("aaaa", {}), ("bbbb", {"device": "cuda"}), ("cccc", {"device": "cuda", "precision": "bf16"})):
+    for digest, conditions in (
+        ("aaaa", {}),
+        ("bbbb", {"device": "cuda"}),
+        ("cccc", {"device": "cuda", "precision": "bf16"}),
+    ):
         write_made_up_run(tmp_path, [1, 0], config_digest=digest, preset_changes={}, **conditions)
     table = overall_table(tmp_path, "demo", Filters(configs=("all",)))
     assert sorted(labels(table)) == ["TIGER", "TIGER, bf16, cuda", "TIGER, cuda"]

@@ -119,6 +119,24 @@ def test_prefixes_as_rows_of_their_own_change_the_dropout_masks_alone(tmp_path, 
     assert len(set(found.values())) >= 2
 
 
+def test_logits_and_losses_are_in_full_precision_whatever_autocast_says(tmp_path):
+    dataset, seen = random_dataset(), []
+    network = SASREC.new(TINY, dataset, FitContext(0, tmp_path)).network
+    batches = batches_of(TINY, dataset)
+    batch = next(batches(np.random.default_rng(0)))
+
+    def loss(states_MD, rows_VD, targets_M):
+        seen.append((states_MD.dtype, (states_MD @ rows_VD.T).dtype))
+        return batches.objective.loss(states_MD, rows_VD, targets_M)
+
+    exact = [piece["total"].item() for piece in batch_losses(network.eval(), loss, batch)]
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = [piece["total"].item() for piece in batch_losses(network, loss, batch)]
+    assert set(seen) == {(torch.float32, torch.float32)}
+    assert rough != exact
+    assert rough == pytest.approx(exact, rel=0.01)
+
+
 @pytest.mark.parametrize("legacy_pad", [False, True])
 def test_the_chunked_softmax_gives_the_losses_and_gradients_of_the_full_one(tmp_path, legacy_pad):
     dataset, found = random_dataset(), []

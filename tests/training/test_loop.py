@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -68,6 +69,28 @@ class Regression:
 
 def weights(model: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+@pytest.mark.parametrize(("precision", "seen"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_forward_passes_alone_run_in_the_asked_precision(
+    tmp_path: Path, precision: Literal["fp32", "bf16"], seen: torch.dtype
+) -> None:
+    """Two pieces a step: backward of the first must not lie within autocast, forward of the second must."""
+    regression = Regression(epochs=1)
+    forward: set[torch.dtype] = set()
+    backward: set[bool] = set()
+
+    def losses(rows: Tensor) -> Iterator[Losses]:
+        for part in rows.chunk(2):
+            output = regression.model(regression.inputs[part])
+            forward.add(output.dtype)
+            output.register_hook(lambda grad: backward.add(torch.is_autocast_enabled("cpu")))
+            yield {"total": (output.float() - regression.targets[part]).square().mean()}
+
+    phase = Phase("fit", ("all",), losses)
+    train(replace(regression.plan, phase_of=lambda _: phase), FitContext(3, tmp_path, precision=precision))
+    assert forward == {seen}
+    assert backward == {False}
 
 
 def test_training_equals_steps_written_out_by_hand(tmp_path: Path) -> None:
