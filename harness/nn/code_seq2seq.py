@@ -215,6 +215,7 @@ class CodeSeq2Seq(nn.Module):
         Where torch's own kernels run, histories must come by falling length.
         """
         device = codes_NL.device
+        rows: Ragged | Buckets
         if runs_native(device):
             items_P, rows = self._in_buckets(histories, device)
         else:

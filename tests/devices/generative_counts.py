@@ -9,8 +9,10 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import autocast_lists
+import fused
 import numpy as np
 import torch
 from counts_on_stand_in import counts, dataset
@@ -58,8 +60,16 @@ def training_on(folder: Path, device: torch.device) -> ETEGRecTraining:
     return ETEGRecTraining(model.to(device), data, FitContext(0, folder, device=device))
 
 
-def steps(training: ETEGRecTraining) -> dict[str, tuple[Learner, Callable[[Batch], Iterable[Losses]], list[Batch]]]:
-    """Of each kind of step how it learns, its losses, and a small batch and one of the paper's size."""
+class Step(NamedTuple):
+    """What a step needs."""
+
+    learners: list[Learner]
+    losses: Callable[[Batch], Iterable[Losses]]
+    batches: list[Batch]  # a small one, then one of the paper's size
+
+
+def steps(training: ETEGRecTraining) -> dict[str, Step]:
+    """Each kind of step of a generator."""
     model, samples = training.model, PrefixSamples.of(training.dataset)
     batches = [next(prefix_batches(samples, size, np.random.default_rng(0))) for size in (8, SAMPLES)]
     generator, recommender, tokenizer = model.generator, training.recommender_learner(), training.tokenizer_learner()
@@ -74,10 +84,10 @@ def steps(training: ETEGRecTraining) -> dict[str, tuple[Learner, Callable[[Batch
             yield {"total": loss}
 
     return {
-        "recommender": (recommender, lambda batch: of_phase("recommender", batch), batches),
-        "tiger": (Learner(adamw(generator.parameters(), 1e-3, 0.05), max_norm=1.0), of_tiger, batches),
-        "tokenizer": (tokenizer, lambda batch: of_phase("tokenizer", batch), batches),
-        "joint": (recommender, lambda batch: of_phase("joint", batch), batches),
+        "recommender": Step([recommender], lambda batch: of_phase("recommender", batch), batches),
+        "tiger": Step([Learner(adamw(generator.parameters(), 1e-3, 0.05), max_norm=1.0)], of_tiger, batches),
+        "tokenizer": Step([tokenizer], lambda batch: of_phase("tokenizer", batch), batches),
+        "joint": Step([tokenizer, recommender], lambda batch: of_phase("joint", batch), batches),
     }
 
 
@@ -101,13 +111,16 @@ def main() -> None:
     gpu, told = StandInGpu(), {}
     with tempfile.TemporaryDirectory() as folder, gpu:
         training = training_on(Path(folder), GPU)
-        for name, (learner, losses, batches) in steps(training).items():
+        kinds = steps(training)
+        for name, (learners, losses, batches) in kinds.items():
             for batch in batches:  # the first step makes what later ones find
                 counts(gpu)
                 for piece in losses(batch):
                     piece["total"].backward()
-                learner.step()
+                for learner in learners:
+                    learner.step()
             told[name] = counts(gpu)
+        told["bf16"] = bf16_counts(gpu, kinds["recommender"])
         training.model.requires_grad_(False)
         recommender = training.recommender()
         told["preparing an evaluation"] = counts(gpu)
@@ -117,6 +130,24 @@ def main() -> None:
         training.refresh_codes()
         told["refresh"] = counts(gpu)
     print(json.dumps(told | {"users": USERS}, indent=1))
+
+
+def bf16_counts(gpu: StandInGpu, step: Step) -> dict[str, Any]:
+    """Those of a step whose forward pass is in bf16, and the number formats of its losses and gradients.
+
+    Attention counts here as CUDA's kernels: its formula would cast the inputs of each operation.
+    """
+    (learner,), losses, batches = step
+    with autocast_lists.registered(), fused.installed(gpu):
+        for batch in batches:
+            counts(gpu)
+            with torch.autocast("gpu", torch.bfloat16):
+                piece = next(iter(losses(batch)))
+            piece["total"].backward()
+            of_gradients = sorted({str(x.grad.dtype) for x in learner.parameters() if x.grad is not None})
+            learner.step()
+    of_losses = sorted({str(value.dtype) for value in piece.values()})
+    return counts(gpu) | {"losses": of_losses, "gradients": of_gradients}
 
 
 def tokenizer_counts(gpu: StandInGpu, vectors_NZ: Tensor) -> dict[str, Any]:

@@ -43,6 +43,14 @@ def test_a_step_does_not_wait_for_the_device(counted: dict[str, Any], name: str)
 
 
 @needs_torch
+def test_in_bf16_losses_and_gradients_are_fp32_and_casts_stay_within_the_budget(counted: dict[str, Any]) -> None:
+    found = counted["bf16"]
+    assert found["losses"] == found["gradients"] == ["torch.float32"]
+    assert 100 < found["kernels"]["total"] <= BUDGETS["recommender"], found["kernels"]
+    assert found["waits"]["total"] == 0, found["waits"]
+
+
+@needs_torch
 def test_a_batch_goes_to_the_device_in_copies_that_nobody_waits_for(counted: dict[str, Any]) -> None:
     moved = counted["recommender"]["moved"]
     assert all(site.startswith("harness/nn/moving.py") for site in moved["sites"]), moved
