@@ -50,8 +50,8 @@ def to_earlier(
     """
     num_heads, device = len(bias_HQQ), bias_HQQ.device
     if isinstance(state_rows, Buckets):
-        bias_HQQ = (bias_HQQ + past_of_own_row(length, 1, device)).to(dtype)
-        return Attention(PaddedLayout([PaddedRows(count, length, length, bias_HQQ)], num_heads))
+        bias_1HQQ = (bias_HQQ + past_of_own_row(length, 1, device)).to(dtype)[None]
+        return Attention(PaddedLayout([PaddedRows(count, length, length, bias_1HQQ)], num_heads))
     own_rows = rows_together(count, length, device)
     together = own_rows.longest // length
     bias_HQT = bias_HQQ.repeat(1, together, together) + past_of_own_row(length, together, device)

@@ -36,7 +36,7 @@ class T5Config(Config):
     d_head: int = Field(64, ge=1)  # num_heads * d_head need not equal d_model
     encoder_layers: int = Field(6, ge=1)
     decoder_layers: int = Field(6, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=0.998)  # applied as a multiple of 1/256
+    dropout: float = Field(0.1, ge=0, lt=0.998)  # a CPU applies the nearest multiple of 1/256
     num_buckets: int = Field(32, ge=4, multiple_of=4)
     max_distance: int = Field(128, ge=2)
     init_std: float = Field(0.02, gt=0)  # of all weights but the norms (METHODS C.1); narrow models want more
