@@ -11,7 +11,8 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from harness.cli.options import print_json
-from harness.experiment.counted import card_named, card_of
+from harness.errors import UsageError
+from harness.experiment.counted import Card, card_named, card_of
 from harness.experiment.estimate import Estimate, PlannedStage, estimated
 from harness.experiment.place import Place
 from harness.experiment.plan import Plan
@@ -19,10 +20,17 @@ from harness.provenance import gpu
 from results.terminal.quantities import duration
 
 
-def show(planned: Sequence[tuple[Plan, Place]], *, card: str | None = None, as_json: bool) -> None:
+def card_for(name: str, *, dry_run: bool) -> Card:
+    """The card that `--card` names; `UsageError` for an unknown one, and where nothing is estimated."""
+    if not dry_run:
+        raise UsageError(f"--card {name} is for an estimate of the time; add --dry-run, or leave it out")
+    return card_named(name)
+
+
+def show(planned: Sequence[tuple[Plan, Place]], *, card: Card | None = None, as_json: bool) -> None:
     """Prints what the plans, one a data set, would do; with times on a card, the machine's own GPU if none is named."""
-    chosen = card_named(card) if card else card_of(gpu(planned[0][1].device).get("gpu", ""))
-    estimates = [estimated(plan, place, chosen) for plan, place in planned]
+    card = card or card_of(gpu(planned[0][1].device).get("gpu", ""))
+    estimates = [estimated(plan, place, card) for plan, place in planned]
     if as_json:
         content = [
             asdict(estimate)

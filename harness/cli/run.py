@@ -78,8 +78,7 @@ def run(
     world = World.of_environment()
     if world.size > 1:
         end_when_others_end()
-    if card is not None and not dry_run:
-        raise UsageError(f"--card {card} is for an estimate of the time; add --dry-run, or leave it out")
+    chosen_card = None if card is None else estimate.card_for(card, dry_run=dry_run)
     machine, run_jobs = execution.checked(machine, world.size)
     method_names, ablation_names, optional = _variants(methods, ablation)
     seed_numbers = values.seeds_of(seeds)
@@ -95,7 +94,7 @@ def run(
             run_plan(*experiments[0][1:], progress.SILENT)
         return 0
     if dry_run:
-        estimate.show([(plan, place) for _, plan, place in experiments], card=card, as_json=json)
+        estimate.show([(plan, place) for _, plan, place in experiments], card=chosen_card, as_json=json)
         return 0
     done = []
     for data, plan, place in experiments:

@@ -169,7 +169,8 @@ def config_digest(method_name: str, config: Config, settings: Settings) -> str:
 
 def conditions_of(settings: Settings) -> dict[str, Any]:
     """What decides a result beside config, data and seed; processes where there are several, a device but the CPU."""
-    conditions = {"contract": settings.contract.model_dump(mode="json"), "precision": settings.precision}
+    conditions: dict[str, Any] = {"contract": settings.contract.model_dump(mode="json")}
+    conditions |= {"precision": settings.precision}
     conditions |= {"processes": settings.processes} if settings.processes > 1 else {}
     return conditions | ({"device": settings.device} if settings.device != "cpu" else {})
 
