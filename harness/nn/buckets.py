@@ -36,7 +36,7 @@ def bucketed(lengths_B: np.ndarray, most_buckets: int, step: int = 1) -> list[Bu
     widths, rows = np.unique(widths_B, return_counts=True)
     widths, end = widths[::-1], np.cumsum(rows[::-1])  # `end`: how many rows are at least so wide
     start = np.concatenate([[0], end[:-1]])
-    # places[b][i]: the fewest of the rows from the i-th width on, in at most b + 1 buckets; cuts: where the second begins
+    # places[b][i]: the fewest of all rows from the i-th width on, in b + 1 buckets; cuts: where the second begins
     places = [np.append((end[-1] - start) * widths, 0)]
     cuts: list[np.ndarray] = [np.full(len(widths), len(widths))]
     for _ in range(most_buckets - 1):
