@@ -6,7 +6,7 @@ METHODS B.4. Shape legend: B rows, N items, L levels, K codes per level, G code 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,10 +15,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from harness.errors import StageError
-from harness.generative.tokenizer.codes import deduplicate, occurrence_ranks, tuple_keys
+from harness.generative.tokenizer.codes import deduplicate, tuple_keys
 from harness.generative.tokenizer.constrained_kmeans import constrained_kmeans
 from harness.generative.tokenizer.fit import (
-    ENCODE_ITEMS,
     STAGE,
     Cluster,
     TokenizerTraining,
@@ -30,6 +29,8 @@ from harness.generative.tokenizer.reassign import semantic_codes, without_collis
 from harness.generative.tokenizer.rqvae import RQVAE, RQVAEConfig, tokenizer_loss
 from harness.generative.tokenizer.sinkhorn import sinkhorn_at_level, sinkhorn_codes
 from harness.interfaces import FitContext
+from harness.nn.kernels.precision import full_precision
+from harness.nn.pieces import pieces_on
 from harness.seeding import numpy_stream, torch_stream
 from harness.training.loop import Losses, train
 
@@ -105,6 +106,7 @@ class LetterTokenizer(nn.Module):
     """An RQ-VAE and the present group of each of its codes, which must survive an interruption."""
 
     groups_LK: Tensor
+    rings: GroupRings  # of the groups, made at the beginning of each epoch
 
     def __init__(self, rqvae: RQVAE) -> None:
         super().__init__()
@@ -139,6 +141,8 @@ def fit_letter_tokenizer(
             start_codebooks(rqvae, text_NZ, cluster)
         if config.beta_div and epoch % config.refresh_groups_every == 0:
             model.groups_LK.copy_(code_groups(rqvae.codebooks_LKD, config.num_groups, context.seed, epoch))
+        if config.beta_div:
+            model.rings = GroupRings.of(model.groups_LK)
 
     def losses(rows_B: Tensor) -> Iterator[Losses]:
         text_BZ = text_NZ.index_select(0, rows_B)
@@ -149,12 +153,13 @@ def fit_letter_tokenizer(
         total = semantic + config.alpha_cf * collaborative
         parts = {"semantic": semantic, "collaborative": collaborative}
         if config.beta_div:
-            partners_BL = draw_partners(quantized.codes_BL, model.groups_LK)
+            partners_BL = draw_partners(quantized.codes_BL, model.rings)
             parts["diversity"] = diversity_loss(rqvae.codebooks_LKD, quantized.codes_BL, partners_BL)
             total = total + config.beta_div * parts["diversity"]
         yield {"total": total, **parts}
 
-    train(tokenizer_plan(model, rqvae, config, text_NZ, begin=begin, losses=losses), context)
+    plan = tokenizer_plan(model, rqvae, config, text_NZ, begin=begin, losses=losses, precision=context.precision)
+    train(plan, context)
     return rqvae, item_codes(rqvae, text_NZ, config)
 
 
@@ -164,7 +169,8 @@ def collaborative_loss(quantized_BD: Tensor, cf_vectors_BD: Tensor) -> Tensor:
     Logits are raw inner products of the straight-through sum, so the gradient reaches the encoder alone.
     """
     own_B = torch.arange(len(quantized_BD), device=quantized_BD.device)
-    return F.cross_entropy(quantized_BD @ cf_vectors_BD.T, own_B)
+    with full_precision(quantized_BD.device):
+        return F.cross_entropy(quantized_BD @ cf_vectors_BD.T, own_B)
 
 
 def diversity_loss(codebooks_LKD: Tensor, codes_BL: Tensor, partners_BL: Tensor) -> Tensor:
@@ -175,32 +181,39 @@ def diversity_loss(codebooks_LKD: Tensor, codes_BL: Tensor, partners_BL: Tensor)
     """
     losses = []
     for codebook_KD, codes_B, partners_B in zip(codebooks_LKD, codes_BL.unbind(1), partners_BL.unbind(1), strict=True):
-        logits_BK = F.embedding(codes_B, codebook_KD) @ codebook_KD.T
+        with full_precision(codebook_KD.device):
+            logits_BK = F.embedding(codes_B, codebook_KD) @ codebook_KD.T
         logits_BK = logits_BK.scatter(1, codes_B[:, None], MASKED_LOGIT)
         losses.append(F.cross_entropy(logits_BK, partners_B))
     return torch.stack(losses).mean()
 
 
-def draw_partners(codes_BL: Tensor, groups_LK: Tensor) -> Tensor:
+class GroupRings(NamedTuple):
+    """The codes of each level, group by group, each group a ring; what is asked of a code stands at its number."""
+
+    members_LK: Tensor  # codes, group by group
+    start_LK: Tensor  # where the code's group begins among the members
+    place_LK: Tensor  # the code's place within its group
+    size_LK: Tensor  # codes of its group
+
+    @classmethod
+    def of(cls, groups_LK: Tensor) -> GroupRings:
+        """The rings of groups; every group must have at least two codes. Counts alone, so no device is waited for."""
+        sorted_LK, members_LK = groups_LK.sort(dim=1, stable=True)
+        start_LK = torch.searchsorted(sorted_LK, groups_LK)
+        end_LK = torch.searchsorted(sorted_LK, groups_LK, right=True)
+        return cls(members_LK, start_LK, members_LK.argsort(dim=1) - start_LK, end_LK - start_LK)
+
+
+def draw_partners(codes_BL: Tensor, rings: GroupRings) -> Tensor:
     """(B, L) int64 for each code another one of its group, uniformly, from torch's default generator.
 
-    Every group must have at least two codes.
+    It is a step of 1 to size - 1 around the ring of the code's group.
     """
     uniforms_BL = torch.rand(codes_BL.shape, device=codes_BL.device)
-    levels = zip(codes_BL.unbind(1), groups_LK, uniforms_BL.unbind(1), strict=True)
-    return torch.stack([_partners(*level) for level in levels], dim=1)
-
-
-def _partners(codes_B: Tensor, groups_K: Tensor, uniforms_B: Tensor) -> Tensor:
-    """(B,) the partners of one level: a step of 1 to size - 1 around the ring of the code's group."""
-    members_K = groups_K.argsort(stable=True)  # codes, group by group
-    places_K = occurrence_ranks(groups_K)  # each code's place within its group
-    sizes_G = torch.bincount(groups_K)
-    starts_G = sizes_G.cumsum(0) - sizes_G
-    group_B = groups_K[codes_B]
-    size_B = sizes_G[group_B]
-    step_B = 1 + (uniforms_B * (size_B - 1)).long().clamp(max=size_B - 2)  # a product may round up to size - 1
-    return members_K[starts_G[group_B] + (places_K[codes_B] + step_B) % size_B]
+    start_BL, place_BL, size_BL = (x_LK.T.gather(0, codes_BL) for x_LK in rings[1:])
+    step_BL = 1 + (uniforms_BL * (size_BL - 1)).long().minimum(size_BL - 2)  # a product may round up to size - 1
+    return rings.members_LK.T.gather(0, start_BL + (place_BL + step_BL) % size_BL)
 
 
 def code_groups(codebooks_LKD: Tensor, num_groups: int, seed: int, epoch: int) -> Tensor:
@@ -261,7 +274,7 @@ def item_codes(rqvae: RQVAE, text_vectors_NZ: Tensor, config: LetterTokenizerCon
         codes_NL = semantic_codes(rqvae, text_vectors_NZ, config.zero_collisions)
         return deduplicate(codes_NL, config.rqvae.codebook_size)
     codes, last_distances = [], []
-    for text_BZ in text_vectors_NZ.split(ENCODE_ITEMS):
+    for text_BZ in text_vectors_NZ.split(pieces_on(text_vectors_NZ.device).items):
         quantized = rqvae.quantize(rqvae.encode(text_BZ))
         codes.append(quantized.codes_BL)
         last_distances.append(quantized.distances[-1])  # those of the other levels would fill the memory

@@ -1,6 +1,6 @@
 """ETEGRec's modules and what they exchange: tokenizer T, generator R, and the two adapters that tie them.
 
-Shape legend: B samples, U unique targets of a chunk, N items, L levels, K codes per level, D width.
+Shape legend: B samples, U of them whose targets count, N items, L levels, K codes per level, D width.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from etegrec.config import ETEGRecConfig
-from etegrec.objectives import first_occurrences, l_psa, l_sia, l_sq
+from etegrec.objectives import l_psa, l_sia, l_sq
 from harness.generative.tokenizer.codes import CodeTable, deduplicate
 from harness.generative.tokenizer.reassign import semantic_codes
 from harness.generative.tokenizer.rqvae import RQVAE
 from harness.nn.code_seq2seq import CodeSeq2Seq, Summary
+from harness.nn.kernels.precision import full_precision
 from harness.training.loop import Losses
 
 
@@ -46,8 +47,9 @@ class ETEGRec(nn.Module):
 
     @torch.no_grad()
     def refresh_codes(self) -> float:
-        """The share of items whose code tuple changes when all items are tokenised anew."""
-        semantic = semantic_codes(self.tokenizer, self.vectors_ND[1:], self.config.tokenizer.zero_collisions)
+        """The share of items whose code tuple changes when all items are tokenised anew, in full precision."""
+        with full_precision(self.codes_NL.device):
+            semantic = semantic_codes(self.tokenizer, self.vectors_ND[1:], self.config.tokenizer.zero_collisions)
         codes = deduplicate(semantic, self.codebook_sizes[-1])
         changed = (codes != self.codes_NL[1:]).any(dim=1).float().mean().item()
         self.codes_NL[1:] = codes
@@ -57,21 +59,17 @@ class ETEGRec(nn.Module):
         """The items' present codes, as a table that does not change with the model."""
         return CodeTable(self.codes_NL.clone(), self.codebook_sizes)
 
-    def alignments(self, summary: Summary, targets_B: Tensor) -> Losses:
-        """SIA and PSA of one chunk, those whose weights are not 0; gradients stop only where parameters are frozen.
+    def alignments(self, summary: Summary, targets_B: Tensor, rows_U: Tensor) -> Losses:
+        """SIA and PSA of a chunk's rows that count, those whose weights are not 0.
 
-        Equations 11 to 16 of the paper with the corrected signs (METHODS C.2).
+        Equations 11 to 16 of the paper with the corrected signs (METHODS C.2). Gradients stop only where parameters are
+        frozen.
         """
         config = self.config
-        rows = (
-            first_occurrences(targets_B)
-            if config.unique_targets
-            else torch.arange(len(targets_B), device=targets_B.device)
-        )
-        semantics = self.tokenizer(self.vectors_ND.index_select(0, targets_B[rows]))
+        semantics = self.tokenizer(self.vectors_ND.index_select(0, targets_B[rows_U]))
         losses: Losses = {}
         if config.mu:
-            sequence = self.sia_adapter(summary.pooled_BD[rows])
+            sequence = self.sia_adapter(summary.pooled_BD[rows_U])
             if config.sia_entry == "encoder":
                 sequence = self.tokenizer.encode(sequence)
             losses["sia"] = l_sia(
@@ -81,17 +79,16 @@ class ETEGRec(nn.Module):
                 level_reduction=config.sia_levels,
             )
         if config.lambda_:
-            preference = self.psa_adapter(summary.bos_BD[rows])
+            preference = self.psa_adapter(summary.bos_BD[rows_U])
             losses["psa"] = l_psa(semantics.reconstruction_BZ, preference, config.tau)
         return losses
 
-    def quantisation(self, targets_B: Tensor) -> Tensor:
-        """L_SQ of the chunk's target items, each once, or of all items (METHODS C.2, C.5 #9 and #35)."""
+    def quantisation(self, targets_B: Tensor, rows_U: Tensor) -> Tensor:
+        """L_SQ of the targets of the chunk's rows that count, or of all items (METHODS C.2, C.5 #9 and #35)."""
         if self.config.tokenizer_items == "all":
             vectors = self.vectors_ND[1:]
         else:
-            rows = first_occurrences(targets_B) if self.config.unique_targets else slice(None)
-            vectors = self.vectors_ND.index_select(0, targets_B[rows])
+            vectors = self.vectors_ND.index_select(0, targets_B[rows_U])
         return l_sq(self.tokenizer(vectors), vectors, self.config.tokenizer.rqvae)
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from harness.generative.generator import token_loss as l_rec
 from harness.generative.tokenizer.rqvae import tokenizer_loss as l_sq
+from harness.nn.kernels.precision import full_precision, widened
 
 __all__ = ["combined", "first_occurrences", "l_psa", "l_rec", "l_sia", "l_sq"]
 
@@ -47,9 +49,11 @@ def l_psa(reconstruction_BD: Tensor, preference_BD: Tensor, temperature: float =
     Rows are L2-normalised, the other rows of the batch are the negatives, and both cross-entropies are added
     (the paper's Eq. 16 prints one with the wrong sign, METHODS C.2).
     """
-    similarity_BB = F.normalize(reconstruction_BD, dim=-1) @ F.normalize(preference_BD, dim=-1).T / temperature
-    own_B = torch.arange(len(similarity_BB), device=similarity_BB.device)
-    return F.cross_entropy(similarity_BB, own_B) + F.cross_entropy(similarity_BB.T, own_B)
+    with full_precision(reconstruction_BD.device):
+        semantics_BD, preference_BD = widened(reconstruction_BD), widened(preference_BD)
+        similarity_BB = F.normalize(semantics_BD, dim=-1) @ F.normalize(preference_BD, dim=-1).T / temperature
+        own_B = torch.arange(len(similarity_BB), device=similarity_BB.device)
+        return F.cross_entropy(similarity_BB, own_B) + F.cross_entropy(similarity_BB.T, own_B)
 
 
 def combined(terms: Mapping[str, Tensor], mu: float, lambda_: float) -> Tensor:
@@ -58,9 +62,6 @@ def combined(terms: Mapping[str, Tensor], mu: float, lambda_: float) -> Tensor:
     return torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
 
 
-def first_occurrences(targets_B: Tensor) -> Tensor:
+def first_occurrences(targets_B: np.ndarray) -> np.ndarray:
     """int64 positions, ascending, at which a target stands for the first time in the batch (METHODS C.5 #9)."""
-    unique_G, group_B = targets_B.unique(return_inverse=True)
-    positions_B = torch.arange(len(targets_B), device=targets_B.device)
-    first_G = positions_B.new_full((len(unique_G),), len(targets_B))
-    return first_G.scatter_reduce(0, group_B, positions_B, "amin").sort().values
+    return np.sort(np.unique(targets_B, return_index=True)[1])

@@ -1,13 +1,13 @@
 """ETEGRec's training procedure: alternating stage, then fine-tuning with the tokenizer frozen (METHODS C.3).
 
-Shape legend: B samples, L code levels.
+Shape legend: B samples, L code levels, U samples whose targets count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from etegrec.artifacts import adapters
 from etegrec.model import ETEGRec
-from etegrec.objectives import combined, l_rec
+from etegrec.objectives import combined, first_occurrences, l_rec
 from etegrec.phases import PHASES
 from harness.data.dataset import Dataset, Sequences
 from harness.data.samples import PrefixSamples
@@ -31,9 +31,19 @@ from harness.generative.generator import (
 from harness.generative.tokenizer.codes import flat_health
 from harness.interfaces import FitContext
 from harness.nn.code_seq2seq import GeneratorOutput
+from harness.nn.moving import moved
 from harness.training.learner import Learner
 from harness.training.loop import Losses, Phase, TrainingPlan, no_measures
 from harness.training.schedules import warmup_then_cosine
+
+
+class Chunk(NamedTuple):
+    """Samples that are each other's negatives, on the device."""
+
+    histories: Sequences  # B rows
+    targets_B: Tensor
+    counted_U: Tensor  # rows whose targets count in SIA, PSA and L_SQ: those where a target stands for the first time
+    share: float  # of the batch
 
 
 class ETEGRecTraining:
@@ -126,22 +136,29 @@ class ETEGRecTraining:
             self.model.sia_adapter.requires_grad_(self.config.sia_adapter_in_tokenizer_epochs)
 
     def refresh_codes(self) -> dict[str, float]:
-        """Tokenises all items anew; the share of items whose code tuple changed, and the new codes' health."""
-        changed = self.model.refresh_codes()
-        semantic_codes_NL = self.model.codes_NL[1:, :-1]
-        return {"codes_changed": changed, **flat_health(semantic_codes_NL, self.model.codebook_sizes[0])}
+        """Tokenises all items anew; the share of items whose code tuple changed, and the new codes' health.
+
+        Of a training in bf16 also the share of items that would have other codes in bf16; what they get is fp32's.
+        """
+        changed, model = self.model.refresh_codes(), self.model
+        measures = {"codes_changed": changed, **flat_health(model.codes_NL[1:, :-1], model.codebook_sizes[0])}
+        if self.context.precision == "bf16":
+            measures["codes_differing_in_bf16"] = model.tokenizer.differing_in_bf16(model.vectors_ND[1:])
+        return measures
 
     # Losses, by chunks whose samples are each other's negatives (C.5 #10); chunks count by their size. Several
     # processes share a batch by whole chunks, and by samples where there are no negatives.
 
-    def chunks(self, batch: Batch) -> Iterator[tuple[Batch, Tensor, float]]:
-        """Each of this process's chunks of a batch, its targets on the device, and its share of the batch."""
+    def chunks(self, batch: Batch) -> Iterator[Chunk]:
+        """This process's chunks of a batch."""
         size = self.config.chunk_size
         total = len(batch.targets)
         for start in range(0, total, size)[self.context.group.own]:
             rows = range(start, min(start + size, total))
             chunk = batch if len(rows) == total else batch.rows(rows)
-            yield chunk, torch.from_numpy(chunk.targets).to(self.context.device), len(rows) / total
+            counted = first_occurrences(chunk.targets) if self.config.unique_targets else np.arange(len(rows))
+            there = moved({"targets": chunk.targets, "counted": counted}, self.context.device)
+            yield Chunk(chunk.histories, there["targets"], there["counted"], len(rows) / total)
 
     def generate(self, histories: Sequences, targets_B: Tensor) -> tuple[GeneratorOutput, Tensor]:
         """The generator's output under teacher forcing, and the targets' codes."""
@@ -167,20 +184,20 @@ class ETEGRecTraining:
             model.refresh_codes()
             self.context.group.copy_from_main([model.codes_NL])
         aligned = aligned and bool(self.config.mu or self.config.lambda_)
-        for chunk, targets_B, share in self.chunks(batch):
+        for chunk in self.chunks(batch):
             losses: Losses = {}
             if "rec" in terms:
-                output, codes_BL = self.generate(chunk.histories, targets_B)
+                output, codes_BL = self.generate(chunk.histories, chunk.targets_B)
                 summary = output.summary
                 losses["rec"] = self.rec_weight * l_rec(output.logits_LBK, codes_BL)
             elif aligned:  # R only runs forward
                 with torch.no_grad():
                     summary = model.generator.summary(chunk.histories, model.codes_NL)
             if "sq" in terms:
-                losses["sq"] = model.quantisation(targets_B)
+                losses["sq"] = model.quantisation(chunk.targets_B, chunk.counted_U)
             if aligned:
-                losses |= model.alignments(summary, targets_B)
-            yield self.weighted(losses, share)
+                losses |= model.alignments(summary, chunk.targets_B, chunk.counted_U)
+            yield self.weighted(losses, chunk.share)
 
     def start_adapters_at_zero(self) -> None:
         """Gives the adapters a gradient of 0 for the losses to add to, as alignments times 0 would (C.5 #39)."""

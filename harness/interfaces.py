@@ -130,6 +130,9 @@ class Progress(NamedTuple):
     peak_memory_mb: float = 0.0  # the most that the fit's process has held so far
 
 
+Precision = Literal["fp32", "bf16"]  # of the forward passes
+
+
 @dataclass(frozen=True)
 class FitContext:
     """What a fit gets besides its config and its data."""
@@ -139,7 +142,7 @@ class FitContext:
     contract: Contract = field(default_factory=Contract)
     is_constrained: bool = True  # generate existing items only: what the contract's `decoding` says of this method
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     group: Group = ALONE  # the processes that do this fit together; the main one alone writes into `folder`
     report: Callable[[Progress], None] = lambda progress: None
     # Given the stage, the epoch and the recommender as it is, after each epoch that is validated and after the last.

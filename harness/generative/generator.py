@@ -27,7 +27,9 @@ from harness.generative.decoding.exact import exact_scores
 from harness.generative.decoding.trie import Trie
 from harness.generative.tokenizer.codes import CodeTable, code_health, tuple_keys
 from harness.interfaces import FitContext, Recommendations
-from harness.nn.code_seq2seq import CHUNK_TOKENS, CodeSeq2Seq, token_chunks
+from harness.nn.code_seq2seq import CodeSeq2Seq
+from harness.nn.kernels.precision import full_precision, widened
+from harness.nn.moving import moved
 from harness.nn.t5 import T5Config
 from harness.seeding import derive_seed
 from harness.stages import read_json, write_json
@@ -89,7 +91,8 @@ def token_loss(logits_LBK: Tensor, codes_BL: Tensor, temperature: float = 1.0) -
     """
     if temperature != 1:
         logits_LBK = logits_LBK / temperature
-    return functional.cross_entropy(logits_LBK.flatten(0, 1), codes_BL.T.flatten())
+    with full_precision(logits_LBK.device):
+        return functional.cross_entropy(widened(logits_LBK).flatten(0, 1), codes_BL.T.flatten())
 
 
 def token_losses(
@@ -98,14 +101,14 @@ def token_losses(
     codes_NL: Tensor,
     temperature: float = 1.0,
     *,
-    max_tokens: int = CHUNK_TOKENS,
+    max_tokens: int | None = None,
 ) -> Iterator[Tensor]:
     """The batch's token loss in parts that add up to it, histories of like length together.
 
     Where samples do not meet in the loss, the graph of one part is freed before the next is built.
     """
-    for rows in token_chunks(batch.histories.lengths * model.num_levels, max_tokens):
-        target_codes_BL = codes_NL[torch.from_numpy(batch.targets[rows]).to(codes_NL.device)]
+    for rows in model.chunks(batch.histories, codes_NL.device, max_tokens):
+        target_codes_BL = codes_NL[moved({"targets": batch.targets[rows]}, codes_NL.device)["targets"]]
         encoded = model.encode(batch.histories.take(rows), codes_NL)
         logits_LBK = model.logits(model.teacher_forced(encoded, target_codes_BL))
         yield len(rows) / len(batch.targets) * token_loss(logits_LBK, target_codes_BL, temperature)
@@ -175,7 +178,8 @@ class CodeRecommender:
     ):
         self.model = model
         self.codes = codes.to(next(model.parameters()).device)
-        self.trie = Trie.of(self.codes.codes[1:], codes.sizes)
+        # Made on the CPU, which sorts without being waited for.
+        self.trie = Trie.of(self.codes.codes[1:].cpu(), codes.sizes).to(self.codes.codes.device)
         self.num_beams = context.contract.num_beams
         self.is_constrained = context.is_constrained
         self.group = context.group

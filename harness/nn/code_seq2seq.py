@@ -7,7 +7,7 @@ An item is L tokens. All tables lie in one embedding matrix, level after level; 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from harness.data.dataset import Sequences
+from harness.data.dataset import PADDING, Sequences
+from harness.nn.buckets import ALIGNED, MOST_BUCKETS, Bucket, Buckets, bucketed, placed
+from harness.nn.kernels.precision import full_precision
+from harness.nn.kernels.switch import runs_native
+from harness.nn.moving import moved
+from harness.nn.pieces import pieces_on
 from harness.nn.ragged import Ragged
 from harness.nn.t5 import Decoder, Encoder, T5Config
 
-CHUNK_TOKENS = 2048  # encoder tokens run at once: temporaries of this size stay in a CPU's cache
 # What the graphs of a batch may hold, by kind of device; chunks beyond it run again in the backward pass.
 GRAPH_BYTES = {"cpu": 576 * 2**20}
 
@@ -41,16 +45,20 @@ class GeneratorOutput(NamedTuple):
 class EncodedHistories(NamedTuple):
     """Histories as the decoder reads them."""
 
-    states_ND: Tensor  # N tokens of all histories
-    rows: Ragged
+    states_ND: Tensor  # N tokens of all histories, padding included where they lie in buckets
+    rows: Ragged | Buckets
 
     def pooled(self) -> Tensor:
         """(B, D) the mean state of each history."""
+        if isinstance(self.rows, Buckets):
+            return self.rows.pooled(self.states_ND)
         lengths_B = torch.from_numpy(self.rows.lengths).to(self.states_ND.device)
         return torch.segment_reduce(self.states_ND, "mean", lengths=lengths_B)
 
     def padded(self) -> tuple[Tensor, Tensor]:
         """States (B, S, D), S being the tokens of the longest history, and a mask (B, S), True at tokens."""
+        if isinstance(self.rows, Buckets):
+            return self.rows.padded(self.states_ND)
         lengths_B = torch.from_numpy(self.rows.lengths).to(self.states_ND.device)
         mask_BS = torch.arange(self.rows.longest, device=lengths_B.device) < lengths_B[:, None]
         states_BSD = self.states_ND.new_zeros(*mask_BS.shape, self.states_ND.shape[1])
@@ -112,9 +120,14 @@ class CodeSeq2Seq(nn.Module):
         """The embeddings of each level's codes, which are its output weights too."""
         return self.tokens.weight[: self.bos].view(self.num_levels, self.codebook_size, -1)
 
+    def offsets_L(self, device: torch.device) -> Tensor:
+        """(L,) `offsets`, made on the device."""
+        return torch.arange(self.num_levels, device=device) * self.codebook_size
+
     def logits(self, states_BLD: Tensor) -> Tensor:
         """(L, B, K) scores of the codes of all levels, from the decoder states of their positions."""
-        logits_LBK = states_BLD.transpose(0, 1) @ self.tables_LKD().transpose(1, 2)
+        with full_precision(states_BLD.device):
+            logits_LBK = states_BLD.transpose(0, 1) @ self.tables_LKD().transpose(1, 2)
         return logits_LBK if self.no_codes_LK is None else logits_LBK + self.no_codes_LK[:, None]
 
     def logits_at(self, states: Tensor, level: int) -> Tensor:
@@ -136,25 +149,31 @@ class CodeSeq2Seq(nn.Module):
         target_codes_BL: Tensor,
         codes_NL: Tensor,
         *,
-        max_tokens: int = CHUNK_TOKENS,
+        max_tokens: int | None = None,
     ) -> GeneratorOutput:
         """Logits under teacher forcing and the summary, by chunks of like length, in the batch's order.
 
-        `codes_NL` is (N + 1, L) int64, row 0 for padding. Chunks keep temporaries small: their outputs are put
-        together again, so that losses may compare all rows of the batch.
+        `codes_NL` is (N + 1, L) int64, row 0 for padding. Chunks of `max_tokens`, by default what suits the device,
+        keep temporaries small: their outputs are put together again, so that losses may compare all rows of the batch.
         """
-        chunks = list(token_chunks(histories.lengths * self.num_levels, max_tokens))
+        chunks = self.chunks(histories, codes_NL.device, max_tokens)
+        order = Order.of(chunks, codes_NL.device)
         num_again = self._chunks_to_run_again(histories.lengths, chunks, codes_NL.device)
         outputs = []
-        for place, rows in enumerate(chunks):
-            inputs = histories.take(rows), target_codes_BL[rows], codes_NL
+        for place, (rows, codes_CL) in enumerate(zip(chunks, order.split(target_codes_BL), strict=True)):
+            inputs = histories.take(rows), codes_CL, codes_NL
             if place < num_again:
                 outputs.append(checkpoint(self.forward_chunk, *inputs, use_reentrant=False))
             else:
                 outputs.append(self.forward_chunk(*inputs))
         logits, summaries = zip(*outputs, strict=True)
-        (logits_LBK,) = _together(chunks, [logits], dim=1)
-        return GeneratorOutput(logits_LBK, Summary(*_together(chunks, zip(*summaries, strict=True))))
+        pooled, bos = zip(*summaries, strict=True)
+        return GeneratorOutput(order.together(logits, dim=1), Summary(order.together(pooled), order.together(bos)))
+
+    def chunks(self, histories: Sequences, device: torch.device, max_tokens: int | None = None) -> list[np.ndarray]:
+        """Row numbers of the histories that run at once, longest first."""
+        at_once = pieces_on(device).trained_tokens if max_tokens is None else max_tokens
+        return list(token_chunks(histories.lengths * self.num_levels, at_once))
 
     def _chunks_to_run_again(self, lengths: np.ndarray, chunks: Sequence[np.ndarray], device: torch.device) -> int:
         """How many of the first chunks keep no graph. Their backward pass comes last, when others' graphs are freed."""
@@ -178,47 +197,82 @@ class CodeSeq2Seq(nn.Module):
         states_BLD = self.teacher_forced(encoded, target_codes_BL)
         return GeneratorOutput(self.logits(states_BLD), Summary(encoded.pooled(), states_BLD[:, 0]))
 
-    def summary(self, histories: Sequences, codes_NL: Tensor, *, max_tokens: int = CHUNK_TOKENS) -> Summary:
+    def summary(self, histories: Sequences, codes_NL: Tensor, *, max_tokens: int | None = None) -> Summary:
         """The summary alone: of the decoder's positions, only BOS is run, which sees no other."""
-        chunks = list(token_chunks(histories.lengths * self.num_levels, max_tokens))
-        summaries = []
+        chunks = self.chunks(histories, codes_NL.device, max_tokens)
+        pooled, bos = [], []
         for rows in chunks:
             encoded = self.encode(histories.take(rows), codes_NL)
             bos_BQ = torch.full((len(rows), 1), self.bos, device=codes_NL.device)
-            summaries.append((encoded.pooled(), self.decode(encoded, bos_BQ)[:, 0]))
-        return Summary(*_together(chunks, zip(*summaries, strict=True)))
+            pooled.append(encoded.pooled())
+            bos.append(self.decode(encoded, bos_BQ)[:, 0])
+        order = Order.of(chunks, codes_NL.device)
+        return Summary(order.together(pooled), order.together(bos))
 
     def encode(self, histories: Sequences, codes_NL: Tensor) -> EncodedHistories:
-        """Encoder states of the codes of histories, each of which has at least one item."""
+        """Encoder states of the codes of histories, each of which has at least one item.
+
+        Where torch's own kernels run, histories must come by falling length.
+        """
         device = codes_NL.device
-        offsets_L = torch.tensor(self.offsets, device=device)
-        tokens_NL = codes_NL[torch.from_numpy(histories.items).to(device)] + offsets_L
-        rows = Ragged.of(histories.lengths * self.num_levels, device)
+        rows: Ragged | Buckets
+        if runs_native(device):
+            items_P, rows = self._in_buckets(histories, device)
+        else:
+            items_P = torch.from_numpy(histories.items).to(device)
+            rows = Ragged.of(histories.lengths * self.num_levels, device)
+        tokens_NL = codes_NL[items_P] + self.offsets_L(device)
         return EncodedHistories(self.encoder(self.tokens(tokens_NL.flatten()), rows), rows)
+
+    def _in_buckets(self, histories: Sequences, device: torch.device) -> tuple[Tensor, Buckets]:
+        """The items of histories in their places, and how their tokens lie."""
+        step = ALIGNED // math.gcd(ALIGNED, self.num_levels)
+        buckets = bucketed(histories.lengths, MOST_BUCKETS, step)
+        items = moved({"items": placed(histories.items, histories.lengths, buckets)}, device)["items"]
+        is_token_P = (items != PADDING)[:, None].expand(-1, self.num_levels).flatten()
+        of_tokens = [Bucket(rows, width * self.num_levels) for rows, width in buckets]
+        return items, Buckets(histories.lengths * self.num_levels, of_tokens, is_token_P)
 
     def teacher_forced(self, encoded: EncodedHistories, target_codes_BL: Tensor) -> Tensor:
         """(B, L, D) decoder states at BOS, c1, .., c(L-1); position l predicts level l."""
-        offsets_L = torch.tensor(self.offsets, device=target_codes_BL.device)
-        inputs_BL = (target_codes_BL + offsets_L).roll(1, dims=1)
+        inputs_BL = (target_codes_BL + self.offsets_L(target_codes_BL.device)).roll(1, dims=1)
         inputs_BL[:, 0] = self.bos
         return self.decode(encoded, inputs_BL)
 
     def decode(self, encoded: EncodedHistories, inputs_BQ: Tensor) -> Tensor:
         """(B, Q, D) decoder states of the first Q inputs, rows of the embedding table."""
-        rows = Ragged.uniform(*inputs_BQ.shape, inputs_BQ.device)
-        states_ND = self.decoder(self.tokens(inputs_BQ.flatten()), rows, encoded.states_ND, encoded.rows)
+        states_ND = self.decoder(self.tokens(inputs_BQ.flatten()), inputs_BQ.shape[1], encoded.states_ND, encoded.rows)
         return states_ND.view(*inputs_BQ.shape, -1)
 
 
-def _together(chunks: Sequence[np.ndarray], parts: Iterable[Sequence[Tensor]], dim: int = 0) -> Iterator[Tensor]:
-    """Each kind of output of all chunks in the order of the batch, along `dim`, from its pieces, one a chunk."""
-    order = torch.from_numpy(np.argsort(np.concatenate(chunks)))
-    for pieces in parts:
-        yield torch.cat(list(pieces), dim).index_select(dim, order.to(pieces[0].device))
+class Order(NamedTuple):
+    """The way from a batch's order to that of its chunks, and back."""
+
+    sizes: list[int]  # rows of each chunk
+    there_B: Tensor
+    back_B: Tensor
+
+    @classmethod
+    def of(cls, chunks: Sequence[np.ndarray], device: torch.device) -> Order:
+        """That of the chunks' row numbers."""
+        there_B = np.concatenate(chunks)
+        on_device = moved({"there": there_B, "back": np.argsort(there_B)}, device)
+        return cls([len(rows) for rows in chunks], on_device["there"], on_device["back"])
+
+    def split(self, x_BL: Tensor) -> tuple[Tensor, ...]:
+        """Each chunk's rows."""
+        return x_BL.index_select(0, self.there_B).split(self.sizes)
+
+    def together(self, pieces: Sequence[Tensor], dim: int = 0) -> Tensor:
+        """The rows of all chunks in the order of the batch, along `dim`."""
+        return torch.cat(list(pieces), dim).index_select(dim, self.back_B)
 
 
 def padding_bias(mask_BS: Tensor) -> Tensor | None:
-    """(B, 1, 1, S) to add to attention scores: 0 at tokens, -inf at padding; None where nothing is padded."""
-    if bool(mask_BS.all()):
+    """(B, 1, 1, S) to add to attention scores: 0 at tokens, -inf at padding; None where nothing is padded.
+
+    For a GPU's answer to whether anything is, one would have to wait.
+    """
+    if mask_BS.device.type == "cpu" and bool(mask_BS.all()):
         return None
     return torch.zeros(mask_BS.shape, device=mask_BS.device).masked_fill_(~mask_BS, -math.inf)[:, None, None]

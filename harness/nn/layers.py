@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.nn.kernels.dropout import dropout
-from harness.nn.kernels.rms import unit_rms
+from harness.nn.kernels.rms import RMS_EPS, unit_rms
+from harness.nn.kernels.switch import runs_native
 
 
 class Dropout(nn.Module):
@@ -29,8 +30,12 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The normed and scaled `x`."""
+        if runs_native(x.device):
+            return F.rms_norm(x, self.weight.shape, self.weight, RMS_EPS)
         return unit_rms(x) * self.weight
 
     def linear(self, x: Tensor, linear: nn.Linear) -> Tensor:
         """linear(norm(x)): the scale is applied to the columns of the weight, which are fewer than the rows of x."""
+        if runs_native(x.device):
+            return F.linear(self(x), linear.weight)
         return F.linear(unit_rms(x), linear.weight * self.weight)

@@ -1,7 +1,7 @@
 """Pre-norm T5 (v1.0) encoder and decoder stacks (METHODS B.0).
 
-Whole sequences run ragged: their tokens lie one after another in flat tensors (`harness.nn.ragged`). Decoding runs one
-position of many beams at a time, from a cache.
+Whole sequences lie one after another in flat tensors: ragged on a CPU (`harness.nn.ragged`), padded in buckets where
+torch's own kernels run (`harness.nn.buckets`). Decoding runs one position of many beams at a time, from a cache.
 
 Shape legend: B batch, N tokens of all sequences, S encoder positions, Q query positions, T key positions, D model
 width, H heads, E head width, I = H * E inner width, R rows of a decoding cache, W beams.
@@ -10,25 +10,21 @@ A bias that is added to a decoding step's attention scores broadcasts to (B, H, 
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from harness.config import Config
+from harness.nn.attending import Attention, to_all, to_earlier, to_states
+from harness.nn.buckets import Buckets
 from harness.nn.kernels.blocks import attention_block, feed_forward_block
 from harness.nn.kernels.dropout import dropout
+from harness.nn.kernels.precision import dtype_of_products
 from harness.nn.layers import RMSNorm
-from harness.nn.ragged import AttentionLayout, Ragged
+from harness.nn.ragged import Ragged
 from harness.nn.relative_positions import RelativeBias
-
-# Rows of the decoder that attend side by side, each to itself: thousands of products of 4 by 4 are slower than fewer of
-# 32 by 32, most of whose scores are masked.
-ROWS_TOGETHER = 8
 
 
 class T5Config(Config):
@@ -40,7 +36,7 @@ class T5Config(Config):
     d_head: int = Field(64, ge=1)  # num_heads * d_head need not equal d_model
     encoder_layers: int = Field(6, ge=1)
     decoder_layers: int = Field(6, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=0.998)  # applied as a multiple of 1/256
+    dropout: float = Field(0.1, ge=0, lt=0.998)  # a CPU applies the nearest multiple of 1/256
     num_buckets: int = Field(32, ge=4, multiple_of=4)
     max_distance: int = Field(128, ge=2)
     init_std: float = Field(0.02, gt=0)  # of all weights but the norms (METHODS C.1); narrow models want more
@@ -80,27 +76,6 @@ class Past(NamedTuple):
         return KeysValues(self.keys_TRHE.permute(1, 2, 0, 3), self.values_TRHE.permute(1, 2, 0, 3))
 
 
-@lru_cache(maxsize=64)
-def rows_together(count: int, length: int, device: torch.device) -> Ragged:
-    """`count` rows of one length, `ROWS_TOGETHER` of them as one, the last ones as one more in a band of its own.
-
-    Beside longer ones it would be padded, and a place of padding may look at nothing.
-    """
-    whole, rest = divmod(count, ROWS_TOGETHER)
-    lengths = np.array([ROWS_TOGETHER * length] * whole + [rest * length] * (rest > 0))
-    bands = [rows for rows in np.split(np.arange(len(lengths)), [whole]) if len(rows)]
-    return Ragged(lengths, bands, device)
-
-
-@lru_cache(maxsize=64)
-def past_of_own_row(length: int, together: int, device: torch.device) -> Tensor:
-    """(R * Q, R * T): 0 where a position of one of R rows side by side may look, -inf elsewhere."""
-    with torch.inference_mode(False):
-        past_QT = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-        allowed = torch.block_diag(*[past_QT] * together).bool()
-        return torch.zeros(allowed.shape, device=device).masked_fill_(~allowed, -math.inf)
-
-
 def relative_bias(config: T5Config, *, bidirectional: bool) -> RelativeBias:
     """One table for all layers of a stack."""
     return RelativeBias(config.num_heads, config.num_buckets, config.max_distance, bidirectional=bidirectional)
@@ -131,15 +106,15 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(config.d_model, 3 * inner, bias=False)
         self.out = nn.Linear(inner, config.d_model, bias=False)
 
-    def forward(self, x_ND: Tensor, layout: AttentionLayout, bias_HQT: Tensor) -> Tensor:
+    def forward(self, x_ND: Tensor, own: Attention) -> Tensor:
         """x + dropout(attention)."""
         return attention_block(
             x_ND,
             self.norm.weight,
             self.qkv.weight,
             self.out.weight,
-            layout,
-            bias_HQS=bias_HQT,
+            own.layout,
+            bias_HQS=own.bias_HQT,
             rate=self.rate if self.training else 0.0,
         )
 
@@ -163,14 +138,14 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(config.d_model, 2 * inner, bias=False)
         self.out = nn.Linear(inner, config.d_model, bias=False)
 
-    def forward(self, x_ND: Tensor, layout: AttentionLayout, states_ND: Tensor) -> Tensor:
+    def forward(self, x_ND: Tensor, cross: Attention, states_ND: Tensor) -> Tensor:
         """x + dropout(attention) of the rows of `x_ND` to the encoder's states."""
         return attention_block(
             x_ND,
             self.norm.weight,
             self.q.weight,
             self.out.weight,
-            layout,
+            cross.layout,
             memory_MI=self.kv(states_ND),
             rate=self.rate if self.training else 0.0,
         )
@@ -209,9 +184,9 @@ class EncoderLayer(nn.Module):
         self.attention = SelfAttention(config)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, x_ND: Tensor, layout: AttentionLayout, bias_HQT: Tensor) -> Tensor:
+    def forward(self, x_ND: Tensor, own: Attention) -> Tensor:
         """(N, D)."""
-        return self.feed_forward(self.attention(x_ND, layout, bias_HQT))
+        return self.feed_forward(self.attention(x_ND, own))
 
 
 class DecoderLayer(nn.Module):
@@ -223,11 +198,9 @@ class DecoderLayer(nn.Module):
         self.cross_attention = CrossAttention(config)
         self.feed_forward = FeedForward(config)
 
-    def forward(
-        self, x_ND: Tensor, own: AttentionLayout, bias_HQT: Tensor, cross: AttentionLayout, states_ND: Tensor
-    ) -> Tensor:
+    def forward(self, x_ND: Tensor, own: Attention, cross: Attention, states_ND: Tensor) -> Tensor:
         """(N, D): all positions of all sequences; `own` says how they attend to themselves, `cross` to the states."""
-        x_ND = self.attention(x_ND, own, bias_HQT)
+        x_ND = self.attention(x_ND, own)
         return self.feed_forward(self.cross_attention(x_ND, cross, states_ND))
 
     def step(
@@ -258,13 +231,12 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.norm = RMSNorm(config.d_model)
 
-    def forward(self, x_ND: Tensor, rows: Ragged) -> Tensor:
+    def forward(self, x_ND: Tensor, rows: Ragged | Buckets) -> Tensor:
         """(N, D)."""
-        bias_HQT = self.bias(0, rows.longest)[0]
-        layout = AttentionLayout(rows, rows, self.num_heads)
+        own = to_all(rows, self.bias(0, rows.longest)[0], dtype_of_products(x_ND))
         x_ND = dropout(x_ND, self.rate, self.training)
         for layer in self.layers:
-            x_ND = layer(x_ND, layout, bias_HQT)
+            x_ND = layer(x_ND, own)
         return dropout(self.norm(x_ND), self.rate, self.training)
 
 
@@ -286,18 +258,14 @@ class Decoder(nn.Module):
         """Each layer's cross-attention keys and values."""
         return [layer.cross_attention.memory(states_BSD) for layer in self.blocks()]
 
-    def forward(self, x_ND: Tensor, rows: Ragged, states_ND: Tensor, state_rows: Ragged) -> Tensor:
-        """(N, D): the state of every position, each seeing itself and the positions before it; equally long rows."""
-        length = rows.longest
-        own_rows = rows_together(len(rows.lengths), length, x_ND.device)
-        together = own_rows.longest // length
-        bias_HQT = self.bias(0, length)[0].repeat(1, together, together)
-        bias_HQT = bias_HQT + past_of_own_row(length, together, x_ND.device)
-        own = AttentionLayout(own_rows, own_rows, self.num_heads)
-        cross = AttentionLayout(rows.banded_as(state_rows), state_rows, self.num_heads)
+    def forward(self, x_ND: Tensor, length: int, states_ND: Tensor, state_rows: Ragged | Buckets) -> Tensor:
+        """(N, D): the state of every position of rows of `length`, each seeing itself and those before it."""
+        dtype = dtype_of_products(x_ND)
+        own = to_earlier(len(x_ND) // length, length, state_rows, self.bias(0, length)[0], dtype)
+        cross = to_states(length, state_rows, self.num_heads, dtype)
         x_ND = dropout(x_ND, self.rate, self.training)
         for layer in self.layers:
-            x_ND = layer(x_ND, own, bias_HQT, cross, states_ND)
+            x_ND = layer(x_ND, own, cross, states_ND)
         return dropout(self.norm(x_ND), self.rate, self.training)
 
     def step(

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from baselines.letter import METHOD
 from baselines.letter_tokenizer import (
+    GroupRings,
     LetterTokenizerConfig,
     code_groups,
     collaborative_loss,
@@ -78,11 +79,12 @@ def test_the_diversity_loss_moves_chosen_and_compared_codes() -> None:
 def test_partners_are_uniform_over_the_other_codes_of_the_group() -> None:
     torch.manual_seed(0)
     groups = torch.tensor([[0, 1, 0, 1, 0, 0]])  # group 0: codes 0, 2, 4, 5
-    partners = draw_partners(torch.full((30_000, 1), 2), groups).flatten()
+    rings = GroupRings.of(groups)
+    partners = draw_partners(torch.full((30_000, 1), 2), rings).flatten()
     counts = torch.bincount(partners, minlength=6)
     assert counts[[1, 2, 3]].tolist() == [0, 0, 0]
     assert counts[[0, 4, 5]].tolist() == pytest.approx([10_000] * 3, rel=0.04)
-    assert draw_partners(torch.full((100, 1), 3), groups).unique().tolist() == [1]
+    assert draw_partners(torch.full((100, 1), 3), rings).unique().tolist() == [1]
 
 
 def test_groups_of_a_full_codebook_keep_the_official_bounds() -> None:

@@ -100,7 +100,7 @@ def test_sia_reaches_the_recommender_through_the_first_level_only(tmp_path: Path
     model.zero_grad(set_to_none=True)
     targets = torch.from_numpy(batch.targets)
     output, _ = training.generate(batch.histories, targets)
-    rows = first_occurrences(targets)
+    rows = torch.from_numpy(first_occurrences(batch.targets))
     items = model.tokenizer(model.vectors_ND[targets[rows]]).quantized.distances_BLK
     sequences = model.tokenizer.quantize(model.sia_adapter(output.summary.pooled_BD[rows])).distances_BLK
     (l_sia(items[:, :1], sequences[:, :1]) / items.shape[1]).backward()
@@ -203,21 +203,20 @@ def test_a_joint_epoch_makes_codes_anew_at_each_step_and_by_switch_at_its_end(tm
 def test_chunks_cover_the_batch_in_order_and_their_shares_sum_to_one(tmp_path: Path) -> None:
     training = tiny_training(tmp_path, TINY.replace(chunk_size=24))
     batch = one_batch(training)
-    chunks, targets, shares = zip(*training.chunks(batch), strict=True)
-    assert shares == (24 / 64, 24 / 64, 16 / 64)
-    assert sum(shares) == 1
-    assert torch.cat(targets).tolist() == batch.targets.tolist()
-    rows = [chunk.histories.row(place).tolist() for chunk in chunks for place in range(len(chunk.targets))]
+    chunks = list(training.chunks(batch))
+    assert [chunk.share for chunk in chunks] == [24 / 64, 24 / 64, 16 / 64]
+    assert torch.cat([chunk.targets_B for chunk in chunks]).tolist() == batch.targets.tolist()
+    rows = [chunk.histories.row(place).tolist() for chunk in chunks for place in range(len(chunk.histories))]
     assert rows == [batch.histories.row(place).tolist() for place in range(len(batch.targets))]
 
 
 def test_a_batch_that_is_no_larger_than_a_chunk_is_one_chunk_and_stays_whole(tmp_path: Path) -> None:
     training = tiny_training(tmp_path, TINY.replace(chunk_size=64))
     for batch in training.batches(np.random.default_rng(0)):  # 64, 64 and 32 samples
-        ((chunk, targets, share),) = training.chunks(batch)
-        assert chunk is batch
-        assert share == 1
-        assert targets.tolist() == batch.targets.tolist()
+        (chunk,) = training.chunks(batch)
+        assert chunk.histories is batch.histories
+        assert chunk.share == 1
+        assert chunk.targets_B.tolist() == batch.targets.tolist()
 
 
 def test_chunks_count_by_their_size(tmp_path: Path) -> None:
@@ -246,7 +245,8 @@ def test_negatives_come_from_the_own_chunk(tmp_path: Path) -> None:
         half = batch.rows(rows)
         targets = torch.from_numpy(half.targets)
         output, _ = training.generate(half.histories, targets)
-        halves.append(training.model.alignments(output.summary, targets)["psa"])
+        counted = torch.from_numpy(first_occurrences(half.targets))
+        halves.append(training.model.alignments(output.summary, targets, counted)["psa"])
     torch.testing.assert_close(sum(pieces), (halves[0] + halves[1]) / 2)
 
 
@@ -347,7 +347,8 @@ def test_adapters_that_decay_move_as_under_adamw_on_alignments_times_0(tmp_path:
         expected.zero_grad()
         output, codes = theirs.generate(batch.histories, torch.from_numpy(batch.targets))
         rec = torch.nn.functional.cross_entropy(output.logits_LBK.flatten(0, 1), codes.T.flatten())
-        off = theirs.model.alignments(output.summary, torch.from_numpy(batch.targets))
+        counted = torch.from_numpy(first_occurrences(batch.targets))
+        off = theirs.model.alignments(output.summary, torch.from_numpy(batch.targets), counted)
         (rec + 0 * off["sia"] + 0 * off["psa"]).backward()
         torch.nn.utils.clip_grad_norm_(theirs.recommender_parts.parameters(), config.max_norm)
         for group in expected.param_groups:

@@ -65,4 +65,4 @@ def test_first_occurrences_equal_a_dictionary_s(targets: list[int]) -> None:
     seen: dict[int, int] = {}
     for position, target in enumerate(targets):
         seen.setdefault(target, position)
-    assert first_occurrences(torch.tensor(targets)).tolist() == list(seen.values())
+    assert first_occurrences(np.array(targets, dtype=np.int64)).tolist() == list(seen.values())

@@ -95,8 +95,7 @@ def test_decoder_rows_that_attend_side_by_side_have_the_states_and_gradients_of_
     states_ND = torch.randn(count * 2, 16, generator=generator, dtype=torch.double)
 
     def states(rows: int, x_ND: torch.Tensor, states_ND: torch.Tensor) -> torch.Tensor:
-        own, read = (Ragged.uniform(rows, length, torch.device("cpu")) for length in (3, 2))
-        return decoder(x_ND, own, states_ND, read)
+        return decoder(x_ND, 3, states_ND, Ragged.uniform(rows, 2, torch.device("cpu")))
 
     together = states(count, x_ND, states_ND)
     pairs = zip(x_ND.split(3), states_ND.split(2), strict=True)

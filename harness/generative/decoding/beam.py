@@ -19,9 +19,8 @@ from harness.distributed import ALONE, Group
 from harness.errors import UsageError
 from harness.generative.decoding.trie import Trie
 from harness.nn.code_seq2seq import CodeSeq2Seq, length_groups, padding_bias
+from harness.nn.pieces import pieces_on
 from harness.nn.t5 import Past
-
-CHUNK_TOKENS = 2048  # history tokens and beams searched at once
 
 
 class Beams(NamedTuple):
@@ -121,13 +120,14 @@ def recommend_by_codes(
     k: int,
     constrained: bool = True,
     fills: bool = True,
-    max_tokens: int = CHUNK_TOKENS,
+    max_tokens: int | None = None,
     group: Group = ALONE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The top `k` items (B, k) int64 and scores (B, k) float32 of each history, as in `rank_items`.
 
-    `codes_NL` is (N + 1, L) with row 0 for padding. Users are served in chunks of like history length. With
-    `constrained`, the trie keeps the search to sequences that name an item; without, it only looks them up.
+    `codes_NL` is (N + 1, L) with row 0 for padding. Users are served in chunks of like history length, of at most
+    `max_tokens` history tokens and beams, by default what suits the device. With `constrained`, the trie keeps the
+    search to sequences that name an item; without, it only looks them up.
     Each process of a group serves its own chunks, the same as one process would make, so results are the same.
     Raises `UsageError` where the beam is narrower than the list, unless the list need not be full (`fills`).
     """
@@ -135,15 +135,20 @@ def recommend_by_codes(
         raise UsageError(f"num_beams >= top_k must hold, but got num_beams={num_beams}, top_k={k}; raise num_beams")
     items = np.zeros((len(histories), k), dtype=np.int64)
     scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
-    chunks = list(length_groups(histories.lengths * model.num_levels + num_beams, max_tokens))[group.own]
+    at_once = pieces_on(codes_NL.device).searched_tokens if max_tokens is None else max_tokens
+    chunks = list(length_groups(histories.lengths * model.num_levels + num_beams, at_once))[group.own]
     was_training = model.training
     model.eval()
+    found = []
     with torch.inference_mode():
         for rows in chunks:
             encoded = model.encode(histories.take(rows), codes_NL)
             beams = beam_search(model, *encoded.padded(), num_beams=num_beams, trie=trie if constrained else None)
             items_BR, scores_BR = rank_items(beams, trie, k)
-            items[rows], scores[rows] = items_BR.cpu().numpy(), scores_BR.cpu().numpy()
+            found.append(torch.stack([items_BR, scores_BR.view(torch.int32).long()]))  # scores as they are, to the bit
     model.train(was_training)
     own = np.concatenate([np.empty(0, dtype=np.int64), *chunks])
+    if found:
+        items[own], score_bits = torch.cat(found, dim=1).cpu().numpy()  # the only wait for the device
+        scores[own] = score_bits.astype(np.int32).view(np.float32)
     return group.gather_rows(own, items), group.gather_rows(own, scores)

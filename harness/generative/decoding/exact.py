@@ -15,10 +15,12 @@ from harness.data.dataset import Sequences
 from harness.distributed import ALONE, Group
 from harness.generative.decoding.beam import parent_rows
 from harness.generative.decoding.trie import Trie
-from harness.nn.code_seq2seq import CHUNK_TOKENS, CodeSeq2Seq, length_groups, padding_bias
+from harness.nn.code_seq2seq import CodeSeq2Seq, length_groups, padding_bias
 from harness.nn.t5 import Past
 
-MAX_ROWS = 8192  # decoder positions (users x nodes) run at once
+# Run at once, on all devices: more users would have more scores than memory holds, where items are many.
+CHUNK_TOKENS = 2048  # history tokens
+MAX_ROWS = 8192  # decoder positions (users x nodes)
 
 
 @torch.inference_mode()

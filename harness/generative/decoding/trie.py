@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from harness.nn.moving import moved
+
 
 @dataclass(frozen=True)
 class TrieLevel:
@@ -54,11 +56,15 @@ class Trie:
 
     def to(self, device: torch.device) -> Trie:
         """The same trie on another device."""
+        tensors = {"items": self.items_N, "first": self.first_item}
+        for depth, level in enumerate(self.levels):
+            tensors |= {f"keys {depth}": level.keys_M, f"children {depth}": level.first_child}
+        there = moved({name: tensor.cpu().numpy() for name, tensor in tensors.items()}, device)
         levels = tuple(
-            replace(level, keys_M=level.keys_M.to(device), first_child=level.first_child.to(device))
-            for level in self.levels
+            replace(level, keys_M=there[f"keys {depth}"], first_child=there[f"children {depth}"])
+            for depth, level in enumerate(self.levels)
         )
-        return Trie(levels, self.items_N.to(device), self.first_item.to(device))
+        return Trie(levels, there["items"], there["first"])
 
     def continuations(self, depth: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """The codes (..., C) that may follow each node of `depth`, ascending, and the nodes (..., C) that they lead to.

@@ -21,9 +21,12 @@ from harness.data.dataset import PADDING
 from harness.errors import DataError, StageError
 
 
-def tuple_keys(codes_NL: Tensor) -> Tensor:
-    """(N,) int64 one number per code tuple, equal exactly where the tuples are equal (mixed radix)."""
-    radix = int(codes_NL.max()) + 1 if codes_NL.numel() else 1
+def tuple_keys(codes_NL: Tensor, codebook_size: int | None = None) -> Tensor:
+    """(N,) int64 one number per code tuple, equal exactly where the tuples are equal (mixed radix).
+
+    The device need not be asked for the largest code where the codebooks' size is told.
+    """
+    radix = codebook_size or (int(codes_NL.max()) + 1 if codes_NL.numel() else 1)
     assert radix ** codes_NL.shape[1] < 2**63, "code tuples do not fit in 63 bits"
     keys_N = torch.zeros_like(codes_NL[:, 0])
     for level_N in codes_NL.unbind(1):
@@ -33,12 +36,11 @@ def tuple_keys(codes_NL: Tensor) -> Tensor:
 
 def occurrence_ranks(keys_N: Tensor) -> Tensor:
     """(N,) int64 how many earlier rows have the same key: 0 for a key's first row."""
-    order_N = keys_N.argsort(stable=True)
-    _, counts_G = torch.unique_consecutive(keys_N[order_N], return_counts=True)
-    starts_N = torch.repeat_interleave(counts_G.cumsum(0) - counts_G, counts_G)
-    ranks_N = torch.empty_like(order_N)
-    ranks_N[order_N] = torch.arange(len(keys_N), device=keys_N.device) - starts_N
-    return ranks_N
+    sorted_N, order_N = keys_N.sort(stable=True)
+    places_N = torch.arange(len(keys_N), device=keys_N.device)
+    starts_N = places_N.clone()  # of each key's rows among the sorted ones
+    starts_N[1:] *= sorted_N[1:] != sorted_N[:-1]
+    return torch.empty_like(order_N).scatter_(0, order_N, places_N - starts_N.cummax(0).values)
 
 
 def deduplicate(codes_NL: Tensor, codebook_size: int) -> Tensor:
@@ -46,7 +48,7 @@ def deduplicate(codes_NL: Tensor, codebook_size: int) -> Tensor:
 
     Raises `StageError` where more items share their codes than the token's table has rows (METHODS B.2).
     """
-    ranks_N = occurrence_ranks(tuple_keys(codes_NL))
+    ranks_N = occurrence_ranks(tuple_keys(codes_NL, codebook_size))
     largest = int(ranks_N.max()) + 1 if len(ranks_N) else 0
     if largest > codebook_size:
         raise StageError(

@@ -21,7 +21,9 @@ from harness.generative.tokenizer.quantize import nearest, squared_distances, sq
 from harness.generative.tokenizer.reassign import ZeroCollisions
 from harness.generative.tokenizer.rqvae import RQVAE, RQVAEConfig, tokenizer_loss
 from harness.generative.tokenizer.sinkhorn import sinkhorn_at_level
-from harness.interfaces import FitContext
+from harness.interfaces import FitContext, Precision
+from harness.nn.moving import moved
+from harness.nn.pieces import pieces_on
 from harness.seeding import numpy_stream, torch_stream
 from harness.stages import read_json, write_json
 from harness.training.checkpoints import load_tensors, save_tensors
@@ -31,7 +33,6 @@ from harness.training.schedules import warmup_then_linear
 
 STAGE = "tokenizer"
 CHECKPOINT_EPOCHS = 50  # at most, between two points from which an interrupted training goes on
-ENCODE_ITEMS = 4096  # items encoded at a time where no gradient is needed
 
 Cluster = Callable[[np.ndarray, int], np.ndarray]  # (points (N, D), level from 0) -> centres (K, D)
 
@@ -99,7 +100,8 @@ def fit_tokenizer(config: TokenizerConfig, vectors_NZ: Tensor | np.ndarray, cont
         vectors_BZ = vectors_NZ.index_select(0, rows_B)
         yield {"total": tokenizer_loss(model(vectors_BZ, assign), vectors_BZ, rqvae_config)}
 
-    train(tokenizer_plan(model, model, config, vectors_NZ, begin=begin, losses=losses), context)
+    plan = tokenizer_plan(model, model, config, vectors_NZ, begin=begin, losses=losses, precision=context.precision)
+    train(plan, context)
     return model
 
 
@@ -111,6 +113,7 @@ def tokenizer_plan(
     *,
     begin: Callable[[int], None],
     losses: Callable[[Tensor], Iterable[Losses]],
+    precision: Precision,
 ) -> TrainingPlan:
     """The plan of a tokenizer's training: all items in batches, evaluations by collisions, one optimiser.
 
@@ -128,7 +131,7 @@ def tokenizer_plan(
     def evaluate(epoch: int) -> dict[str, float]:
         if (epoch + 1) % config.evaluate_every and epoch + 1 < config.epochs:
             return {}
-        latest.update(evaluation(rqvae, vectors_NZ))
+        latest.update(evaluation(rqvae, vectors_NZ, precision))
         return dict(latest)
 
     def phase_of(epoch: int) -> Phase:
@@ -154,28 +157,30 @@ def tokenizer_plan(
 
 def item_batches(vectors_NZ: Tensor, batch_size: int, stream: np.random.Generator) -> Iterator[Tensor]:
     """All row numbers in a random order, on the vectors' device, cut into batches (the last may be smaller)."""
-    order_N = torch.from_numpy(stream.permutation(len(vectors_NZ))).to(vectors_NZ.device)
-    yield from order_N.split(batch_size)
+    yield from moved({"order": stream.permutation(len(vectors_NZ))}, vectors_NZ.device)["order"].split(batch_size)
 
 
 @torch.no_grad()
-def evaluation(rqvae: RQVAE, vectors_NZ: Tensor) -> dict[str, float]:
+def evaluation(rqvae: RQVAE, vectors_NZ: Tensor, precision: Precision = "fp32") -> dict[str, float]:
     """Measures of all items with nearest codes: loss, reconstruction error, and the codes' health as flat numbers.
 
-    The loss need not fall while the reconstruction improves: its quantisation part grows with the encoder's scale.
+    The loss need not fall while the reconstruction improves: its quantisation part grows with the encoder's scale. All
+    are in fp32; of a training in bf16 they tell how many items would have other codes in bf16.
     """
     losses, errors, codes = [], [], []
-    for vectors_BZ in vectors_NZ.split(ENCODE_ITEMS):
+    for vectors_BZ in vectors_NZ.split(pieces_on(vectors_NZ.device).items):
         output = rqvae(vectors_BZ)
         losses.append(tokenizer_loss(output, vectors_BZ, rqvae.config) * len(vectors_BZ))
         errors.append(squared_error(output.reconstruction_BZ, vectors_BZ, rqvae.config.loss_form) * len(vectors_BZ))
         codes.append(output.quantized.codes_BL)
-    num_items = len(vectors_NZ)
+    num_items, codes_NL = len(vectors_NZ), torch.cat(codes)
+    rounded = {"codes_differing_in_bf16": rqvae.differing_in_bf16(vectors_NZ)} if precision == "bf16" else {}
     return {
         "loss": float(torch.stack(losses).sum()) / num_items,
         "reconstruction": float(torch.stack(errors).sum()) / num_items,
         "items": float(num_items),
-        **flat_health(torch.cat(codes), rqvae.config.codebook_size),
+        **flat_health(codes_NL, rqvae.config.codebook_size),
+        **rounded,
     }
 
 
@@ -198,7 +203,9 @@ def evaluations_without_gain(values: list[float]) -> int:
 @torch.no_grad()
 def start_codebooks(rqvae: RQVAE, vectors_NZ: Tensor, cluster: Cluster) -> None:
     """Place each level's codes at the cluster centres of what the levels before it leave of the encoded vectors."""
-    residual_ND = torch.cat([rqvae.encode(vectors_BZ) for vectors_BZ in vectors_NZ.split(ENCODE_ITEMS)])
+    residual_ND = torch.cat(
+        [rqvae.encode(vectors_BZ) for vectors_BZ in vectors_NZ.split(pieces_on(vectors_NZ.device).items)]
+    )
     for level, codebook_KD in enumerate(rqvae.codebooks_LKD):
         codebook_KD.copy_(torch.from_numpy(cluster(residual_ND.cpu().numpy(), level)))
         residual_ND = residual_ND - codebook_KD[nearest(level, squared_distances(residual_ND, codebook_KD))]

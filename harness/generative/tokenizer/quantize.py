@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.nn.kernels.gap_loss import gap_loss
+from harness.nn.kernels.precision import full_precision, widened
 
 ResidualGradient = Literal["straight-through", "pass-on"]
 LossForm = Literal["mean", "sum"]
@@ -41,7 +42,7 @@ def squared_distances(points_BD: Tensor, codebook_KD: Tensor) -> Tensor:
 
     In the codebook's own precision, under autocast too: the terms cancel, so in bf16 the nearest code would be lost.
     """
-    with torch.autocast(points_BD.device.type, enabled=False):
+    with full_precision(points_BD.device):
         points_BD = points_BD.to(codebook_KD.dtype)
         cross_BK = torch.addmm(codebook_KD.square().sum(-1), points_BD, codebook_KD.T, alpha=-2)
         return cross_BK.add_(points_BD.square().sum(-1, keepdim=True))
@@ -67,7 +68,7 @@ def quantize(
     (METHODS C.5 #5). In both, the quantised sum is the input less sg(what the last level leaves): one straight-through
     gradient whatever the number of levels, so the switch changes the commitment and alignment terms only.
     """
-    residual_BD = vectors_BD
+    vectors_BD = residual_BD = widened(vectors_BD)
     codes, residuals, code_vectors, distances = [], [], [], []
     for level, codebook_KD in enumerate(codebooks_LKD):
         distances_BK = squared_distances(residual_BD, codebook_KD)
@@ -91,6 +92,7 @@ def quantize(
 
 def squared_error(estimate_BD: Tensor, truth_BD: Tensor, form: LossForm) -> Tensor:
     """The squared error: "mean" over all elements, or "sum", the squared norm of a row averaged over rows."""
+    estimate_BD = widened(estimate_BD)
     if form == "mean":
         return F.mse_loss(estimate_BD, truth_BD)
     return (estimate_BD - truth_BD).square().sum(-1).mean()

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from harness.generative.tokenizer.codes import tuple_keys
 from harness.generative.tokenizer.rqvae import RQVAE
+from harness.nn.pieces import pieces_on
 
 ZeroCollisions = Literal["off", "assigned", "greedy"]
-ENCODED_AT_ONCE = 4096  # items
 TIE = 1e-12  # of a cost, for each place in an order that settles what is equal otherwise
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,9 @@ def semantic_codes(rqvae: RQVAE, vectors_NZ: Tensor, zero_collisions: ZeroCollis
     """(N, L) int64 nearest codes of all items, without collisions where these are asked for."""
     if zero_collisions == "off":
         return rqvae.codes(vectors_NZ)
-    parts = [rqvae.quantize(rqvae.encode(vectors_BZ)) for vectors_BZ in vectors_NZ.split(ENCODED_AT_ONCE)]
+    parts = [
+        rqvae.quantize(rqvae.encode(vectors_BZ)) for vectors_BZ in vectors_NZ.split(pieces_on(vectors_NZ.device).items)
+    ]
     codes_NL, last_NK = torch.cat([part.codes_BL for part in parts]), torch.cat([part.distances[-1] for part in parts])
     return without_collisions(codes_NL, last_NK, zero_collisions)
 

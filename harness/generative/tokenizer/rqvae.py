@@ -23,6 +23,7 @@ from harness.generative.tokenizer.quantize import (
     squared_error,
 )
 from harness.nn.mlp import mlp
+from harness.nn.pieces import pieces_on
 
 
 class RQVAEConfig(Config):
@@ -84,10 +85,17 @@ class RQVAE(nn.Module):
         return RQVAEOutput(self.decode(quantized.quantized_BD), quantized)
 
     @torch.no_grad()
-    def codes(self, vectors_NZ: Tensor, chunk_size: int = 4096) -> Tensor:
-        """(N, L) int64 nearest codes of all items, computed `chunk_size` rows at a time."""
-        chunks = vectors_NZ.split(chunk_size)
+    def codes(self, vectors_NZ: Tensor, chunk_size: int | None = None) -> Tensor:
+        """(N, L) int64 nearest codes of all items, `chunk_size` rows at a time, by default what suits the device."""
+        chunks = vectors_NZ.split(chunk_size or pieces_on(vectors_NZ.device).items)
         return torch.cat([self.quantize(self.encode(chunk_BZ)).codes_BL for chunk_BZ in chunks])
+
+    @torch.no_grad()
+    def differing_in_bf16(self, vectors_NZ: Tensor) -> float:
+        """The share of items whose nearest codes would be others if the encoder ran in bf16."""
+        with torch.autocast(vectors_NZ.device.type, torch.bfloat16):
+            rounded_NL = self.codes(vectors_NZ)
+        return (rounded_NL != self.codes(vectors_NZ)).any(dim=1).float().mean().item()
 
 
 def tokenizer_loss(output: RQVAEOutput, vectors_BZ: Tensor, config: RQVAEConfig) -> Tensor:

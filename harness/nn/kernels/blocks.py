@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.nn.kernels.attention import Attended, attend, attend_backward, plain_attend, probs_mask
-from harness.nn.kernels.dropout import mask_if_any, masked, quantised
+from harness.nn.kernels.dropout import dropout, mask_if_any, masked, quantised
+from harness.nn.kernels.padded_attention import PaddedLayout, padded_attention
 from harness.nn.kernels.precision import dtype_of_products
 from harness.nn.kernels.rms import RMS_EPS, unit_rms_backward, unit_rms_forward
-from harness.nn.kernels.switch import runs_fast
+from harness.nn.kernels.switch import runs_fast, runs_native
 from harness.nn.ragged import AttentionLayout
 
 
@@ -36,7 +37,7 @@ def attention_block(
     scale_D: Tensor,
     w_in: Tensor,
     w_out_DI: Tensor,
-    layout: AttentionLayout,
+    layout: AttentionLayout | PaddedLayout,
     *,
     bias_HQS: Tensor | None = None,
     memory_MI: Tensor | None = None,
@@ -46,8 +47,12 @@ def attention_block(
 
     The norm is RMS norm with `scale_D`. Without a memory, `w_in` (3 * I, D) makes queries, keys and values; with one,
     `w_in` (I, D) makes queries, and `memory_MI` (M, 2 * I) holds keys and values. `rate` drops probabilities and
-    outputs.
+    outputs. A padded layout has its biases, and torch's own kernels run over it.
     """
+    if isinstance(layout, PaddedLayout):
+        projected = F.linear(F.rms_norm(x_ND, scale_D.shape, scale_D, RMS_EPS), w_in)
+        mixed = padded_attention(projected, memory_MI, layout, rate)
+        return x_ND + dropout(F.linear(mixed, w_out_DI), rate, training=True)
     kept = Masks(probs_mask(layout, rate), mask_if_any(x_ND.shape, rate, x_ND.device), _scale(rate))
     form = _AttentionBlock.apply if runs_fast(x_ND.device) else plain_attention_block
     return form(x_ND, scale_D, w_in, w_out_DI, bias_HQS, memory_MI, (layout, kept))
@@ -103,6 +108,9 @@ class _AttentionBlock(torch.autograd.Function):
 
 def feed_forward_block(x_ND: Tensor, scale_D: Tensor, wi_JD: Tensor, wo_DJ: Tensor, *, rate: float = 0.0) -> Tensor:
     """(N, D): x + dropout(wo dropout(relu(wi norm(x)))), the norm being RMS norm with `scale_D`."""
+    if runs_native(x_ND.device):
+        hidden = F.linear(F.rms_norm(x_ND, scale_D.shape, scale_D, RMS_EPS), wi_JD).relu()
+        return x_ND + dropout(F.linear(dropout(hidden, rate, training=True), wo_DJ), rate, training=True)
     inner, out = (mask_if_any(torch.Size([len(x_ND), width]), rate, x_ND.device) for width in wi_JD.shape)
     kept = Masks(inner, out, _scale(rate))
     form = _FeedForwardBlock.apply if runs_fast(x_ND.device) else plain_feed_forward_block

@@ -1,0 +1,66 @@
+"""What code generators and tokenizers ask of a GPU, counted on the stand-in at the paper's sizes, against budgets.
+
+Before rows were padded in buckets, a step of 512 samples launched 12,800 kernels, a tokenizer step 3,900, a search for
+64 users 4,800, with 9 waits.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_on_stand_in import needs_torch
+
+HERE = Path(__file__).parent
+# Kernels of a step, forward, backward and optimiser together.
+BUDGETS = {"recommender": 3_500, "tiger": 3_500, "tokenizer": 2_500, "joint": 3_500, "pre-training": 250, "letter": 750}
+
+
+@pytest.fixture(scope="module")
+def counted() -> dict[str, Any]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), environment.get("PYTHONPATH", "")])
+    command = [sys.executable, str(HERE / "generative_counts.py")]
+    return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+
+
+@needs_torch
+@pytest.mark.parametrize("name", BUDGETS)
+def test_a_step_stays_within_its_budget_of_kernels(counted: dict[str, Any], name: str) -> None:
+    kernels = counted[name]["kernels"]
+    assert 100 < kernels["total"] <= BUDGETS[name], kernels
+
+
+@needs_torch
+@pytest.mark.parametrize("name", BUDGETS)
+def test_a_step_does_not_wait_for_the_device(counted: dict[str, Any], name: str) -> None:
+    waits = counted[name]["waits"]
+    # Codes made anew at each step: whether they can be told apart, and how many changed.
+    assert waits["total"] <= (2 if name == "joint" else 0), waits
+
+
+@needs_torch
+def test_in_bf16_losses_and_gradients_are_fp32_and_casts_stay_within_the_budget(counted: dict[str, Any]) -> None:
+    found = counted["bf16"]
+    assert found["losses"] == found["gradients"] == ["torch.float32"]
+    assert 100 < found["kernels"]["total"] <= BUDGETS["recommender"], found["kernels"]
+    assert found["waits"]["total"] == 0, found["waits"]
+
+
+@needs_torch
+def test_a_batch_goes_to_the_device_in_copies_that_nobody_waits_for(counted: dict[str, Any]) -> None:
+    moved = counted["recommender"]["moved"]
+    assert all(site.startswith("harness/nn/moving.py") for site in moved["sites"]), moved
+    assert 10_000 < moved["total"] < 100_000  # bytes
+
+
+@needs_torch
+def test_a_search_with_20_beams_waits_once_and_launches_few_kernels_a_user(counted: dict[str, Any]) -> None:
+    found = counted["evaluation"]
+    # All users are searched at once, so that more of them are more work for the same kernels.
+    assert found["kernels"]["total"] <= 25 * counted["users"], found["kernels"]
+    assert found["waits"]["total"] == 1, found["waits"]
+    assert counted["preparing an evaluation"]["waits"]["total"] == 1  # for the codes
