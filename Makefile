@@ -50,7 +50,7 @@ package: install
 
 # These pages as a site, in site/; a broken link is an error.
 docs: install
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # The pictures of README and docs, from stored runs: HARNESS_RUNS_DIR says where they lie, DATASET of which data.
 DATASET ?= demo

@@ -1,66 +1,73 @@
-"""The quick start runs as it is printed. Oracle: the page itself, whose commands and output it gives, numbers apart."""
+"""Commands print what the pages show. Oracle: the pages themselves, numbers apart.
+
+The quick start runs in processes of its own, as a reader would; the other pages ask of the runs that it left.
+"""
 
 import os
-import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from doc_pages import DOCS, ROOT, agrees, blocks, steps
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "quick-start.md"
-# The last bits of a fit, its seconds, and which of two close values is best are a machine's.
-NUMBER = re.compile(r"([+-]?\d[\d,.]*(?<![,.])|[+-]?\.\d+)[¹²]?")
+from harness.cli import main
 
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+QUICK_START = DOCS / "quick-start.md"
+OTHERS = [page for page in sorted(DOCS.glob("*.md")) if page != QUICK_START and steps(page)]
 
 
-def steps() -> list[tuple[str, str]]:
-    """Each command of the page, and what it prints."""
-    text = "".join(blocks("console"))
-    return re.findall(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE)
+def run(folder: Path, *command: str) -> str:
+    """What a Python process prints, errors among it."""
+    own = ("HARNESS_RUNS_DIR", "HARNESS_CACHE_DIR", "HARNESS_STUDIES_DIR", "HARNESS_STORAGE")
+    environment = {name: value for name, value in os.environ.items() if name not in own}
+    environment |= {"COLUMNS": "100", "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "user-cache")}
+    ended = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+    )
+    assert ended.returncode == 0, ended.stdout
+    return ended.stdout
 
 
-def folded(text: str) -> str:
-    """The text with every number `#`, and every run of white space, or of a table's rule, one sign."""
-    return " ".join(re.sub("─+", "─", NUMBER.sub("#", text)).split())
-
-
-def agrees(printed: str, page: str) -> bool:
-    """Whether the page shows what was printed; `…` stands for anything."""
-    pattern = ".*".join(re.escape(part.strip()) for part in folded(page).split("…"))
-    return re.fullmatch(pattern.replace(".*", r"\s*.*?\s*") + r"\s*.*", folded(printed), re.DOTALL) is not None
-
-
-def test_the_pages_commands_print_what_the_page_shows(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the quick start was followed; each command printed what it shows."""
     pytest.importorskip("matplotlib")
-    (code,) = blocks("python")
-    environment = {**os.environ, "COLUMNS": "100", "PYTHONPATH": str(PAGE.parents[1])}
+    made = tmp_path_factory.mktemp("quick-start")
+    (code,) = blocks(QUICK_START, "python")
+    run(made, "-c", code)
+    for command, shown in steps(QUICK_START):
+        printed = run(made, "-m", *shlex.split(command))
+        assert agrees(printed, shown), f"$ {command}\n{printed}"
+    return made
 
-    def run(*command: str) -> str:
-        ended = subprocess.run(
-            [sys.executable, *command],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=900,
-        )
-        assert ended.returncode == 0, ended.stdout
-        return ended.stdout
 
-    run("-c", code)
-    commands = [command for command, _ in steps()]
+def test_the_quick_start_leads_from_a_file_to_a_report_with_one_option(folder: Path) -> None:
+    commands = [command for command, _ in steps(QUICK_START)]
     assert [command.split()[1] for command in commands] == ["data", "run", "table", "compare", "figure", "report"]
     assert [word for command in commands for word in command.split() if word.startswith("-")] == ["--dataset"]
-    for command, shown in steps():
-        printed = run("-m", *shlex.split(command))
-        assert agrees(printed, shown), f"$ {command}\n{printed}"
-    assert (tmp_path / "report-ratings.html").stat().st_size > 10_000
+    assert (folder / "report-ratings.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("page", OTHERS, ids=lambda page: page.stem)
+def test_a_pages_commands_print_what_the_page_shows(
+    page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "100")
+    for command, shown in steps(page):
+        with pytest.raises(SystemExit) as ended:
+            main(shlex.split(command)[1:])
+        out, err = capsys.readouterr()
+        assert not ended.value.code, err
+        assert agrees(out, shown), f"$ {command}\n{out}"
 
 
 @pytest.mark.parametrize(
