@@ -45,6 +45,12 @@ class NamedDataset:
     config: PrepareConfig
     category: str | None = None  # of Amazon Reviews 2023; None: the demo
     expected: Counts | None = None  # after preparation
+    version: int = 1  # raised when what `read` gives changes
+
+    @property
+    def folder_name(self) -> str:
+        """Of the prepared data set; another version lies beside the older one."""
+        return self.name if self.version == 1 else f"{self.name}-{self.version}"
 
     def read(self, cache: Path) -> RawInteractions:
         """The raw interactions and texts; downloads what `cache` does not hold yet."""
@@ -60,7 +66,7 @@ _FIVE_CORE = PrepareConfig(core=5, repeats="drop")  # no-ops on these files, as 
 NAMED: Mapping[str, NamedDataset] = {
     dataset.name: dataset
     for dataset in (
-        NamedDataset("demo", DEMO_CONFIG),
+        NamedDataset("demo", DEMO_CONFIG, version=2),
         NamedDataset("instrument", _FIVE_CORE, "Musical_Instruments", Counts(57_439, 24_587, 511_836)),
         NamedDataset("scientific", _FIVE_CORE, "Industrial_and_Scientific", Counts(50_985, 25_848, 412_947)),
         NamedDataset("game", _FIVE_CORE, "Video_Games", Counts(94_762, 25_612, 814_586)),

@@ -1,16 +1,24 @@
 """The demo data set: a small generated marketplace, embedded so that everything runs without a download.
 
-It is synthetic and labelled so; its numbers say nothing about a real market. What it is for: methods differ on
-it. Popularity is weak, transitions between items carry most of the signal, and part of them follows what the
-texts say (series, brand, "made for"), so that content helps where an item is rare.
+It is synthetic and labelled so; its numbers say nothing about a real market. What it is for: it has what makes the
+families of methods differ on real sets. Transitions carry most of the signal, but each leads to several items;
+which ones, the texts say (series, brand, "made for"). Later models of a series are alike in text and few have bought
+them, since they come out while the market runs. Interests drift, most histories are short, and some are long.
 
-How a user's next item comes about, in this order of chance:
+How a user's next item comes about, with the chances below:
 
-1. the next model of the series of the last item, or of the one before it;
-2. the accessory made for the last item's series;
+1. one of the next two models of the series of the last item, or of the one before it;
+2. an item of the series made to go with the last item's;
 3. an item of the same brand, in another leaf category;
 4. anything at all, by popularity;
 5. else an item of the user's present interest (a leaf category), by popularity; interests drift.
+
+A model that is not out yet gives way to the latest of its series.
+
+It resembles the Amazon sets in the lengths of histories, and in the order and gaps of popularity, transitions, SASRec
+and the generative methods (docs/decisions.md). It does not resemble them in size (they have 8 to 30 times the items and
+a tenth of the density), in texts (these are built from few words), in cold items (every item is in training), nor in
+who wins among the generative methods, which differ here by less than chance.
 
 The stream is NumPy's legacy `RandomState.random_sample`, which NumPy promises never to change, and weights are
 whole numbers, so every machine generates the same set.
@@ -33,14 +41,19 @@ DEMO_CONFIG = PrepareConfig(core=5, repeats="drop")  # as the Amazon sets
 NUM_USERS = 1_000
 SERIES_PER_LEAF = 3
 MODELS_PER_SERIES = 5
-SHORTEST, LONGEST = 6, 22  # interactions of a user before the filter
+SHORTEST, LONGEST = 6, 60  # interactions of a user before the filter
+MOST_MORE = 7  # interactions that most users have at most above the shortest
 ITEMS_PER_MISSING_TEXT = 97  # as in real sets, some items have no metadata
 SEED = 20_240_905
 
 # Chances of each source of the next item; what is left goes to the user's interest.
-NEXT_IN_SERIES, SERIES_BEFORE, ACCESSORY, SAME_BRAND, ANYTHING = 0.14, 0.07, 0.12, 0.05, 0.22
+NEXT_IN_SERIES, SERIES_BEFORE, ACCESSORY, SAME_BRAND, ANYTHING = 0.10, 0.05, 0.18, 0.07, 0.20
+OPENING_MS, DAY_MS = 1_609_459_200_000, 86_400_000  # the market's first day, since 1970
+DAYS_OF_ARRIVALS = 500  # a user's first interaction is on one of them
+LONGEST_GAP = 60  # days between a user's interactions, a third of it on average
+DAYS_BETWEEN_MODELS = 120  # in a series
 DRIFT = 0.10  # chance per step that the interest moves to another leaf category
-HEAD = 40  # the popularity weight of the item of rank r is 1 / (r + HEAD): smaller is more skewed
+HEAD = 16  # the popularity weight of the item of rank r is 1 / (r + HEAD): smaller is more skewed
 
 # department → leaf category → (noun, what its features speak of)
 TREE: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -109,19 +122,40 @@ class Market:
     """The items, by (department, leaf, series, model): the item number is that tuple's place in this order."""
 
     leaf: np.ndarray  # (N,)
-    next_model: np.ndarray  # (N,) the next model of the series, or -1
-    accessory: np.ndarray  # (N,) the accessory made for the item
+    released: np.ndarray  # (N,) the day from which the item is sold
+    models_after: np.ndarray  # (N,) how many models of the series follow
+    accessory_series: np.ndarray  # (N,) the series made for the item's
     sibling_series: np.ndarray  # (N,) a series of the same brand in another leaf category of the department
     cumulated: np.ndarray  # (N + 1,) int64 cumulated popularity weights
     records: tuple[dict[str, object], ...]  # metadata of each item
 
-    def popular(self, chance: np.ndarray, leaf: np.ndarray | None = None) -> np.ndarray:
-        """Items drawn by popularity, of the given leaf category or of all; `chance` is uniform in [0, 1)."""
+    def popular(self, chance: np.ndarray) -> np.ndarray:
+        """Items drawn by popularity; `chance` is uniform in [0, 1)."""
+        return self._drawn(chance, np.zeros_like(chance, np.int64), np.full(len(chance), len(self.leaf)))
+
+    def of_leaf(self, chance: np.ndarray, leaf: np.ndarray) -> np.ndarray:
+        """Items of the leaf categories, drawn by popularity."""
         per_leaf = SERIES_PER_LEAF * MODELS_PER_SERIES
-        low = self.cumulated[0 if leaf is None else leaf * per_leaf]
-        high = self.cumulated[-1 if leaf is None else (leaf + 1) * per_leaf]
+        return self._drawn(chance, leaf * per_leaf, (leaf + 1) * per_leaf)
+
+    def of_series(self, chance: np.ndarray, series: np.ndarray) -> np.ndarray:
+        """Items of the series, drawn by popularity."""
+        return self._drawn(chance, series * MODELS_PER_SERIES, (series + 1) * MODELS_PER_SERIES)
+
+    def _drawn(self, chance: np.ndarray, first: np.ndarray, end: np.ndarray) -> np.ndarray:
+        low, high = self.cumulated[first], self.cumulated[end]
         drawn = low + (chance * (high - low)).astype(np.int64)
         return np.searchsorted(self.cumulated, drawn, side="right") - 1
+
+    def later_model(self, chance: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """One of the next two models of each item's series, or -1 where there is none."""
+        after = self.models_after[item]
+        return np.where(after > 0, item + 1 + (chance * np.minimum(after, 2)).astype(np.int64), -1)
+
+    def on_sale(self, item: np.ndarray, day: np.ndarray) -> np.ndarray:
+        """The item, or where it is not out on that day the latest model of its series that is."""
+        early = np.maximum(self.released[item] - day, 0)
+        return item - np.ceil(early / DAYS_BETWEEN_MODELS).astype(np.int64)
 
 
 def market() -> Market:
@@ -147,8 +181,9 @@ def market() -> Market:
     weights = 60_000 // (rank + HEAD)
     return Market(
         leaf=leaf,
-        next_model=np.where(model < MODELS_PER_SERIES - 1, item + 1, -1),
-        accessory=accessory_series[series] * MODELS_PER_SERIES + model,
+        released=model * DAYS_BETWEEN_MODELS,
+        models_after=MODELS_PER_SERIES - 1 - model,
+        accessory_series=accessory_series[series],
         sibling_series=sibling_series[series],
         cumulated=np.concatenate([[0], np.cumsum(weights)]),
         records=_records(leaves, brand_of_series, accessory_series),
@@ -190,37 +225,45 @@ def _records(
     return tuple(records)
 
 
-def _sequences(items: Market, stream: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-    """(users, longest) item numbers, and each user's number of interactions; all users walk in step."""
+def _sequences(items: Market, stream: np.random.RandomState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(users, longest) item numbers and days, and each user's number of interactions; all users walk in step."""
     user = np.arange(NUM_USERS)
+    start = stream.random_sample(NUM_USERS) * DAYS_OF_ARRIVALS
+    gaps = stream.random_sample((NUM_USERS, LONGEST))
+    days = start[:, None] + np.cumsum(gaps * gaps * LONGEST_GAP, axis=1)
     chance = stream.random_sample(NUM_USERS)
-    lengths = SHORTEST + ((LONGEST - SHORTEST) * chance * chance * chance * chance).astype(np.int64)
+    # Products alone, which are the same on every machine: most users stay near the shortest, a few go far beyond.
+    rarely = chance * chance * chance
+    hardly_ever = rarely
+    for _ in range(3):
+        hardly_ever = hardly_ever * hardly_ever
+    lengths = SHORTEST + (MOST_MORE * rarely + (LONGEST - SHORTEST - MOST_MORE) * hardly_ever).astype(np.int64)
     seen = np.zeros((NUM_USERS, len(items.leaf)), bool)
     walk = np.zeros((NUM_USERS, LONGEST), np.int64)
     interest = items.leaf[items.popular(stream.random_sample(NUM_USERS))]
     for step in range(LONGEST):
         drifts = stream.random_sample(NUM_USERS) < DRIFT
         interest = np.where(drifts, items.leaf[items.popular(stream.random_sample(NUM_USERS))], interest)
-        chosen = _next_items(items, walk[:, max(step - 2, 0) : step], interest, stream)
+        chosen = items.on_sale(_next_items(items, walk[:, max(step - 2, 0) : step], interest, stream), days[:, step])
         for _ in range(3):  # an item bought before gives way to another of the user's interest
-            other = items.popular(stream.random_sample(NUM_USERS), interest)
+            other = items.on_sale(items.of_leaf(stream.random_sample(NUM_USERS), interest), days[:, step])
             chosen = np.where(seen[user, chosen], other, chosen)
         walk[:, step] = chosen
         seen[user, chosen] = True
-    return walk, lengths
+    return walk, days, lengths
 
 
 def _next_items(items: Market, recent: np.ndarray, interest: np.ndarray, stream: np.random.RandomState) -> np.ndarray:
     """(users,) the next item of each user, given the last two (fewer at the start)."""
     source, pick, partner = stream.random_sample((3, NUM_USERS))
-    chosen = items.popular(pick, interest)
+    chosen = items.of_leaf(pick, interest)
     if recent.shape[1]:
         last, before = recent[:, -1], recent[:, 0]
-        same_brand = items.sibling_series[last] * MODELS_PER_SERIES + (partner * MODELS_PER_SERIES).astype(np.int64)
+        same_brand = items.of_series(partner, items.sibling_series[last])
         options = (
-            (NEXT_IN_SERIES, items.next_model[last]),
-            (SERIES_BEFORE, items.next_model[before]),
-            (ACCESSORY, items.accessory[last]),
+            (NEXT_IN_SERIES, items.later_model(partner, last)),
+            (SERIES_BEFORE, items.later_model(partner, before)),
+            (ACCESSORY, items.of_series(partner, items.accessory_series[last])),
             (SAME_BRAND, same_brand),
             (ANYTHING, items.popular(partner)),
         )
@@ -236,13 +279,10 @@ def demo() -> RawInteractions:
     """The demo's interactions (by user and time) and texts; the same on every machine."""
     items = market()
     stream = np.random.RandomState(SEED + 1)
-    walk, lengths = _sequences(items, stream)
+    walk, days, lengths = _sequences(items, stream)
     kept = np.arange(LONGEST) < lengths[:, None]
     user, step = np.nonzero(kept)
-    day = 86_400_000
-    start = 1_609_459_200_000 + (stream.random_sample(NUM_USERS) * 500 * day).astype(np.int64)
-    gaps = stream.random_sample((NUM_USERS, LONGEST))
-    times = start[:, None] + np.cumsum((gaps * gaps * 60 * day).astype(np.int64), axis=1)
+    times = OPENING_MS + (days * DAY_MS).astype(np.int64)
     keys = np.array([f"D{number:05d}" for number in range(len(items.leaf))])
     frame = pl.DataFrame(
         {

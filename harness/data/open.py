@@ -89,7 +89,7 @@ def open_dataset(source: Source, cache: Path, *, again: bool = False) -> Path:
         make: Callable[[Path], Dataset] = partial(split_again, original, split)
     elif source.is_named:
         named = NAMED[source.name]
-        name = split.dataset_name(named.name)
+        name = split.dataset_name(named.folder_name)
         make = partial(_prepare_named, named, split, cache)
     else:
         files = locate(source.name, format=source.format, metadata=source.metadata, columns=source.columns)
