@@ -1,9 +1,9 @@
 """Draws the pictures of README.md and docs/ from stored runs: a leaderboard as a terminal shows it, and a figure.
 
-    python scripts/pictures.py DATASET
+    python scripts/pictures.py DATASET [FOLDER]
 
-Runs lie in HARNESS_RUNS_DIR (default: runs). Each picture says of which data, preset, recipe and seeds it is. Neither
-asks a reader's browser for anything from elsewhere.
+Runs lie in HARNESS_RUNS_DIR (default: runs), pictures go to FOLDER (default: docs/pictures). Each picture says of which
+data, preset, recipe and seeds it is. Neither asks a reader's browser for anything from elsewhere.
 """
 
 import io
@@ -58,10 +58,11 @@ TERMINAL = """\
 
 
 def main() -> int:
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         print(__doc__, file=sys.stderr)
         return 2
     runs, dataset = Path(os.environ.get("HARNESS_RUNS_DIR", "runs")), sys.argv[1]
+    folder = Path(sys.argv[2]) if len(sys.argv) == 3 else FOLDER
     try:
         source = told(select_runs(runs, dataset, variant="full"))
         leaderboard = leaderboard_svg(runs, dataset, source)
@@ -69,10 +70,10 @@ def main() -> int:
     except ResultsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    FOLDER.mkdir(exist_ok=True)
-    (FOLDER / "leaderboard.svg").write_text(leaderboard, encoding="utf-8")
-    (FOLDER / "audit.svg").write_bytes(with_source(figure, source).rendered(["svg"])["svg"])
-    print(f"wrote leaderboard.svg and audit.svg to {FOLDER}: {source}")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "leaderboard.svg").write_text(leaderboard, encoding="utf-8")
+    (folder / "audit.svg").write_bytes(with_source(figure, source).rendered(["svg"])["svg"])
+    print(f"wrote leaderboard.svg and audit.svg to {folder}: {source}")
     return 0
 
 
