@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 INSTALLED := $(VENV)/installed.stamp
 
-.PHONY: install demo test test-slow test-postgresql postgres postgres-stop lint lint-ruff lint-format lint-types lint-imports clean
+.PHONY: install demo test test-slow test-postgresql test-oldest package docs pictures postgres postgres-stop lint lint-ruff lint-format lint-types lint-imports clean
 
 install: $(INSTALLED)
 
@@ -31,6 +31,32 @@ test-slow: install
 test-postgresql: install
 	$(BIN)/python -m pytest -m postgresql
 
+# The oldest versions that pyproject.toml allows of what is needed directly; torch stays at constraints.txt's, since older
+# builds for a CPU are rarely at hand. Tests of what leans on these versions, training left out.
+OLDEST := $(VENV)-oldest
+OLDEST_TESTS := tests/results tests/data tests/evaluation tests/test_method_groups.py tests/cli/test_option_values.py \
+	tests/sweeps/test_spaces.py
+test-oldest:
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet -c constraints.txt torch
+	$(OLDEST)/bin/python -m pip install --quiet -c constraints.txt packaging pytest hypothesis
+	$(OLDEST)/bin/python scripts/oldest_versions.py figures | grep -v '^torch==' >$(OLDEST)/oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet -r $(OLDEST)/oldest.txt -e .
+	$(OLDEST)/bin/python -m pytest $(OLDEST_TESTS)
+
+# Sdist and wheel in dist/, once the wheel has run in an environment of what it declares, without the repository.
+package: install
+	$(BIN)/python scripts/check_package.py --dist dist
+
+# These pages as a site, in site/; a broken link is an error.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# The pictures of README and docs, from stored runs: HARNESS_RUNS_DIR says where they lie, DATASET of which data.
+DATASET ?= demo
+pictures: install
+	$(BIN)/python scripts/pictures.py $(DATASET)
+
 # A throw-away server on this machine, for sweeps that several processes share: its URL is for harness sweep --storage.
 postgres:
 	@scripts/postgres start
@@ -52,5 +78,5 @@ lint-imports:
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-oldest build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

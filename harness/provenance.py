@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("etegrec-harness", "torch", "numpy", "polars", "scipy", "scikit-learn", "safetensors", "pydantic")
+ROOT = Path(__file__).resolve().parents[1]  # of a checkout, or the folder of installed packages
 
 
 def environment() -> dict[str, Any]:
@@ -28,7 +29,7 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "commit": commit(Path(__file__).resolve().parents[1]),
+        "commit": commit(ROOT),
         "packages": versions,
     }
 

@@ -1,17 +1,16 @@
 """The guide to the API runs as it is printed. Oracle: the command line's own table of the same runs."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-import harness
+from doc_pages import DOCS, blocks
 
-GUIDE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
+import harness
 
 
 def test_the_guides_code_runs_and_prints_the_table_of_the_command_line(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    (code,) = blocks(DOCS / "api.md", "python")
     script = "if __name__ == '__main__':\n" + "\n".join(f"    {line}" for line in code.splitlines())
     (tmp_path / "notebook.py").write_text(script)
 

@@ -2,6 +2,10 @@
 
 import subprocess
 
+import pytest
+
+from harness import __version__
+from harness.cli import main
 from harness.provenance import commit, environment
 
 
@@ -29,3 +33,16 @@ def test_the_environment_tells_machine_and_versions_and_no_folder():
     found = environment()
     assert {"cpu", "cores", "commit", "packages", "python"} <= set(found)
     assert all("/" not in str(value) for name, value in found.items() if name != "cpu")
+
+
+@pytest.mark.parametrize("is_checkout", [True, False])
+def test_the_version_names_the_commit_of_a_checkout(tmp_path, monkeypatch, capsys, is_checkout):
+    expected = f"etegrec-harness {__version__}"
+    if is_checkout:
+        git(tmp_path, "init")
+        git(tmp_path, "commit", "--allow-empty", "-m", "a")
+        expected += f" (commit {git(tmp_path, 'rev-parse', 'HEAD')[:12]})"
+    monkeypatch.setattr("harness.provenance.ROOT", tmp_path)
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == expected + "\n"

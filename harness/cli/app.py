@@ -73,7 +73,10 @@ app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"etegrec-harness {__version__}")
+        from harness.provenance import ROOT, commit
+
+        found = commit(ROOT)
+        typer.echo(f"etegrec-harness {__version__}" + ("" if found == "none" else f" (commit {found})"))
         raise typer.Exit()
 
 
@@ -81,7 +84,10 @@ def _print_version(wanted: bool) -> None:
 def _global_options(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version, and in a checkout the commit."
+        ),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks; taken in any place of a command.")] = False,
 ) -> None:

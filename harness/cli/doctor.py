@@ -30,6 +30,7 @@ PURPOSES = {  # of extras, as pyproject.toml declares them
     "postgresql": "studies in a PostgreSQL database",
     "slurm": "runs on a Slurm cluster",
     "bench": "comparisons with transformers' T5",
+    "docs": "the pages of docs/ as a site (make docs)",
     "dev": "the tests and checks of the harness itself",
 }
 IMPORTED = ("torch", "numpy", "polars", "scipy.stats", "sklearn", "safetensors", "optuna", "harness.methods")

@@ -18,7 +18,7 @@ def test_readmes_first_examples_work_on_files_with_usual_headers(harness):
     Path("ratings.csv.gz").write_bytes(gzip.compress(TABLE.encode()))
     pl.read_csv(TABLE.encode(), new_columns=["buyer", "film", "rating", "watched"]).write_parquet("log.parquet")
     Path("films.csv").write_text("item_id,title\ni1,A red pot\ni2,A lid\n")
-    (commands,) = re.findall(r"## Your data\n.*?```\n(.*?)```", README.read_text(), re.DOTALL)
+    (commands,) = re.findall(r"## Your data\n.*?```sh\n(.*?)```", README.read_text(), re.DOTALL)
     lines = [shlex.split(line)[1:] for line in commands.splitlines()]
     assert len(lines) == 3
     for arguments in lines:

@@ -30,15 +30,15 @@ for command in sys.argv[1:]:
 def test_small_commands_import_what_they_need_and_no_more(harness):
     write_report_runs(Path("runs"), "demo")
     assert harness("methods").code == 0  # from now on remembered
-    commands = ["--help", "run --help", "methods", "doctor", "ls", "table overall"]
+    commands = ["--help", "run --help", "methods", "doctor", "--version", "ls", "table overall"]
     ended = subprocess.run(
         [sys.executable, "-c", WATCHED, *commands], capture_output=True, text=True, check=False, env=os.environ
     )
     assert ended.returncode == 0, ended.stderr
     imported = [set(line.split()[1:]) for line in ended.stderr.splitlines() if line.startswith("@")]
-    assert imported[:4] == [set()] * 4
-    assert imported[4] == {"polars"}
-    assert imported[5] == {"polars", "numpy", "scipy", "scipy.special"}
+    assert imported[:5] == [set()] * 5
+    assert imported[5] == {"polars"}
+    assert imported[6] == {"polars", "numpy", "scipy", "scipy.special"}
 
 
 def test_what_is_remembered_is_made_anew_when_code_changes(tmp_path, monkeypatch):

@@ -1,42 +1,15 @@
-"""A split and a format, one file each, as installed packages register them. Oracles: counts and parts by hand."""
+"""The split and the format of docs/adding-more.md, as an installed package registers them. Oracles: counts by hand."""
 
 import json
 from pathlib import Path
 
 import polars as pl
 import pytest
+from doc_pages import DOCS, entry_points, files
 from one_process import called, printed
 from tiny_ratings import ROWS
 
-SPLIT = """
-import numpy as np
-from harness.data.splits.split import Cases, Parts, Split
-
-def cut(whole, config):
-    \"\"\"User 0 is tested on two items and never learnt from; validation has two cases, both of user 1.\"\"\"
-    sequences = whole.sequences
-    users = np.arange(1, len(sequences))
-    train = sequences.take(users).without_last(2)
-    pick = np.array([1, 1])
-    valid = Cases(pick, sequences.take(pick).without_last(2), sequences.row(1)[-2:])
-    test = Cases(np.array([0, 0]), sequences.take(np.array([0, 0])).without_last(2), sequences.row(0)[-2:])
-    return Parts(users, train, valid, test)
-
-SPLIT = Split("first-user", cut)
-"""
-
-FORMAT = """
-import polars as pl
-from harness.data.formats.format import Format
-
-def read(paths, columns):
-    names = ["user", "item", "time"]
-    frame = pl.read_csv(paths[0], separator=" ", has_header=False, skip_rows=1, new_columns=names)
-    frame = frame.with_columns(pl.col("time").cast(pl.Float64))
-    return frame.with_columns(pl.col("user", "item").cast(pl.String).cast(pl.Categorical))
-
-FORMAT = Format("marked", lambda head: head.first == "#marked, by hand", read)
-"""
+PAGE = DOCS / "adding-more.md"
 
 
 @pytest.fixture
@@ -45,11 +18,10 @@ def package(tmp_path: Path) -> Path:
     site = tmp_path / "site"
     metadata = site / "own_data-1.0.dist-info"
     metadata.mkdir(parents=True)
-    (site / "own_split.py").write_text(SPLIT)
-    (site / "own_format.py").write_text(FORMAT)
+    for name, code in files(PAGE).items():
+        (site / name).write_text(code)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: own-data\nVersion: 1.0\n")
-    points = "[harness.splits]\nfirst-user = own_split:SPLIT\n[harness.formats]\nmarked = own_format:FORMAT\n"
-    (metadata / "entry_points.txt").write_text(points)
+    (metadata / "entry_points.txt").write_text(entry_points(PAGE))
     return site
 
 

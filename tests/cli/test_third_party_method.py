@@ -10,11 +10,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from doc_pages import DOCS, entry_points, files
 from one_process import printed
 from tiny_ratings import ROWS
 
-GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"```python (\w+\.py)\n(.*?)```", GUIDE, flags=re.DOTALL))
+PAGE = DOCS / "adding-a-method.md"
+FILES = files(PAGE)
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +27,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, code in FILES.items():
         (site / name).write_text(code)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: own-methods\nVersion: 1.0\n")
-    entries = re.findall(r'^([\w-]+) = "(\w+:\w+)"$', GUIDE, flags=re.MULTILINE)
-    lines = [f"{name} = {value}" for name, value in entries]
-    (metadata / "entry_points.txt").write_text("\n".join(["[harness.methods]", *lines, ""]))
+    (metadata / "entry_points.txt").write_text(entry_points(PAGE))
     return site
 
 

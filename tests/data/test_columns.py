@@ -1,4 +1,4 @@
-"""Columns of tables by their names. Oracle: the list of names in README, and tables written out by hand."""
+"""Columns of tables by their names. Oracle: the list of names in docs/data.md, and tables written out by hand."""
 
 from dataclasses import replace
 from pathlib import Path
