@@ -1,16 +1,22 @@
 """FDSA as a baseline of the paper's Table 3, in RecBole's form (METHODS B.5).
 
-Shape legend: T items of all rows, M asked places, X fields of features, K values of an item in a field, D width.
+Shape legend: T items of all rows, M asked places, X fields of features or width of text vectors, K values of an item
+in a field, D width, V items with padding.
 """
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal, Self
+
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from harness.artifacts import TEXT_VECTORS, text_assumptions
 from harness.data.dataset import PADDING, Dataset
+from harness.data.text.vectors import TextConfig, load_vectors
+from harness.interfaces import Artifacts, Need
 from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.layers import Dropout
 from harness.nn.ragged import Ragged
@@ -23,7 +29,19 @@ from harness.sequence.training import TINY_SCHEDULE, SequenceTraining, effort, s
 class FDSAConfig(SequenceTraining, TransformerSizes):
     """FDSA's sizes and schedule; the defaults are RecBole's form at the paper's item dimension (METHODS B.5)."""
 
+    added_later: ClassVar[frozenset[str]] = frozenset({"reads", "text_vectors"})
+
     features: tuple[str, ...] = Field((), description="fields of the items' metadata; none named: all that there are")
+    reads: Literal["features", "text"] = Field(
+        "features", description="text: the vector of an item's text, frozen, in the place of its features"
+    )
+    text_vectors: TextConfig = Field(TextConfig(), description="how texts become vectors (reads=text)")
+
+    @model_validator(mode="after")
+    def _text_vectors_have_a_width(self) -> Self:
+        if self.reads == "text" and self.text_vectors.dim is None:
+            raise ValueError("reads='text' needs the width of text vectors, but got text_vectors.dim=none; give one")
+        return self
 
 
 class FieldTable(nn.Module):
@@ -55,6 +73,21 @@ class FeaturePool(nn.Module):
         return (weights_TX1 * fields_TXD).sum(dim=1)
 
 
+class TextInput(nn.Module):
+    """An item's text vector, which is never trained, through a linear map. The vectors are those of an artifact."""
+
+    vectors_VX: Tensor  # (N + 1, X)
+
+    def __init__(self, num_items: int, text_width: int, width: int):
+        super().__init__()
+        self.register_buffer("vectors_VX", torch.zeros(num_items + 1, text_width))
+        self.linear = nn.Linear(text_width, width)
+
+    def forward(self, items_T: Tensor) -> Tensor:
+        """(T, D)."""
+        return self.linear(self.vectors_VX.index_select(0, items_T))
+
+
 class FDSA(Encoder):
     """Two causal encoders, of items and of their features, whose states are joined by a linear map.
 
@@ -65,11 +98,17 @@ class FDSA(Encoder):
     def __init__(self, config: FDSAConfig, dataset: Dataset):
         super().__init__()
         self.max_history, width = dataset.max_history, config.hidden_size
+        self.item_keys = dataset.catalog.keys
         self.item_table = nn.Embedding(dataset.num_items + 1, width)
         self.position_table = nn.Embedding(dataset.max_history, width)
-        found = fields_of(dataset, config.features)
-        self.fields = nn.ModuleList(FieldTable(torch.from_numpy(x.of_items), len(x.values), width) for x in found)
-        self.pool = FeaturePool(width)
+        self.text: TextInput | None = None
+        if config.reads == "text":
+            assert config.text_vectors.dim is not None
+            self.text = TextInput(dataset.num_items, config.text_vectors.dim, width)
+        else:
+            found = fields_of(dataset, config.features)
+            self.fields = nn.ModuleList(FieldTable(torch.from_numpy(x.of_items), len(x.values), width) for x in found)
+            self.pool = FeaturePool(width)
         parts = (width, config.inner_size, config.num_heads, config.dropout)
         self.item_layers = nn.ModuleList(RecBoleLayer(*parts) for _ in range(config.num_layers))
         self.feature_layers = nn.ModuleList(RecBoleLayer(*parts) for _ in range(config.num_layers))
@@ -84,25 +123,50 @@ class FDSA(Encoder):
             x_TD = layer(x_TD, layout)
         return x_TD
 
+    def _features(self, items_T: Tensor) -> Tensor:
+        if self.text is not None:
+            return self.text(items_T)
+        return self.pool(torch.stack([field(items_T) for field in self.fields], dim=1))
+
     def forward(self, rows: PackedRows, places_M: Tensor) -> Tensor:
         """(M, D). Positions count from a row's first item."""
         positions_TD = self.position_table(rows.from_start_T)
-        fields_TXD = torch.stack([field(rows.items_T) for field in self.fields], dim=1)
         items_TD = self._encoded(self.item_table(rows.items_T) + positions_TD, self.item_layers, rows.layout)
-        features_TD = self._encoded(self.pool(fields_TXD) + positions_TD, self.feature_layers, rows.layout)
+        features_TD = self._encoded(self._features(rows.items_T) + positions_TD, self.feature_layers, rows.layout)
         both_MD = torch.cat([items_TD.index_select(0, places_M), features_TD.index_select(0, places_M)], dim=1)
         return self.dropout(self.norm(self.join(both_MD)))
 
 
-FDSA_MODEL = SequenceModel("fdsa", FDSA)
+def needs(config: FDSAConfig) -> dict[str, Need]:
+    """The items' text vectors, where they are read."""
+    return {"text": Need(TEXT_VECTORS, config.text_vectors)} if config.reads == "text" else {}
+
+
+def start(network: Encoder, artifacts: Artifacts) -> None:
+    """Gives the network the items' text vectors, where it reads them; padding has the vector 0."""
+    assert isinstance(network, FDSA)
+    if network.text is not None:
+        vectors_NX = torch.from_numpy(load_vectors(artifacts["text"], network.item_keys))
+        network.text.vectors_VX[1:] = vectors_NX.to(network.text.vectors_VX.device)
+
+
+FDSA_MODEL = SequenceModel("fdsa", FDSA, start=start)
+
+
+def obstacle(config: FDSAConfig, dataset: Dataset) -> str | None:
+    """Why the items do not have the features, where these are read."""
+    return None if config.reads == "text" else obstacle_to_features(dataset, config.features)
 
 
 def assumptions(config: FDSAConfig) -> list[str]:
     """What the paper leaves open, as one line each."""
+    is_text = config.reads == "text"
+    features = "the items' texts" if is_text else ", ".join(config.features) or "all of the metadata"
     return [
         f"FDSA: the paper gives only the item dimension (128); {config.num_layers} layers, {config.num_heads} heads, "
         f"dropout {config.dropout}, learning rate {config.learning_rate}, and the features "
-        f"({', '.join(config.features) or 'all of the metadata'}) are assumed",
+        f"({features}) are assumed",
+        *(text_assumptions(config.text_vectors) if is_text else []),
         *softmax_assumptions(config, "FDSA"),
     ]
 
@@ -111,7 +175,9 @@ METHOD = FDSA_MODEL.method(
     title="FDSA",
     groups=("paper",),
     inputs=("features",),
-    obstacle=lambda config, dataset: obstacle_to_features(dataset, config.features),
+    inputs_of=lambda config: (config.reads,),
+    needs=needs,
+    obstacle=obstacle,
     place=160,
     config=FDSAConfig,
     presets={

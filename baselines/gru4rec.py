@@ -1,6 +1,6 @@
 """GRU4Rec as a baseline of the paper's Table 3, in RecBole's form (METHODS B.5).
 
-Shape legend: B rows, S positions, T items of all rows, M asked places, D width of items, H width of the state.
+Shape legend: T items of all rows, M asked places, D width of items.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from harness.data.dataset import PADDING, Dataset
 from harness.nn.encoder import Encoder, PackedRows
@@ -29,8 +30,7 @@ class GRU4Rec(Encoder):
     """A GRU without biases over a history's items, and a linear map of its state to the items' width.
 
     The map has a bias. Row 0 of the table is padding: zero and never trained, or with `legacy_pad` drawn like an item's
-    row and trained as a class of the softmax. A row of items is followed by zeros here, and no state that is read comes
-    after one.
+    row and trained as a class of the softmax. Rows advance side by side, and a row that is over has no further step.
     """
 
     def __init__(self, config: GRU4RecConfig, dataset: Dataset):
@@ -54,9 +54,8 @@ class GRU4Rec(Encoder):
     def forward(self, rows: PackedRows, places_M: Tensor) -> Tensor:
         """(M, D)."""
         items_TD = self.dropout(self.item_table(rows.items_T))
-        hidden_BSH, _ = self.gru(rows.padded(items_TD))
-        hidden_MH = hidden_BSH.flatten(0, 1).index_select(0, rows.slots_T[places_M])
-        return self.output(hidden_MH)
+        hidden, _ = self.gru(PackedSequence(items_TD.index_select(0, rows.by_place.order_T), rows.by_place.counts_S))
+        return self.output(hidden.data.index_select(0, rows.by_place.places_T[places_M]))
 
 
 GRU4REC = SequenceModel("gru4rec", GRU4Rec)
@@ -76,6 +75,7 @@ METHOD = GRU4REC.method(
     groups=("paper",),
     place=110,
     config=GRU4RecConfig,
+    version=2,
     presets={
         "paper": GRU4RecConfig(),
         "lite": GRU4RecConfig(

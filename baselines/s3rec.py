@@ -58,8 +58,8 @@ class S3Rec(BertEncoder):
         return self.states(rows, "start").index_select(0, places_M)
 
 
-def build_pretrained(config: FirstStageConfig, dataset: Dataset, inputs: Artifacts, context: FitContext) -> None:
-    """Writes the encoder's weights after the first stage, those of the last epoch."""
+def first_stage(config: FirstStageConfig, dataset: Dataset, context: FitContext) -> tuple[Heads, PretrainingBatches]:
+    """The bidirectional encoder with its heads, weights as drawn, and the batches that they learn from."""
     first, (attributes_NK, count) = config.pretraining, attributes_of(dataset, config.pretraining)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(context.seed, STAGE, "init"))
@@ -67,6 +67,12 @@ def build_pretrained(config: FirstStageConfig, dataset: Dataset, inputs: Artifac
         heads = Heads(network, attributes_NK, count, config.hidden_size).to(context.device)
     unseen = UnseenItems.of(dataset.train, dataset.num_items)
     batches = PretrainingBatches(*windows_of(dataset), unseen, dataset.num_items + 1, count, first, context.device)
+    return heads, batches
+
+
+def build_pretrained(config: FirstStageConfig, dataset: Dataset, inputs: Artifacts, context: FitContext) -> None:
+    """Writes the encoder's weights after the first stage, those of the last epoch."""
+    first, (heads, batches) = config.pretraining, first_stage(config, dataset, context)
     phase = Phase("pretrain", (STAGE,), lambda batch: (pretraining_losses(heads, piece, first) for piece in batch))
     plan = TrainingPlan(
         name=STAGE,
@@ -77,7 +83,7 @@ def build_pretrained(config: FirstStageConfig, dataset: Dataset, inputs: Artifac
         epochs=first.epochs,
     )
     train(plan, context)
-    save_tensors(context.folder / f"{STAGE}.safetensors", network.state_dict())
+    save_tensors(context.folder / f"{STAGE}.safetensors", heads.network.state_dict())
 
 
 def start(network: Encoder, artifacts: Artifacts) -> None:
@@ -119,6 +125,7 @@ METHOD = S3REC.method(
     title="S3-Rec",
     groups=("paper",),
     inputs=("features",),
+    inputs_of=lambda config: ("features",) if config.pretraining.epochs else (),
     place=170,
     config=S3RecConfig,
     needs=needs,

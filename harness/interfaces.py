@@ -207,7 +207,8 @@ class Method:
     load: Callable[[Path, Any, Dataset, FitContext], Recommender]
     family: Family = "item-scoring"
     groups: tuple[str, ...] = ()  # names under which `--methods` takes it: core, paper, generative, strong, or new ones
-    inputs: tuple[Input, ...] = ()  # what it asks of a data set
+    inputs: tuple[Input, ...] = ()  # what it asks of a data set,
+    inputs_of: Callable[[Any], tuple[Input, ...]] | None = None  # and where the config decides; None: it does not
     place: int = 1000  # in the tables: rows go up by it, and by title where it is equal
     is_proposed: bool = False  # the method that a paper proposes: tables compare it with the best of the others
     needs: Callable[[Any], dict[str, Need]] = lambda config: {}

@@ -110,12 +110,13 @@ def fit_obstacle(method: Method, config: Any, dataset: Dataset) -> str | None:
 
     Of texts the stage that encodes them tells, which may have vectors of one's own instead.
     """
-    if "features" in method.inputs and not dataset.catalog.features:
+    inputs = method.inputs if method.inputs_of is None else method.inputs_of(config)
+    if "features" in inputs and not dataset.catalog.features:
         return (
             "item features (categories, store, attributes) are needed, and there are none; name a file that has them "
             "with --metadata FILE (items of Amazon or RecBole, attributes of S3-Rec)"
         )
-    if "timestamps" in method.inputs and dataset.train.times is None:
+    if "timestamps" in inputs and dataset.train.times is None:
         return "times are needed, and only the order is known; name their column with --time-col"
     return method.obstacle(config, dataset)
 

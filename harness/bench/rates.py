@@ -5,22 +5,29 @@ Shape legend: B rows, Z width of an item vector.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import cycle
-from typing import Literal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count, cycle
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from baselines.s3rec import S3RecConfig, first_stage
+from baselines.s3rec_pretraining import pretraining_losses
 from etegrec.training import ETEGRecTraining
-from harness.bench.workload import SEED, K, Rate, Workload, timed
+from harness.bench.workload import SEED, K, Rate, Workload, timed, wait_for_device
+from harness.data.dataset import Dataset
 from harness.generative.generator import CodeRecommender, adamw
 from harness.generative.tokenizer.fit import TokenizerConfig
 from harness.generative.tokenizer.rqvae import tokenizer_loss
 from harness.seeding import numpy_stream
-from harness.sequence.model import SequenceRecommender, learner_of
+from harness.sequence.model import SequenceModel, SequenceRecommender, learner_of
 from harness.sequence.sasrec import SASREC
-from harness.sequence.training import Batches, batch_losses
+from harness.sequence.training import Batches, SequenceTraining, batch_losses
 from harness.training.learner import Learner
 from harness.training.loop import Losses
 
@@ -38,9 +45,9 @@ def etegrec_rate(training: ETEGRecTraining, phase: Literal["recommender", "token
     return rate
 
 
-def evaluation_rate(recommender: CodeRecommender | SequenceRecommender, workload: Workload) -> Rate:
+def evaluation_rate(recommender: CodeRecommender | SequenceRecommender, workload: Workload, places: int = K) -> Rate:
     """Users per second of ranked lists, by beam 20 over the trie or by the scores of all items."""
-    k = min(K, workload.dataset.num_items)
+    k = min(places, workload.dataset.num_items)
 
     def rate(part: int) -> float:
         histories = workload.users(part)
@@ -70,7 +77,7 @@ def pretraining_rate(workload: Workload) -> Rate:
 
 
 def sasrec_rate(recommender: SequenceRecommender, workload: Workload) -> Rate:
-    """Samples (targets) per second of SASRec's training (METHODS B.1)."""
+    """Samples (targets) per second of SASRec's training (METHODS B.1), whose batches are made beforehand."""
     network, config = recommender.network.train(), workload.sizes.sasrec
     learner, objective = learner_of(network, config), SASREC.objective(config, workload.dataset)
     make = Batches(objective, config.batch_size, workload.context.device)
@@ -82,3 +89,65 @@ def sasrec_rate(recommender: SequenceRecommender, workload: Workload) -> Rate:
         return timed(lambda: workload.step(learner, batch_losses(network, objective.loss, pieces)), targets)
 
     return rate
+
+
+@dataclass(frozen=True)
+class Training:
+    """An item-scoring method's training, step by step; the making of batches is a part of a step."""
+
+    step: Callable[[], int]  # → targets of the step: next items, or masked ones
+    model: nn.Module
+
+    @classmethod
+    def of(cls, model: SequenceModel, config: SequenceTraining, dataset: Dataset, workload: Workload) -> Training:
+        """Of next items, or of masked ones where the method learns from them."""
+        network = model.new(config, dataset, workload.context).network.train()
+        learner, objective = learner_of(network, config), model.objective(config, dataset)
+        batches = endless(Batches(objective, config.batch_size, workload.context.device), model.name)
+
+        def step() -> int:
+            pieces = next(batches)
+            workload.step(learner, batch_losses(network, objective.loss, pieces))
+            return sum(len(piece.targets_M) for piece in pieces)
+
+        return cls(step, network)
+
+    @classmethod
+    def of_first_stage(cls, config: S3RecConfig, dataset: Dataset, workload: Workload) -> Training:
+        """Of S3-Rec's first stage; its targets are masked items."""
+        heads, batches_of = first_stage(config, dataset, workload.context)
+        learner = Learner(torch.optim.Adam(heads.parameters(), lr=config.pretraining.learning_rate, fused=True))
+        batches = endless(batches_of, "s3-rec-pretraining")
+
+        def step() -> int:
+            pieces = next(batches)
+            workload.step(learner, (pretraining_losses(heads, piece, config.pretraining) for piece in pieces))
+            return sum(len(piece.negatives_M) for piece in pieces)
+
+        return cls(step, heads)
+
+    def rate(self, step: int) -> float:
+        """Targets per second of one step."""
+        wait_for_device()
+        started = time.perf_counter()
+        targets = self.step()
+        wait_for_device()
+        return targets / (time.perf_counter() - started)
+
+    def operations(self) -> float:
+        """Of the matrix products of one step, for each target: multiplications and additions, backward included."""
+        in_place = {torch.ops.aten.addmm_: _product_operations}  # not counted otherwise
+        with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+            targets = self.step()
+        return counter.get_total_flops() / targets
+
+
+def _product_operations(added: Any, left: Any, right: Any, *, out_shape: Any, **others: Any) -> int:
+    """Of `added + left @ right`, from their shapes."""
+    return 2 * int(left[0]) * int(left[1]) * int(right[1])
+
+
+def endless(batches: Callable[[np.random.Generator], Iterator[Any]], name: str) -> Iterator[Any]:
+    """The batches of epoch after epoch."""
+    for epoch in count():
+        yield from batches(numpy_stream(SEED, "bench", name, epoch))

@@ -102,8 +102,7 @@ def started_recbole(setup: Setup, workload: Workload) -> Iterator[RecBole | None
     config = workload.sizes.sasrec
     network = SASREC.new(config, workload.dataset, workload.context).network.eval()
     assert isinstance(network, SASRec)
-    with tempfile.TemporaryDirectory(prefix="harness-recbole-") as folder, _process(setup, folder) as process:
-        recbole = RecBole(process, Path(folder))
+    with recbole_process(setup) as recbole:
         recbole("start", recbole_weights(network), sizes=recbole_sizes(network, config), threads=setup.threads)
         batch = sample_arrays(workload, 0, CHECKED)
         ours, theirs = sample_loss(network, batch), recbole("loss", batch)
@@ -116,7 +115,7 @@ def started_recbole(setup: Setup, workload: Workload) -> Iterator[RecBole | None
 
 
 @contextmanager
-def _process(setup: Setup, folder: str) -> Iterator[subprocess.Popen[str]]:
+def recbole_process(setup: Setup) -> Iterator[RecBole]:
     """The server, with our threads and our settings of the allocator (`harness.jobs.local.use_threads`)."""
     assert setup.recbole_python is not None
     settings = {
@@ -125,22 +124,23 @@ def _process(setup: Setup, folder: str) -> Iterator[subprocess.Popen[str]]:
         "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
         "MALLOC_TOP_PAD_": str(64 * 2**20),
     }
-    log = Path(folder) / "log"
-    with log.open("w") as errors:
-        process = subprocess.Popen(
-            [setup.recbole_python, str(SCRIPT)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            cwd=folder,  # RecBole writes logs where it stands
-            env=os.environ | settings,
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    with tempfile.TemporaryDirectory(prefix="harness-recbole-") as name:
+        folder = Path(name)
+        with (folder / "log").open("w") as errors:
+            process = subprocess.Popen(
+                [setup.recbole_python, str(SCRIPT)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=folder,  # RecBole writes logs where it stands
+                env=os.environ | settings,
+            )
+        try:
+            yield RecBole(process, folder)
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def recbole_sizes(network: SASRec, config: SASRecConfig) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -37,6 +37,12 @@ from harness.training.loop import Losses, autocast, each_within
 
 SEED = 0
 K = 10  # length of the ranked lists
+LIST = 50  # of those of item-scoring models, as an evaluation stores them
+# Drawn features of items, and RecBole's types of them: one to three of 64 kinds, one of 256 makers.
+FEATURES = {"kind": "token_seq", "maker": "token"}
+CORE = "core"  # the rows of ETEGRec, its parts and SASRec
+# What can be measured: those, and methods beside peers of their own.
+ALL_ROWS = (CORE, "gru4rec", "fdsa", "bert4rec", "s3-rec", "caser", "hgn", "hstu", "esasrec", "bsarec")
 
 Rate = Callable[[int], float]  # number of a step or round → samples, targets or users per second in it
 
@@ -55,6 +61,7 @@ class Sizes:
     users: int = 1000  # served by ours in a round
     peer_users: int = 32  # served by `generate` in a round, in random batches;
     peer_sorted_users: int = 256  # and in batches of like length
+    tiny_models: bool = False  # whether the models beside RecBole's have the sizes of their tests
 
 
 QUICK = Sizes(
@@ -67,6 +74,7 @@ QUICK = Sizes(
     users=16,
     peer_users=4,
     peer_sorted_users=8,
+    tiny_models=True,
 )
 
 
@@ -84,6 +92,7 @@ class Setup:
     repeats: int = 5  # rounds in which ours and the peers take turns
     device: str = "cpu"  # of ours and of transformers' T5
     precision: Literal["fp32", "bf16"] = "fp32"
+    rows: tuple[str, ...] = ALL_ROWS
 
     @property
     def has_aims(self) -> bool:
@@ -114,6 +123,17 @@ class Workload:
         return torch.randn(
             self.dataset.num_items, self.sizes.item_width, generator=torch_stream(SEED, "bench", "vectors")
         )
+
+    @cached_property
+    def with_features(self) -> Dataset:
+        """The data set with drawn item features in the place of its own."""
+        stream, count = numpy_stream(SEED, "bench", "features"), self.dataset.num_items
+        kinds = [
+            tuple(f"k{kind}" for kind in dict.fromkeys(row)) for row in stream.integers(64, size=(count, 3)).tolist()
+        ]
+        makers = [(f"m{maker}",) for maker in stream.integers(256, size=count).tolist()]
+        features = dict(zip(FEATURES, (tuple(kinds), tuple(makers)), strict=True))
+        return replace(self.dataset, catalog=replace(self.dataset.catalog, features=features))
 
     def batch(self, step: int) -> Batch:
         """The random training batch of a step."""

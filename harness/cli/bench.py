@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from importlib import util
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,17 +11,20 @@ import typer
 
 from harness.cli import measurements, options, scale
 from harness.cli.options import CacheDir, Json, Reading, print_json
+from harness.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from harness.bench.measure import Row, Spread
+    from harness.bench.rows import Row, Spread
     from harness.bench.workload import Setup
 
 EXAMPLES = (
-    "Examples: [bold]harness bench --dataset ../shared/data/instruments2018[/] · [bold]harness bench --quick[/] · "
-    "[bold]harness bench scale --quick[/]"
+    "Examples: [bold]harness bench --dataset ../shared/data/instruments2018[/] · "
+    "[bold]harness bench --rows gru4rec,hgn[/] · [bold]harness bench --quick[/] · [bold]harness bench scale --quick[/]"
 )
+
+SMALL = "small sizes: these numbers mean nothing"
 
 app = typer.Typer(rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]})
 app.command("scale", epilog=scale.EXAMPLES)(scale.scale)
@@ -63,6 +67,14 @@ def bench(
         int, typer.Option("--repeats", min=1, help="Rounds in which ours and the peers take turns.")
     ] = 5,
     full: Annotated[bool, typer.Option("--full", help="Serve all users in the evaluation, not a sample.")] = False,
+    rows: Annotated[
+        str,
+        typer.Option(
+            help="What is measured, with commas: core (ETEGRec and its parts, SASRec, memory), or methods beside peers "
+            "of their own; all: everything.",
+            metavar="NAMES",
+        ),
+    ] = "all",
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes: only shows that the benchmark runs.")] = False,
     cache_dir: CacheDir = options.CACHE,
     json: Json = False,
@@ -72,15 +84,15 @@ def bench(
         return
     from harness.bench.measure import measure
     from harness.bench.recbole_peer import recbole_python as checked_python
-    from harness.bench.workload import QUICK, Setup, Sizes
+    from harness.bench.workload import CORE, QUICK, Setup, Sizes
     from harness.cli import progress
     from harness.cli.machine import cores, device_named
     from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
 
-    source = Reading().source(dataset)
-    with_peer = _has_transformers()
+    source, chosen = Reading().source(dataset), _rows(rows)
     device_named(device)
+    with_peer = CORE in chosen and _has_transformers()
     python = checked_python(recbole_python) if device == "cpu" else None
     with progress.working(f"reading {dataset}"):
         folder = open_dataset(source, cache_dir)
@@ -95,14 +107,28 @@ def bench(
         repeats=repeats,
         device=device,
         precision=precision,
+        rows=chosen,
     )
     with progress.told() as report:
-        rows = measure(setup, report)
+        found = measure(setup, report)
     name = load_dataset(folder).name
     if json:
-        print_json(_content(name, setup, rows))
+        print_json(_content(name, setup, found))
     else:
-        _print(name, setup, rows)
+        _print(name, setup, found)
+
+
+def _rows(names: str) -> tuple[str, ...]:
+    """The rows that are named; `UsageError` for an unknown name."""
+    from harness.bench.workload import ALL_ROWS
+
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    for name in chosen:
+        if name not in (*ALL_ROWS, "all"):
+            raise UsageError(f"--rows names '{name}', which is not measured; {nearest(name, (*ALL_ROWS, 'all'))}")
+    if not chosen:
+        raise UsageError("--rows must name a row at least, but got none; leave it out to measure all")
+    return ALL_ROWS if "all" in chosen else tuple(dict.fromkeys(chosen))
 
 
 def _has_transformers() -> bool:
@@ -118,7 +144,7 @@ def _has_transformers() -> bool:
 
 def notes(setup: Setup) -> list[str]:
     """What a reader must know to judge the numbers."""
-    from harness.bench.workload import Sizes
+    from harness.bench.workload import CORE, Sizes
 
     told = [
         f"random weights, codes and vectors; medians of {setup.repeats} rounds or more, in which ours and the peers "
@@ -132,12 +158,28 @@ def notes(setup: Setup) -> list[str]:
             f"T5 in random batches: {pieces}, each padded to its longest member, whose gradients are added up; by "
             "length: the same samples sorted, in pieces of like length; generate: batches of 16 users",
         ]
-    if setup.recbole_python:
+    if setup.recbole_python and CORE in setup.rows:
         told += [
-            "RecBole is its SASRec with the same weights, loss (checked on each run) and optimiser, on batches made "
+            "RecBole's SASRec has the same weights, loss (checked on each run) and optimiser, and batches made "
             "beforehand, padded as its loader pads them; its loader and its metrics take no part"
         ]
-    return told if setup.sizes == Sizes() else [*told, "small sizes: these numbers mean nothing"]
+    told += _model_notes(setup)
+    return told if setup.sizes == Sizes() else [*told, SMALL]
+
+
+def _model_notes(setup: Setup) -> Iterator[str]:
+    if {"gru4rec", "fdsa", "bert4rec", "s3-rec", "caser", "hgn"} & set(setup.rows):
+        yield (
+            "GRU4Rec, FDSA, BERT4Rec, S3-Rec, Caser and HGN stand beside RecBole's models of the same name: same "
+            "widths, batch and longest history, its own loader and loss; both sides make their batches within the "
+            "time; a sample is a predicted target: a next item, or in BERT4Rec and S3-Rec's pre-training a masked "
+            "item; lists have 50 places; item features are drawn"
+        )
+    if {"hstu", "esasrec"} & set(setup.rows):
+        yield (
+            "operations: those of the matrix products of one training step, as torch counts them; the aim is SASRec's "
+            "rate divided by their ratio"
+        )
 
 
 def _content(name: str, setup: Setup, rows: list[Row]) -> dict[str, object]:

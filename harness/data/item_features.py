@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from harness.data.files import json_lines, readable
-from harness.data.text.metadata import cleaned
+from harness.data.text.metadata import cleaned, recbole_items
 
 FIELDS = ("categories", "store", "brand")
 COLUMN = "feature:"  # begins the columns of items.parquet that hold them
@@ -40,6 +40,28 @@ def record_features(records: Iterable[tuple[str, Mapping[str, Any]]], wanted: Co
 def amazon_features(path: Path, wanted: Collection[str]) -> Features:
     """The features by `parent_asin`, from an Amazon metadata file (METHODS A.2)."""
     return record_features(((str(record.get("parent_asin")), record) for _, record in json_lines(path)), wanted)
+
+
+def recbole_features(path: Path, wanted: Collection[str]) -> Features:
+    """The columns of a RecBole `.item` file that hold values: `token` one, `token_seq` several, with blanks between.
+
+    Titles, names, descriptions and texts are `token_seq` in RecBole's data sets too: of them every word would be a
+    value, so that they are left out.
+    """
+    kinds, rows = recbole_items(path)
+    fields = [name for name, kind in kinds.items() if "token" in kind and name != "item_id" and not is_worded(name)]
+    found: Features = {name: {} for name in fields}
+    for record in rows:
+        if record["item_id"] in wanted:
+            for name, by_item in found.items():
+                listed = record[name].split(" ") if kinds[name] == "token_seq" else record[name]
+                by_item[record["item_id"]] = distinct_values(listed)
+    return found
+
+
+def is_worded(name: str) -> bool:
+    """Whether a column of this name holds words, not values: `movie_title`, `item_name`, `description`, `text`."""
+    return name.lower().endswith(("title", "name", "description", "text"))
 
 
 def attribute_features(path: Path, wanted: Collection[str]) -> Features:

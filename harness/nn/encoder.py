@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +18,14 @@ from harness.data.dataset import PADDING, Sequences
 from harness.nn.kernels.switch import runs_native
 from harness.nn.moving import moved
 from harness.nn.ragged import PLACES, Ragged
+
+
+class ByPlace(NamedTuple):
+    """The items of all rows by place: the first items of all rows, then the second ones, ..."""
+
+    order_T: Tensor  # int64 which item of the flat axis stands at each place
+    places_T: Tensor  # int64 where each item of the flat axis stands
+    counts_S: Tensor  # int64, on the CPU: how many rows have a first item, a second one, ...
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,18 @@ class PackedRows:
     def slots_T(self) -> Tensor:
         """(T,) int64 place of each item on the flattened axes of `padded`."""
         return self.layout.place("slot_of_token_T")
+
+    @cached_property
+    def by_place(self) -> ByPlace:
+        """The items by their place in the row, longer rows first: how rows without padding advance side by side."""
+        lengths_B = self.layout.lengths
+        row_T = np.repeat(np.arange(len(lengths_B)), lengths_B)
+        place_T = np.arange(len(row_T)) - np.repeat(np.cumsum(lengths_B) - lengths_B, lengths_B)
+        order_T = np.lexsort((-lengths_B[row_T], place_T))  # stable: rows of one length keep their order
+        places_T = np.empty_like(order_T)
+        places_T[order_T] = np.arange(len(order_T))
+        there = moved({"order_T": order_T, "places_T": places_T}, self.layout.device)
+        return ByPlace(**there, counts_S=torch.from_numpy(np.bincount(place_T)))
 
     def padded(self, x_TD: Tensor) -> Tensor:
         """(B, S, D) the rows side by side, each followed by zeros up to the longest."""

@@ -1,6 +1,7 @@
 """FDSA. Oracles: RecBole 1.2.1's model with copied weights, a single-valued and a multi-valued feature; METHODS B.5's
 values; the same bits after an interruption."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 import torch
 from recbole_oracle import answers, needs_recbole, of_layers, renamed
 
-from baselines.fdsa import FDSA_MODEL, METHOD, FDSAConfig, FieldTable
+from baselines.fdsa import FDSA_MODEL, METHOD, FDSAConfig, FieldTable, needs
+from harness.artifacts import TEXT_VECTORS
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
-from harness.interfaces import FitContext
+from harness.data.text.vectors import TextConfig, save_vectors
+from harness.interfaces import FitContext, Need
+from harness.methods import obstacle
 from harness.nn.encoder import pack
 from harness.sequence.features import fields_of
 
@@ -92,6 +96,42 @@ def test_a_fields_vector_is_the_mean_of_its_values_and_zero_without_any():
     torch.testing.assert_close(vectors[0], table.table.weight[1:].mean(dim=0))
     torch.testing.assert_close(vectors[1], table.table.weight[2])
     assert not vectors[2].any()
+
+
+TEXT = SIZES.replace(reads="text", text_vectors=TextConfig(dim=3))
+
+
+def test_text_vectors_are_the_only_feature_and_stay_as_they_are(tmp_path):
+    dataset = replace(made_up_dataset(), catalog=Catalog(tuple("abcdefghi"), tuple("stuvwxyzs")))
+    vectors = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    save_vectors(tmp_path / "text", dataset.catalog.keys, vectors)
+    config = TEXT.replace(epochs=1, batch_size=4, patience=None)
+    (need,) = needs(config).values()
+    assert (need.kind, need.config) == (TEXT_VECTORS, config.text_vectors)
+    assert not needs(SIZES)
+    fitted = FDSA_MODEL.fit(config, dataset, {"text": tmp_path / "text"}, FitContext(0, tmp_path / "fit"))
+    np.testing.assert_array_equal(fitted.network.text.vectors_VX, np.concatenate([np.zeros((1, 3)), vectors]))
+    linear, items = fitted.network.text.linear, torch.tensor([2, 9])
+    expected = torch.from_numpy(vectors)[items - 1] @ linear.weight.T + linear.bias
+    torch.testing.assert_close(fitted.network._features(items), expected)
+    fitted.save(tmp_path / "saved")
+    loaded = FDSA_MODEL.load(tmp_path / "saved", config, dataset, FitContext(0, tmp_path / "fit"))
+    for name, tensor in loaded.network.state_dict().items():
+        assert torch.equal(tensor, fitted.network.state_dict()[name]), name
+
+
+def test_texts_are_asked_for_where_they_are_read_and_features_elsewhere():
+    without = replace(made_up_dataset(), catalog=Catalog(tuple("abcdefghi"), tuple("stuvwxyzs")))
+    assert obstacle(Need("fdsa", TEXT), without) is None
+    assert "item features" in obstacle(Need("fdsa", SIZES), without)
+    assert "item texts are needed" in obstacle(Need("fdsa", TEXT), made_up_dataset())
+    assert any("text vectors from tfidf-svd" in line for line in METHOD.assumptions(TEXT))
+    with pytest.raises(ValueError, match=r"text_vectors\.dim=none; give one"):
+        SIZES.replace(reads="text", text_vectors=TextConfig(dim=None))
+
+
+def test_the_defaults_keep_the_digest_that_they_had_without_text():
+    assert not {"reads", "text_vectors"} & set(SIZES.model_dump())
 
 
 def test_paper_sizes_are_those_of_the_fact_sheet_and_are_declared():

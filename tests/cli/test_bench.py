@@ -14,7 +14,6 @@ from importlib import util
 import pytest
 import torch
 
-from harness.bench.measure import Rival, Row, Spread
 from harness.bench.peer import started_peer
 from harness.bench.recbole_peer import (
     RecBole,
@@ -24,6 +23,7 @@ from harness.bench.recbole_peer import (
     sample_loss,
     started_recbole,
 )
+from harness.bench.rows import Rival, Row, Spread
 from harness.bench.workload import QUICK, Setup, Workload
 from harness.cli import bench as command
 from harness.data.dataset import Sequences
@@ -54,7 +54,20 @@ needs_recbole = pytest.mark.skipif(PYTHON is None, reason="RecBole is not instal
 def test_a_quick_run_measures_every_part_and_the_peer(tmp_path):
     pytest.importorskip("transformers")
     # A process of its own: the command changes the threads and the allocator for good.
-    line = [sys.executable, "-m", "harness", "bench", "--quick", "--json", "--threads", "1", "--peer-batch", "10"]
+    line = [
+        sys.executable,
+        "-m",
+        "harness",
+        "bench",
+        "--quick",
+        "--rows",
+        "core",
+        "--json",
+        "--threads",
+        "1",
+        "--peer-batch",
+        "10",
+    ]
     without = {name: value for name, value in os.environ.items() if name != "HARNESS_RECBOLE_PYTHON"}
     ended = subprocess.run(
         [*line, "--repeats", "2"], cwd=tmp_path, capture_output=True, text=True, env=without, check=False
@@ -87,7 +100,7 @@ def test_without_peers_one_line_says_so_and_the_table_tells_what_is_not_installe
     monkeypatch.setattr("harness.bench.measure.measure", measure)
     monkeypatch.setattr(util, "find_spec", lambda name: None)
     monkeypatch.delenv("HARNESS_RECBOLE_PYTHON", raising=False)
-    ended = harness("bench", "--quick")
+    ended = harness("bench", "--quick", "--rows", "core")
     assert ended.code == 0
     assert ended.err.splitlines() == [
         "note: the peer T5 is left out, for transformers is not installed; pip install 'etegrec-harness[bench]'"
@@ -101,6 +114,21 @@ def test_without_peers_one_line_says_so_and_the_table_tells_what_is_not_installe
 def test_a_python_without_recbole_is_refused_with_the_way_to_install_it(harness, tmp_path):
     error = harness("bench", "--quick", "--recbole-python", str(tmp_path / "none")).error
     assert "pip install recbole==1.2.1 'numpy<2'" in error
+
+
+def test_rows_that_are_not_measured_are_refused(harness):
+    error = harness("bench", "--quick", "--rows", "core,gru4rek").error
+    assert "--rows names 'gru4rek'" in error
+    assert "did you mean 'gru4rec'?" in error
+    assert "--rows must name a row at least" in harness("bench", "--rows", ",").error
+
+
+def test_notes_tell_how_samples_are_counted_where_such_rows_are_measured(tmp_path):
+    told = command.notes(Setup(tmp_path, 2, with_peer=False, rows=("bert4rec", "hstu")))
+    assert any("a sample is a predicted target" in note for note in told)
+    assert any("operations:" in note for note in told)
+    assert not any("RecBole's SASRec" in note for note in told)
+    assert command.notes(Setup(tmp_path, 2, QUICK, with_peer=False, rows=("core",)))[1:] == [command.SMALL]
 
 
 @needs_recbole
@@ -125,8 +153,9 @@ def test_recbole_makes_our_training_step(ratings, tmp_path):
     setup = Setup(open_dataset(Source(str(ratings)), tmp_path / "cache"), 1, QUICK, recbole_python=PYTHON)
     workload = Workload(setup)
     network = SASREC.new(config, workload.dataset, workload.context).network
+    stream = torch.Generator().manual_seed(0)
     for parameter in network.parameters():  # larger than at the start, so that every part matters
-        torch.nn.init.normal_(parameter, std=0.3)
+        torch.nn.init.normal_(parameter, std=0.3, generator=stream)
     batch = sample_arrays(workload, 3, 100)
     with started_recbole(setup, workload) as recbole:
         recbole("start", recbole_weights(network), sizes=recbole_sizes(network, config), threads=1)

@@ -12,7 +12,7 @@ from harness.data.filters import PrepareConfig
 from harness.data.formats.format import RawInteractions
 from harness.data.formats.items import item_features
 from harness.data.formats.read import read_interactions
-from harness.data.item_features import amazon_features
+from harness.data.item_features import amazon_features, recbole_features
 from harness.data.open import Source, open_dataset
 from harness.data.prepare import load_dataset, prepare
 from harness.errors import DataError
@@ -55,6 +55,26 @@ def test_tables_of_items_have_features_too(tmp_path):
     found = item_features(path, {"w", "x"})
     assert found["brand"] == {"w": ["Acme"], "x": []}
     assert found["categories"] == {"w": ["Saws"], "x": ["Nails"]}
+
+
+def test_recboles_token_columns_are_values_and_worded_ones_are_not(tmp_path):
+    path = tmp_path / "x.item"
+    header = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\tprice:float\ttext:token_seq"
+    path.write_text(f"{header}\nw\tThe Saw\t1995\tAction Drama Action\t2.5\tlong\nx\tNail\t\tDrama\t1\t\n")
+    expected = {"release_year": {"w": ["1995"], "x": []}, "class": {"w": ["Action", "Drama"], "x": ["Drama"]}}
+    assert recbole_features(path, {"w", "x"}) == item_features(path, {"w", "x"}) == expected
+    assert recbole_features(path, {"x"})["class"] == {"x": ["Drama"]}
+
+
+def test_genres_and_years_of_ml100k_are_those_of_its_file(real_data):
+    folder = real_data("ml100k")
+    lines = (folder / "ml-100k.item").read_text().splitlines()[1:]
+    expected = {key: (year, kinds) for key, _, year, kinds in (line.split("\t") for line in lines)}
+    features = read_interactions(folder).features
+    assert set(features) == {"release_year", "class"}
+    assert len(features["class"]) == 1_682
+    for key, kinds in features["class"].items():
+        assert (" ".join(features["release_year"][key]), " ".join(kinds)) == expected[key]
 
 
 def test_features_are_stored_by_item_and_fields_without_values_are_not(metadata, tmp_path):

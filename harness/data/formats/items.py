@@ -13,7 +13,7 @@ from harness.data.files import json_lines, readable
 from harness.data.formats.columns import common_column
 from harness.data.formats.format import head_of
 from harness.data.formats.recbole import is_metadata
-from harness.data.item_features import Features, record_features
+from harness.data.item_features import Features, recbole_features, record_features
 from harness.data.text.metadata import AMAZON_FIELDS, item_text, recbole_texts
 from harness.errors import DataError
 
@@ -41,9 +41,9 @@ def item_texts(path: Path, wanted: Collection[str], fields: Collection[str] | No
 
 
 def item_features(path: Path, wanted: Collection[str]) -> Features:
-    """Features by key of the wanted items; none from a RecBole file. `item_texts` checks the keys."""
+    """Features by key of the wanted items. `item_texts` checks the keys."""
     if is_metadata(head_of(path)):
-        return {}
+        return recbole_features(path, wanted)
     keyed = ((common_column(list(record), "item"), record) for _, record in _records(path))
     return record_features(((str(record[key]), record) for key, record in keyed if key is not None), wanted)
 

@@ -1,4 +1,4 @@
-"""RecBole's atomic files: tab-separated `.inter` with a header of `name:type`, item texts in `.item`."""
+"""RecBole's atomic files: tab-separated `.inter` with a header of `name:type`, item texts and features in `.item`."""
 
 import re
 from functools import partial
@@ -19,6 +19,7 @@ from harness.data.formats.format import (
     check_leave_one_out,
 )
 from harness.data.formats.maps import write_maps
+from harness.data.item_features import recbole_features
 from harness.data.text.metadata import as_field, recbole_texts
 
 
@@ -87,6 +88,7 @@ FORMAT = Format(
     read,
     metadata=partial(beside, is_metadata=is_metadata),
     texts=recbole_texts,
+    features=recbole_features,
     write=write,
     columns=columns_of,
     is_text_table=True,

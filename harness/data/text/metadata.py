@@ -10,7 +10,7 @@ import html
 import json
 import re
 import statistics
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +68,17 @@ def amazon_texts(path: Path, wanted: Collection[str], fields: Collection[str] | 
     return texts
 
 
-def recbole_texts(path: Path, wanted: Collection[str], fields: Collection[str] | None) -> dict[str, str | None]:
-    """Texts by item token of the wanted items, from a RecBole `.item` file.
-
-    Without `fields`: every column but `item_id` and the float ones, in the file's order.
-    """
-    texts: dict[str, str | None] = {}
+def recbole_items(path: Path) -> tuple[dict[str, str], Iterator[dict[str, str]]]:
+    """The columns of a RecBole `.item` file with their types, and its rows by column; `DataError` for a broken row."""
     with readable(path) as stream:
-        names, kinds = zip(
-            *(part.partition(":")[::2] for part in stream.readline().rstrip("\n").split("\t")), strict=True
-        )
-        chosen = fields or [
-            name for name, kind in zip(names, kinds, strict=True) if name != "item_id" and "float" not in kind
-        ]
+        fields = (part.partition(":")[::2] for part in stream.readline().rstrip("\n").split("\t"))
+        kinds = dict(fields)
+    return kinds, _recbole_rows(path, list(kinds))
+
+
+def _recbole_rows(path: Path, names: list[str]) -> Iterator[dict[str, str]]:
+    with readable(path) as stream:
+        stream.readline()
         for number, line in enumerate(stream, start=2):
             values = line.rstrip("\n").split("\t")
             if len(values) != len(names):
@@ -88,10 +86,17 @@ def recbole_texts(path: Path, wanted: Collection[str], fields: Collection[str] |
                     f"{path}:{number}: each row must have {len(names)} tab-separated fields, but has {len(values)}: "
                     f"{excerpt(line)}"
                 )
-            record = dict(zip(names, values, strict=True))
-            if record["item_id"] in wanted:
-                texts[record["item_id"]] = item_text(record, chosen)
-    return texts
+            yield dict(zip(names, values, strict=True))
+
+
+def recbole_texts(path: Path, wanted: Collection[str], fields: Collection[str] | None) -> dict[str, str | None]:
+    """Texts by item token of the wanted items, from a RecBole `.item` file.
+
+    Without `fields`: every column but `item_id` and the float ones, in the file's order.
+    """
+    kinds, rows = recbole_items(path)
+    chosen = fields or [name for name, kind in kinds.items() if name != "item_id" and "float" not in kind]
+    return {record["item_id"]: item_text(record, chosen) for record in rows if record["item_id"] in wanted}
 
 
 def attribute_texts(path: Path, wanted: Collection[str], fields: Collection[str] | None) -> dict[str, str | None]:
