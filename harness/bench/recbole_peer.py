@@ -117,7 +117,7 @@ def started_recbole(setup: Setup, workload: Workload) -> Iterator[RecBole | None
 
 @contextmanager
 def _process(setup: Setup, folder: str) -> Iterator[subprocess.Popen[str]]:
-    """The server, with our threads and our settings of the allocator (`harness.jobs.local.use_threads`)."""
+    """The server, with our threads and our settings of the allocator (`harness.heap.keep_freed_memory`)."""
     assert setup.recbole_python is not None
     settings = {
         "OMP_NUM_THREADS": str(setup.threads),
