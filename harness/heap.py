@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-SPARE_MB = 256.0  # freed memory that may lie idle beside what a step needs
+SPARE_MB = 128.0  # freed memory that may lie idle beside what a step needs
 
 
 def keep_freed_memory() -> None:
