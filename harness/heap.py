@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-SPARE_MB = 128.0  # freed memory that may lie idle beside what a step needs
+SPARE_SHARE, LEAST_SPARE_MB = 0.25, 128.0  # freed memory that may lie idle: a share of what a step needs, or so much
 
 
 def keep_freed_memory() -> None:
@@ -44,8 +44,8 @@ class SpareMemory:
     """Bounds the freed memory that a training holds.
 
     Steps of different sizes leave gaps that later ones do not fill, so that a heap grows long after the largest step.
-    What a step needs is read after it was the first one on a heap without idle pages; beyond that, `SPARE_MB` may
-    be held. No number depends on it.
+    What a step needs is read after it was the first one on a heap without idle pages; only `SPARE_SHARE` of it is held
+    beyond. No number depends on it.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class SpareMemory:
         held = self._held()
         if self._is_fresh:
             self._needed, self._is_fresh = max(self._needed, held), False
-        elif held > self._needed + SPARE_MB:
+        elif held > self._needed + max(LEAST_SPARE_MB, SPARE_SHARE * self._needed):
             self._give_back()
             self._is_fresh = True
 
