@@ -48,9 +48,7 @@ class SpareMemory:
     beyond. No number depends on it.
     """
 
-    def __init__(
-        self, held: Callable[[], float] = resident_mb, give_back: Callable[[], None] = give_freed_memory_back
-    ):
+    def __init__(self, held: Callable[[], float] = resident_mb, give_back: Callable[[], None] = give_freed_memory_back):
         self._held, self._give_back = held, give_back
         self._give_back()
         self._needed, self._is_fresh = 0.0, True

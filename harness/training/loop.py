@@ -153,9 +153,7 @@ def _scored(plan: TrainingPlan, state: State, score: float | None) -> State:
     return state._replace(without_improvement=state.without_improvement + 1)
 
 
-def _steps(
-    plan: TrainingPlan, phase: Phase, epoch: int, context: FitContext, spare: SpareMemory
-) -> dict[str, float]:
+def _steps(plan: TrainingPlan, phase: Phase, epoch: int, context: FitContext, spare: SpareMemory) -> dict[str, float]:
     """Mean of each loss over the epoch's steps."""
     group = context.group
     bf16 = context.precision == "bf16"

@@ -74,9 +74,7 @@ def write_made_up_run(runs_dir: Path, ranks: Any, cases: Any = None, outcomes: A
         cases=made_up_cases(len(ranks)) if cases is None else cases,
         outcomes=None if outcomes is None else made_up_outcomes(ranks, **outcomes),
     )
-    return write_run(
-        folder, record, users, history=made_up_history(), config_toml="mu = 0.0003\n", env={"torch": "2"}
-    )
+    return write_run(folder, record, users, history=made_up_history(), config_toml="mu = 0.0003\n", env={"torch": "2"})
 
 
 def made_up_outcomes(ranks: np.ndarray, **columns: Any) -> Any:

@@ -12,7 +12,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, PrefixConstrained
 
 from harness.data.dataset import Sequences
 from harness.errors import UsageError
-from harness.generative.decoding.beam import Beams, beam_search, rank_items, recommend_by_codes, Search
+from harness.generative.decoding.beam import Beams, Search, beam_search, rank_items, recommend_by_codes
 from harness.generative.decoding.trie import Trie
 from harness.nn.code_seq2seq import CodeSeq2Seq, EncodedHistories
 from harness.nn.ragged import Ragged
