@@ -42,6 +42,7 @@ SEARCH_SCHEMA = {
     "trial": pl.Int64,  # null in a field's row
     "state": pl.String,
     "value": pl.Float64,  # of a pruned trial: what it had reached
+    "error": pl.Float64,  # standard error of a complete trial's value over users, where it was kept
     "best": pl.Float64,  # of the complete trials up to this one
     "field": pl.String,  # null in a trial's row
     "importance": pl.Float64,  # the field's share of what decides the value
@@ -201,10 +202,11 @@ def sweep_figure(study: StudySummary) -> Figure:
         f"Search for {method_named(sweep.method).title} on {sweep.dataset}, preset {sweep.preset}, seed {sweep.seed}: "
         f"NDCG@10 on the validation items of {_count(counts['complete'], 'complete trial')} (circles) and of "
         f"{_count(counts['pruned'], 'pruned trial')} when they were given up (crosses); line: best so far; ticks on "
-        f"the axis: failed trials. Sampler {sweep.sampler}, pruner {sweep.pruner}."
+        f"the axis: failed trials. Scores start at 0. Sampler {sweep.sampler}, pruner {sweep.pruner}."
     )
+    lines = " Vertical lines: 95 % intervals over users." * bool(frame["error"].count())
     bars = f" Bars: each field's share of what decides the score, by PED-ANOVA over {counts['complete']} trials."
-    return Figure(f"sweep-{study.name}", told + bars * bool(fields), frame, draw_search)
+    return Figure(f"sweep-{study.name}", told + lines + bars * bool(fields), frame, draw_search)
 
 
 def search_frame(study: StudySummary) -> pl.DataFrame:
@@ -218,8 +220,9 @@ def search_frame(study: StudySummary) -> pl.DataFrame:
         if state == "complete" and trial.value is not None:
             best = max(best, trial.value)
         value = trial.value if state != "failed" else None
-        rows.append((trial.number, state, value, best if math.isfinite(best) else None, None, None))
-    rows += [(None, None, None, None, name, share) for name, share in importances(study).items()]
+        error = trial.user_attrs.get(ERRORS, [None])[0] if state == "complete" else None
+        rows.append((trial.number, state, value, error, best if math.isfinite(best) else None, None, None))
+    rows += [(None, None, None, None, None, name, share) for name, share in importances(study).items()]
     return pl.DataFrame(rows, schema=SEARCH_SCHEMA, orient="row", strict=False)
 
 
@@ -236,6 +239,10 @@ def draw_search(frame: pl.DataFrame) -> Picture:
     for state, marker, color in (("complete", "o", BLUE), ("pruned", "x", VERMILLION)):
         part = trials.filter((pl.col("state") == state) & pl.col("value").is_not_null())
         axes.plot(part["trial"], part["value"], marker, color=color, markersize=4)
+    sure = trials.filter(pl.col("error").is_not_null())
+    reach = NORMAL_95 * sure["error"]
+    axes.vlines(sure["trial"], sure["value"] - reach, sure["value"] + reach, color=BLUE, linewidth=0.6)
+    axes.set_ylim(0, None)
     failed = trials.filter(pl.col("state") == "failed")["trial"]
     axes.plot(failed, np.zeros(len(failed)), "|", color="black", transform=axes.get_xaxis_transform(), markersize=7)
     axes.set_xlabel("Trial")

@@ -116,7 +116,7 @@ def started_recbole(setup: Setup, workload: Workload) -> Iterator[RecBole | None
 
 @contextmanager
 def recbole_process(setup: Setup) -> Iterator[RecBole]:
-    """The server, with our threads and our settings of the allocator (`harness.jobs.local.use_threads`)."""
+    """The server, with our threads and our settings of the allocator (`harness.heap.keep_freed_memory`)."""
     assert setup.recbole_python is not None
     settings = {
         "OMP_NUM_THREADS": str(setup.threads),

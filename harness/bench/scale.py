@@ -28,7 +28,7 @@ from harness.data.filters import PrepareConfig
 from harness.data.formats.read import read_interactions
 from harness.data.prepare import prepare
 from harness.errors import UsageError, nearest
-from harness.generative.decoding.beam import recommend_by_codes
+from harness.generative.decoding.beam import Search, recommend_by_codes
 from harness.generative.decoding.trie import Trie
 from harness.generative.generator import adamw, new_generator, token_loss
 from harness.generative.tokenizer.codes import CodeTable, deduplicate
@@ -186,7 +186,8 @@ def _beam_search(num_items: int, scene: Scene, num_beams: int) -> Work:
     tree = Trie.of(table.codes[1:], table.sizes)
     model = new_generator(scene.sizes.t5, table, FitContext(SEED, scene.folder))
     histories = made_up(num_items, BEAM_USERS, HISTORY).train
-    return lambda: recommend_by_codes(model, histories, table.codes, tree, num_beams=num_beams, k=min(K, num_beams))
+    search = Search(num_beams=num_beams, k=min(K, num_beams))
+    return lambda: recommend_by_codes(model, histories, table.codes, tree, search)
 
 
 def t5_history(size: int, scene: Scene) -> Work:

@@ -167,7 +167,8 @@ def evaluate(
     form = "json" if json else format_of(None, out)  # a wrong file is told before anything is trained
     machine, run_jobs = execution.checked(machine, 1)
     folder = _prepared(dataset, reading, machine.cache_dir)
-    plans = _plans(files, load_dataset(folder), method, values.seeds_of(seeds), judging, reading.source(dataset).preset)
+    preset, chosen = reading.source(dataset).preset, values.seeds_of(seeds)
+    plans = _plans(files, load_dataset(folder), method, chosen, judging, preset, machine.device)
     plan, place = joined(plans), machine.place(folder, runs_dir)
     results = progress.observed_results(plan, place, run_jobs, waits=execution.busy == "wait")
     if failed := [result for result in results if result.outcome.status != "done"]:
@@ -183,7 +184,7 @@ def evaluate(
 
 
 def _plans(
-    files: Sequence[Path], data: Dataset, method: str, seeds: Sequence[int], judging: Judging, preset: str
+    files: Sequence[Path], data: Dataset, method: str, seeds: Sequence[int], judging: Judging, preset: str, device: str
 ) -> list[Plan]:
     """For each file the method's cells on its codes, one for each seed."""
     from dataclasses import replace
@@ -191,7 +192,7 @@ def _plans(
     from harness.experiment.plan import make_plan
     from harness.experiment.settings import overlaid
 
-    settings = judging.settings(preset)
+    settings = judging.settings(preset, device)
     made = []
     with judging.telling_lines():
         for path in files:

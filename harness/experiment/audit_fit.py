@@ -122,5 +122,5 @@ def ranks_of_epochs(cell: Cell, place: Place, folder: Path, send: Send) -> list[
         recommender, dataset, cases, listing = judgement
         tables = tables_of(recommender, dataset, cases, result_of(judgement, contract), listing, contract)
         place_of = {name: row[name] for name in ("stage", "epoch", "score")}
-        found.append({**place_of, "ranks": tables["ranks"]["rank"].to_list()})
+        found.append({**place_of, "ranks": tables.ranks["rank"].to_list()})
     return found

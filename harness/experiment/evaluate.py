@@ -27,7 +27,7 @@ from harness.provenance import environment, now
 from harness.stages import full_disk_as_one_line, locked
 from results.store.outcomes import LIST_PLACES
 from results.store.reading import is_plain, ranks_under
-from results.store.runs import write_run
+from results.store.runs import UserTables, write_run
 from results.store.schema import RunRecord, cases_frame, history_frame, ranks_frame
 
 
@@ -64,7 +64,7 @@ def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
         write_run(
             folder,
             record,
-            **tables,
+            tables,
             history=history_frame(histories(fitted)),
             config_toml=to_toml({cell.method: cell.config.model_dump(mode="json")}),
             env=environment() | {"processes": group_size(cell.fit, place)} | gpu_facts(cell, place),
@@ -98,14 +98,15 @@ def tables_of(
     result: Evaluation,
     listing: Listing,
     contract: Contract,
-) -> dict[str, pl.DataFrame]:
+) -> UserTables:
     """The run's tables by users: outcomes of all, ranks and cases of those whom the contract keeps."""
     outcomes, about = outcomes_of(recommender, dataset, cases, listing), cases_of(recommender, dataset, cases)
     if is_plain(rules := dict(contract)):
         ranks = ranks_frame(result.ranks, cases.targets, result.items, result.invalid)
     else:
         ranks = ranks_under(rules, outcomes, about, "the evaluation")
-    return {"ranks": ranks, "cases": about.join(ranks.select("user"), on="user", how="semi"), "outcomes": outcomes}
+    kept = about.join(ranks.select("user"), on="user", how="semi")
+    return UserTables(ranks=ranks, cases=kept, outcomes=outcomes)
 
 
 def record_of(

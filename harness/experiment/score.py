@@ -99,7 +99,7 @@ def score_lists(given: Given, prepared: Path, runs_dir: Path, contract: Contract
     run = write_run(
         folder,
         _record(given, dataset, contract, config, time.perf_counter() - started, notes),
-        **tables_of(model, dataset, cases, result, listing, contract),
+        tables_of(model, dataset, cases, result, listing, contract),
         history=history_frame([]),
         config_toml=to_toml({"lists": {"name": given.name, "file": given.path.name, "sha256": checksum}}),
         env=environment(),

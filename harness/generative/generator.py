@@ -22,7 +22,7 @@ from harness.data.samples import PrefixSamples, shuffled_batches
 from harness.distributed import Group
 from harness.evaluation.outcomes import validation_score
 from harness.evaluation.ranking import Scorer, Scores, ranked
-from harness.generative.decoding.beam import recommend_by_codes
+from harness.generative.decoding.beam import Search, recommend_by_codes
 from harness.generative.decoding.exact import exact_scores
 from harness.generative.decoding.trie import Trie
 from harness.generative.tokenizer.codes import CodeTable, code_health, tuple_keys
@@ -202,18 +202,9 @@ class CodeRecommender:
         return exact_scores(self.model, histories, self.codes.codes, self.trie, group=self.group)
 
     def _searched(self, histories: Sequences, k: int, *, fills: bool) -> Recommendations:
-        items, scores = recommend_by_codes(
-            self.model,
-            histories,
-            self.codes.codes,
-            self.trie,
-            num_beams=self.num_beams,
-            k=k,
-            constrained=self.is_constrained,
-            fills=fills,
-            group=self.group,
-        )
-        return Recommendations(items, scores)
+        search = Search(num_beams=self.num_beams, k=k, constrained=self.is_constrained, fills=fills)
+        found = recommend_by_codes(self.model, histories, self.codes.codes, self.trie, search, self.group)
+        return Recommendations(*found)
 
     def save(self, folder: Path) -> None:
         """Writes `generator.safetensors`, `generator.json` and `codes.safetensors`."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.heap import keep_freed_memory
 from harness.jobs.gpus import SLOTS, VISIBLE, gpu_of
 from harness.jobs.graph import Event, Interrupted, Job, Observer, Outcome, Send, run_in
 
@@ -232,22 +232,10 @@ def _end_with_parent() -> None:
 
 
 def use_threads(threads: int) -> None:
-    """Gives torch and the BLAS libraries this many threads, and lets malloc keep the memory that it has.
-
-    Fresh pages are dear: a training step frees and asks again for the same megabytes, so glibc is told not to return
-    them.
-    """
+    """Gives torch and the BLAS libraries this many threads, and lets malloc keep the memory that it has."""
     import torch
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(threads)
     threadpool_limits(threads)
-    if sys.platform == "linux":
-        import ctypes
-
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            m_trim_threshold, m_mmap_max, m_top_pad = -1, -4, -2
-            libc.mallopt(m_mmap_max, 0)
-            libc.mallopt(m_trim_threshold, 2**31 - 1)
-            libc.mallopt(m_top_pad, 64 * 2**20)
+    keep_freed_memory()

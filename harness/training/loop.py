@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import StageError
+from harness.heap import SpareMemory
 from harness.interfaces import FitContext, Progress, Recommender
 from harness.provenance import peak_memory_mb
 from harness.seeding import derive_seed, numpy_stream
@@ -88,8 +89,9 @@ def train(plan: TrainingPlan, context: FitContext) -> list[dict[str, Any]]:
     files, group = Checkpoint(context.folder / RESUME_FOLDER, plan.name), context.group
     group.copy_from_main(plan.model.state_dict().values())
     state = files.load(plan.model, plan.learners) if group.from_main(files.exists()) else State()
+    spare = SpareMemory()
     while state.epoch < plan.epochs and not _exhausted(plan, state):
-        state = _epoch(plan, state, context)
+        state = _epoch(plan, state, context, spare)
         if not group.is_main:
             continue
         is_scored = state.history[-1]["score"] is not None
@@ -109,7 +111,7 @@ def _exhausted(plan: TrainingPlan, state: State) -> bool:
     return plan.stop(state.history) or (plan.patience is not None and state.without_improvement >= plan.patience)
 
 
-def _epoch(plan: TrainingPlan, state: State, context: FitContext) -> State:
+def _epoch(plan: TrainingPlan, state: State, context: FitContext, spare: SpareMemory) -> State:
     """One pass over the batches, then the score where it is due."""
     started = time.perf_counter()
     epoch = state.epoch
@@ -118,7 +120,7 @@ def _epoch(plan: TrainingPlan, state: State, context: FitContext) -> State:
     torch.manual_seed(derive_seed(context.seed, plan.name, "epoch", epoch, *of_rank))
     phase = plan.phase_of(epoch)
     phase.begin()
-    means = _steps(plan, phase, epoch, context)
+    means = _steps(plan, phase, epoch, context, spare)
     measures = group.from_main(phase.end())
     group.copy_from_main(plan.model.buffers())  # codes that were made anew, the same in all processes
     trained = time.perf_counter()
@@ -169,7 +171,7 @@ def each_within(context: AbstractContextManager[object], pieces: Iterable[Losses
         yield piece
 
 
-def _steps(plan: TrainingPlan, phase: Phase, epoch: int, context: FitContext) -> dict[str, float]:
+def _steps(plan: TrainingPlan, phase: Phase, epoch: int, context: FitContext, spare: SpareMemory) -> dict[str, float]:
     """Mean of each loss over the epoch's steps."""
     group = context.group
     sums: dict[str, float] = {}
@@ -201,6 +203,7 @@ def _steps(plan: TrainingPlan, phase: Phase, epoch: int, context: FitContext) ->
         group.all_reduce_gradients(p for name in phase.learners for p in plan.learners[name].parameters())
         for name in phase.learners:
             plan.learners[name].step()
+        spare.after_step()
         steps += 1
         if step_losses:  # a process that has no part of a small batch has no losses
             waiting.append(step_losses)

@@ -26,6 +26,7 @@ COLLISIONS = "measure/collision_rate"
 SUBSCRIPTS = {"rec": "REC", "sq": "SQ", "sia": "SIA", "psa": "PSA"}  # of the losses, as the paper names them
 TITLES = {"sasrec": "SASRec", TOKENIZER: "tokenizer", "finetuning": "fine-tuning"}  # of stages
 
+LEAST_TOP = 1e-4  # of an axis, where all values are nothing
 FEW = 50  # points of a line, or ticks of an axis, that are told apart
 
 SCHEMA = {
@@ -61,7 +62,7 @@ def curves_figure(
     two_phases = own["phase"].n_unique() > 1
     told = [
         f"Training of {row.label} on {rows.dataset_label}, seed {row.seeds[0]}: losses, and NDCG@10 on the "
-        "validation items; stars: each stage's best, which is kept.",
+        "validation items, from 0; stars: each stage's best, which is kept.",
         "Ticks on the axis: tokenizer epochs; dashed and open: their losses." if two_phases else "",
         "A tokenizer is kept by its collisions: the share of items whose codes another item has."
         if (frame["part"] == TOKENIZER).any()
@@ -117,7 +118,6 @@ def draw(frame: pl.DataFrame) -> Picture:
         _selection(lower, rows)
         lower.set_xlabel("Epoch" if part == TRAINING else "Pre-training epoch")
         _stages([upper, lower], rows)
-    grid[0, 0].set_ylabel("Loss")
     handles = _legend(frame.filter(pl.col("part") == TRAINING))
     if handles:
         drawn.legend(handles=handles, loc="outside right center")
@@ -144,9 +144,13 @@ def _losses(axes: Axes, rows: pl.DataFrame) -> None:
             linewidth=0.8 if is_second else 1.1,
         )
     values = losses["value"].to_list()
+    axes.margins(y=0.1)
     if values and 0 < 20 * min(values) < max(values):
         axes.set_yscale("log")
-    axes.margins(y=0.1)
+        axes.set_ylabel("Loss (log scale)")
+    else:
+        axes.set_ylim(min([0.0, *values]), 1.1 * max([LEAST_TOP, *values]))
+        axes.set_ylabel("Loss")
     if rows["part"][0] != TRAINING and len(looks) > 1:
         axes.legend(handles=_legend(rows), fontsize=6.0, handlelength=1.2, loc="best")
 
@@ -162,8 +166,7 @@ def _selection(axes: Axes, rows: pl.DataFrame) -> None:
     for _, line in shown.group_by("stage", maintain_order=True):
         marker = "." if len(line) <= FEW else ""
         axes.plot(line["position"], line["value"], color=BLACK, marker=marker, markersize=3.5, linewidth=1.0)
-    if is_tokenizer:
-        axes.set_ylim(0, max(1.0, *(1.1 * shown["value"])))
+    axes.set_ylim(0, max([1.0 if is_tokenizer else LEAST_TOP, *(1.1 * shown["value"])]))
     for place in best_positions(rows):
         at = shown.filter(pl.col("position") == place)
         axes.plot(

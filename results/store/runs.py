@@ -123,16 +123,23 @@ def run_folder(runs_dir: Path, dataset: str, method: str, variant: str, config_d
     return runs_dir / dataset / method / variant / config_digest / f"seed={seed}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class UserTables:
+    """What a run stores of each user."""
+
+    ranks: pl.DataFrame  # `RANKS_SCHEMA`
+    cases: pl.DataFrame  # `CASES_SCHEMA`
+    outcomes: pl.DataFrame | None = None  # `OUTCOMES_SCHEMA`
+
+
 def write_run(
     folder: Path,
     record: RunRecord,
+    users: UserTables,
     *,
-    ranks: pl.DataFrame,
-    cases: pl.DataFrame,
     history: pl.DataFrame,
     config_toml: str,
     env: Mapping[str, Any],
-    outcomes: pl.DataFrame | None = None,
     item_counts: np.ndarray | None = None,
 ) -> Run:
     """The finished run. A checkpoint is the caller's: written into `folder` before, it is listed in DONE too.
@@ -141,14 +148,14 @@ def write_run(
     `ResultsError` for tables that break their schema, repeated users, lists whose length is not the contract's `top_k`,
     ranks beyond it, and cases or outcomes of other users than the ranks.
     """
-    ranks = conform(ranks, RANKS_SCHEMA, "ranks")
+    ranks = conform(users.ranks, RANKS_SCHEMA, "ranks")
     _check_ranks(ranks, int(record.contract["top_k"]))
-    cases = conform(cases, CASES_SCHEMA, "cases")
+    cases = conform(users.cases, CASES_SCHEMA, "cases")
     if sorted(cases["user"]) != sorted(ranks["user"]):
         raise ResultsError(f"cases must hold the users of the ranks, but {len(cases)} and {len(ranks)} users differ")
     from results.store.outcomes import checked_outcomes  # NumPy, which only writing needs
 
-    outcomes = None if outcomes is None else checked_outcomes(outcomes, ranks)
+    outcomes = None if users.outcomes is None else checked_outcomes(users.outcomes, ranks)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DONE).unlink(missing_ok=True)
     _write_text(folder / CONFIG, config_toml)

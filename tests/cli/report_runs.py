@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from results.store.runs import run_folder, write_run
+from results.store.runs import UserTables, run_folder, write_run
 from results.store.schema import RunRecord, cases_frame, history_frame, ranks_frame
 
 NUM_USERS = 300
@@ -74,13 +74,15 @@ def _write(
     write_run(
         run_folder(runs_dir, dataset, method, variant, digest, seed),
         record,
-        ranks=ranks_frame(
-            ranks_U,
-            np.arange(NUM_USERS) % 7 + 1,
-            np.tile(np.arange(1, 11), (NUM_USERS, 1)),
-            np.zeros(NUM_USERS, dtype=np.int32),
+        UserTables(
+            ranks=ranks_frame(
+                ranks_U,
+                np.arange(NUM_USERS) % 7 + 1,
+                np.tile(np.arange(1, 11), (NUM_USERS, 1)),
+                np.zeros(NUM_USERS, dtype=np.int32),
+            ),
+            cases=cases_frame(np.arange(NUM_USERS) % 12 + 1, np.arange(NUM_USERS) % 40),
         ),
-        cases=cases_frame(np.arange(NUM_USERS) % 12 + 1, np.arange(NUM_USERS) % 40),
         history=history_frame(_epochs(has_codes)),
         config_toml=f"[{method}]\n",
         env={"python": "3.11", "packages": {"torch": "2"}},

@@ -12,7 +12,7 @@ from tiny_etegrec import NUM_ITEMS, TINY, one_batch, tiny_dataset, tiny_training
 from etegrec.method import paper_recipe
 from etegrec.training import ETEGRecTraining
 from harness.data.dataset import Sequences
-from harness.generative.decoding.beam import recommend_by_codes
+from harness.generative.decoding.beam import Search, recommend_by_codes
 from harness.generative.generator import Batch, token_losses
 from harness.nn.kernels.switch import native_kernels
 
@@ -77,13 +77,11 @@ def test_beams_find_the_same_lists_with_the_same_scores(tmp_path: Path) -> None:
     training = tiny_training(tmp_path, WITHOUT_DROPOUT)
     torch.nn.init.normal_(training.model.generator.tokens.weight)  # scores that differ
     recommender, histories = training.recommender(), long_histories(50).histories
-    found = []
+    search, found = Search(num_beams=10, k=10), []
     for kernels in (nullcontext, native_kernels):
         with kernels():
             found.append(
-                recommend_by_codes(
-                    recommender.model, histories, recommender.codes.codes, recommender.trie, num_beams=10, k=10
-                )
+                recommend_by_codes(recommender.model, histories, recommender.codes.codes, recommender.trie, search)
             )
     assert np.array_equal(found[0][0], found[1][0])
     np.testing.assert_allclose(found[1][1], found[0][1], atol=1e-4)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from results.store.outcomes import outcomes_frame
-from results.store.runs import Run, run_folder, write_run
+from results.store.runs import Run, UserTables, run_folder, write_run
 from results.store.schema import RunRecord, cases_frame, history_frame, ranks_frame
 
 CONTRACT = {"top_k": 10, "num_beams": 20, "decoding": "trie"}
@@ -71,16 +71,13 @@ def write_made_up_run(
         invalid=np.zeros(len(ranks), dtype=np.int32),
     )
     folder = run_folder(runs_dir, record.dataset, record.method, record.variant, record.config_digest, record.seed)
-    return write_run(
-        folder,
-        record,
+    users = UserTables(
         ranks=frame,
         cases=made_up_cases(len(ranks)) if cases is None else cases,
-        history=made_up_history() if history is None else history,
-        config_toml="mu = 0.0003\n",
-        env={"torch": "2"},
         outcomes=None if outcomes is None else made_up_outcomes(ranks, **outcomes),
     )
+    told = made_up_history() if history is None else history
+    return write_run(folder, record, users, history=told, config_toml="mu = 0.0003\n", env={"torch": "2"})
 
 
 def made_up_outcomes(ranks: np.ndarray, **columns: Any) -> Any:

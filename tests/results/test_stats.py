@@ -214,6 +214,14 @@ def test_power_of_the_paired_test_agrees_with_simulated_samples() -> None:
     assert paired_power(1e-9, std, num_users, alpha) == pytest.approx(alpha)
 
 
+@pytest.mark.parametrize("num_users", [2, 3, 6, 40, 1_000, 10**9])
+def test_power_of_the_paired_test_is_that_of_scipys_noncentral_f(num_users: int) -> None:
+    for shift in (1e-9, 0.3, 1.0, 2.5, 3.5, 8.0, 40.0):
+        freedom = num_users - 1
+        expected = stats.ncf.sf(stats.t.isf(0.005, freedom) ** 2, 1, freedom, shift**2)
+        assert paired_power(shift / np.sqrt(num_users), 1.0, num_users, 0.01) == pytest.approx(expected, abs=1e-8)
+
+
 def test_power_over_seeds_agrees_with_simulated_samples() -> None:
     gap, num_seeds, alpha, trials = 2.0, 5, 0.05, 20_000
     random = np.random.default_rng(12)

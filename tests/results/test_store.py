@@ -12,7 +12,7 @@ from made_up_runs import CONTRACT, made_up_cases, made_up_history, made_up_recor
 
 from results.errors import ResultsError
 from results.store.find import RunFilter, find_runs, find_unfinished
-from results.store.runs import raise_trials, read_run, write_run
+from results.store.runs import UserTables, raise_trials, read_run, write_run
 from results.store.schema import (
     CASES_SCHEMA,
     HISTORY_SCHEMA,
@@ -125,7 +125,12 @@ def test_an_interrupted_rewrite_leaves_no_done(tmp_path: Path) -> None:
     run = write_made_up_run(tmp_path, RANKS)
     with pytest.raises(ResultsError, match="history must hold the columns"):
         write_run(
-            run.folder, run.record, ranks=run.ranks(), cases=run.cases(), history=run.ranks(), config_toml="", env={}
+            run.folder,
+            run.record,
+            UserTables(ranks=run.ranks(), cases=run.cases()),
+            history=run.ranks(),
+            config_toml="",
+            env={},
         )
     assert find_runs(tmp_path) == []
 
@@ -147,8 +152,7 @@ def test_ranks_that_break_a_rule_are_refused(tmp_path: Path, change: dict[str, l
         write_run(
             tmp_path,
             made_up_record(contract=CONTRACT),
-            ranks=ranks,
-            cases=made_up_cases(2),
+            UserTables(ranks=ranks, cases=made_up_cases(2)),
             history=made_up_history(),
             config_toml="",
             env={},

@@ -10,7 +10,7 @@ from made_up_runs import CONTRACT, made_up_history, made_up_ranks, write_made_up
 from scipy import stats
 
 from results.errors import ResultsError
-from results.store.runs import write_run
+from results.store.runs import UserTables, write_run
 from results.store.selection import Filters
 from results.tables.content import Table, TableCell
 from results.tables.datasets import datasets_table
@@ -123,7 +123,8 @@ def test_pairing_is_by_user_whatever_the_order_on_disk(tmp_path: Path) -> None:
     before = overall_table(tmp_path / "a", "demo")
     shuffled = run.ranks().sample(fraction=1.0, shuffle=True, seed=3)
     cases = run.cases()
-    write_run(run.folder, run.record, ranks=shuffled, cases=cases, history=made_up_history(), config_toml="", env={})
+    users = UserTables(ranks=shuffled, cases=cases)
+    write_run(run.folder, run.record, users, history=made_up_history(), config_toml="", env={})
     after = overall_table(tmp_path / "a", "demo")
     assert [[c.p_value for c in row.cells] for row in after.rows] == [
         [c.p_value for c in row.cells] for row in before.rows
@@ -211,7 +212,8 @@ def test_the_best_config_is_that_of_the_highest_validation_score(tmp_path: Path)
     for digest, epochs in (("aaaa", 4), ("bbbb", 8), ("cccc", 6)):  # the made-up score rises with the epochs
         history = made_up_history(epochs)
         run = runs[digest]
-        write_run(run.folder, run.record, ranks=run.ranks(), cases=run.cases(), history=history, config_toml="", env={})
+        users = UserTables(ranks=run.ranks(), cases=run.cases())
+        write_run(run.folder, run.record, users, history=history, config_toml="", env={})
     assert labels(overall_table(tmp_path, "demo", Filters(configs=("best",)))) == ["TIGER, mu=0.1"]
 
 
@@ -228,8 +230,7 @@ def test_a_row_that_lies_in_folders_of_two_versions_counts_once(tmp_path: Path) 
     write_run(
         copy,
         replace(run.record, created="2026-01-01T00:00:00+00:00"),
-        ranks=run.ranks(),
-        cases=run.cases(),
+        UserTables(ranks=run.ranks(), cases=run.cases()),
         history=run.history(),
         config_toml="",
         env={},

@@ -8,6 +8,7 @@ The search is split at its seams: the model scores, a trie (or none) filters, th
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -110,32 +111,36 @@ def rank_items(beams: Beams, trie: Trie, k: int) -> tuple[Tensor, Tensor]:
     return items_BR, scores_BR
 
 
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How lists are searched for; `UsageError` where the beam is narrower than a list that must be full (`fills`)."""
+
+    num_beams: int
+    k: int  # places of a list
+    constrained: bool = True  # the trie keeps the search to sequences that name an item; else it only looks them up
+    fills: bool = True
+    max_tokens: int | None = None  # history tokens and beams of a chunk of users; none: what suits the device
+
+    def __post_init__(self) -> None:
+        if self.fills and self.num_beams < self.k:
+            raise UsageError(
+                f"num_beams >= top_k must hold, but got num_beams={self.num_beams}, top_k={self.k}; raise num_beams"
+            )
+
+
 def recommend_by_codes(
-    model: CodeSeq2Seq,
-    histories: Sequences,
-    codes_NL: Tensor,
-    trie: Trie,
-    *,
-    num_beams: int,
-    k: int,
-    constrained: bool = True,
-    fills: bool = True,
-    max_tokens: int | None = None,
-    group: Group = ALONE,
+    model: CodeSeq2Seq, histories: Sequences, codes_NL: Tensor, trie: Trie, search: Search, group: Group = ALONE
 ) -> tuple[np.ndarray, np.ndarray]:
     """The top `k` items (B, k) int64 and scores (B, k) float32 of each history, as in `rank_items`.
 
-    `codes_NL` is (N + 1, L) with row 0 for padding. Users are served in chunks of like history length, of at most
-    `max_tokens` history tokens and beams, by default what suits the device. With `constrained`, the trie keeps the
-    search to sequences that name an item; without, it only looks them up.
-    Each process of a group serves its own chunks, the same as one process would make, so results are the same.
-    Raises `UsageError` where the beam is narrower than the list, unless the list need not be full (`fills`).
+    `codes_NL` is (N + 1, L) with row 0 for padding. Users are served in chunks of like history length. Each process
+    of a group serves its own chunks, the same as one process would make, so results are the same.
     """
-    if fills and num_beams < k:
-        raise UsageError(f"num_beams >= top_k must hold, but got num_beams={num_beams}, top_k={k}; raise num_beams")
+    num_beams, k = search.num_beams, search.k
+    seen = trie if search.constrained else None
     items = np.zeros((len(histories), k), dtype=np.int64)
     scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
-    at_once = pieces_on(codes_NL.device).searched_tokens if max_tokens is None else max_tokens
+    at_once = search.max_tokens or pieces_on(codes_NL.device).searched_tokens
     chunks = list(length_groups(histories.lengths * model.num_levels + num_beams, at_once))[group.own]
     was_training = model.training
     model.eval()
@@ -143,7 +148,7 @@ def recommend_by_codes(
     with torch.inference_mode():
         for rows in chunks:
             encoded = model.encode(histories.take(rows), codes_NL)
-            beams = beam_search(model, *encoded.padded(), num_beams=num_beams, trie=trie if constrained else None)
+            beams = beam_search(model, *encoded.padded(), num_beams=num_beams, trie=seen)
             items_BR, scores_BR = rank_items(beams, trie, k)
             found.append(torch.stack([items_BR, scores_BR.view(torch.int32).long()]))  # scores as they are, to the bit
     model.train(was_training)

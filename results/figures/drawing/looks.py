@@ -123,11 +123,11 @@ def label_points(
 ) -> None:
     """Writes each label beside its point, (n, 2) in data units, where it least covers points, labels and `obstacles`.
 
-    The axes' limits must be final. Labels are placed one after another, those with the nearest neighbours first, in
-    their points' colours; one that stands apart has a line to its point. Obstacles are boxes in pixels.
+    The axes' limits must be final, and their layout settled. Labels are placed one after another, those with the
+    nearest neighbours first, in their points' colours; one that stands apart has a line to its point. Obstacles are
+    boxes in pixels.
     """
     figure = axes.figure
-    settle_layout(axes)
     assert isinstance(figure.canvas, FigureCanvasAgg)
     renderer = figure.canvas.get_renderer()
     pixels = axes.transData.transform(points)
@@ -135,11 +135,10 @@ def label_points(
     taken = [Bbox.from_bounds(x - size / 2, y - size / 2, size, size) for x, y in pixels] + list(obstacles)
     apart = np.linalg.norm(pixels[:, None] - pixels[None], axis=-1) + np.diag(np.full(len(pixels), np.inf))
     for index in np.argsort(apart.min(axis=1), kind="stable"):
-        candidates = []
-        for place in PLACES:
-            text = _label(axes, labels[index], points[index], place)
-            candidates.append(text.get_window_extent(renderer))
-            text.remove()
+        text = _label(axes, labels[index], points[index], (0, 0, "left", "bottom"))
+        size_of_text = np.asarray(text.get_window_extent(renderer).size)
+        text.remove()
+        candidates = [_box(pixels[index], place, size_of_text, figure.dpi / 72.0) for place in PLACES]
         others = np.delete(pixels, index, axis=0)
         costs = [
             _outside(box, axes.bbox)
@@ -179,6 +178,14 @@ def _label(
         color=None if color is None else dark(color),
         arrowprops=line if color is not None and max(abs(dx), abs(dy)) > 8 else None,
     )
+
+
+def _box(point: np.ndarray, place: tuple[int, int, str, str], size: np.ndarray, scale: float) -> Bbox:
+    """The box of a text of so many pixels that stands at the place beside a point; `scale`: pixels of a point."""
+    dx, dy, horizontal, vertical = place
+    before = {"left": 0.0, "bottom": 0.0, "center": 0.5, "right": 1.0, "top": 1.0}
+    corner = point + scale * np.array([dx, dy]) - size * np.array([before[horizontal], before[vertical]])
+    return Bbox([corner, corner + size])
 
 
 def _outside(box: Bbox, frame: Bbox) -> float:

@@ -12,7 +12,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, PrefixConstrained
 
 from harness.data.dataset import Sequences
 from harness.errors import UsageError
-from harness.generative.decoding.beam import Beams, beam_search, rank_items, recommend_by_codes
+from harness.generative.decoding.beam import Beams, Search, beam_search, rank_items, recommend_by_codes
 from harness.generative.decoding.trie import Trie
 from harness.nn.code_seq2seq import CodeSeq2Seq, EncodedHistories
 from harness.nn.ragged import Ragged
@@ -148,7 +148,7 @@ def test_a_trie_narrower_than_the_beam_yields_each_item_once_and_then_none(model
     codes_NL = unique_codes(3, seed=2)
     trie = Trie.of(codes_NL[1:], SIZES)
     short = Sequences.from_rows([[1, 2], [3]])
-    items, scores = recommend_by_codes(model, short, codes_NL, trie, num_beams=20, k=10)
+    items, scores = recommend_by_codes(model, short, codes_NL, trie, Search(num_beams=20, k=10))
     assert [sorted(row[:3]) for row in items.tolist()] == [[1, 2, 3]] * 2
     assert np.isfinite(scores[:, :3]).all()
     assert (items[:, 3:] == 0).all()
@@ -161,7 +161,11 @@ def test_chunks_of_any_size_recommend_the_same_in_the_order_of_the_users(
     model, histories, codes_NL, trie, encoded, max_tokens, constrained
 ):
     items, scores = recommend_by_codes(
-        model, histories, codes_NL, trie, num_beams=8, k=5, constrained=constrained, max_tokens=max_tokens
+        model,
+        histories,
+        codes_NL,
+        trie,
+        Search(num_beams=8, k=5, constrained=constrained, max_tokens=max_tokens),
     )
     beams = beam_search(model, *encoded.padded(), num_beams=8, trie=trie if constrained else None)
     expected_items, expected_scores = rank_items(beams, trie, 5)
@@ -172,8 +176,8 @@ def test_chunks_of_any_size_recommend_the_same_in_the_order_of_the_users(
 
 def test_recommending_uses_no_dropout_and_gives_the_model_back_in_its_mode(model, histories, codes_NL, trie):
     model.train()
-    first = recommend_by_codes(model, histories, codes_NL, trie, num_beams=5, k=5)
-    second = recommend_by_codes(model, histories, codes_NL, trie, num_beams=5, k=5)
+    first = recommend_by_codes(model, histories, codes_NL, trie, Search(num_beams=5, k=5))
+    second = recommend_by_codes(model, histories, codes_NL, trie, Search(num_beams=5, k=5))
     np.testing.assert_array_equal(first[1], second[1])
     assert model.training
     model.eval()
@@ -181,5 +185,5 @@ def test_recommending_uses_no_dropout_and_gives_the_model_back_in_its_mode(model
 
 def test_a_beam_narrower_than_the_list_is_refused_with_rule_value_and_remedy(model, histories, codes_NL, trie):
     with pytest.raises(UsageError) as error:
-        recommend_by_codes(model, histories, codes_NL, trie, num_beams=5, k=10)
+        recommend_by_codes(model, histories, codes_NL, trie, Search(num_beams=5, k=10))
     assert str(error.value) == "num_beams >= top_k must hold, but got num_beams=5, top_k=10; raise num_beams"

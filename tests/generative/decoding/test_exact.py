@@ -8,7 +8,7 @@ from random_weights import randomised
 
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.evaluation.listing import listing_of, outcomes_of
-from harness.generative.decoding.beam import recommend_by_codes
+from harness.generative.decoding.beam import Search, recommend_by_codes
 from harness.generative.decoding.exact import exact_scores, leaf_scores
 from harness.generative.decoding.trie import Trie
 from harness.generative.generator import CodeRecommender
@@ -83,9 +83,9 @@ def test_lists_are_the_true_best_and_equal_codes_go_by_id(model, histories, code
 def test_a_beam_as_wide_as_the_search_finds_the_same_and_a_narrow_one_never_more(model, histories, codes_NL, tmp_path):
     exact = recommender(model, codes_NL, tmp_path, decoding="exact").recommend(histories, 10)
     trie = Trie.of(codes_NL[1:], SIZES)
-    items, _ = recommend_by_codes(model, histories, codes_NL, trie, num_beams=NUM_ITEMS, k=10)
+    items, _ = recommend_by_codes(model, histories, codes_NL, trie, Search(num_beams=NUM_ITEMS, k=10))
     np.testing.assert_array_equal(items, exact.items)
-    _, narrow = recommend_by_codes(model, histories, codes_NL, trie, num_beams=10, k=10)
+    _, narrow = recommend_by_codes(model, histories, codes_NL, trie, Search(num_beams=10, k=10))
     assert (narrow <= exact.scores + 1e-5).all()
     assert (narrow < exact.scores - 1e-4).any()  # else the test would show nothing
 
