@@ -139,8 +139,7 @@ def ranked_cases(
     for rows, scores_BN in scorer(cases.histories):
         own_rows.append(rows)
         targets = cases.targets[rows].astype(np.int64)
-        popular_N = torch.from_numpy(popularity_N).to(scores_BN.device, torch.float32)
-        standings = _standings(scores_BN, targets, cases.histories.take(rows), popular_N)
+        standings = _standings(scores_BN, targets, cases.histories.take(rows), popularity_N.astype(np.float32))
         for array, values in zip(found, (*best_items(scores_BN, k), *standings), strict=True):
             array[rows] = values.cpu().numpy()
     own = np.concatenate(own_rows)
@@ -148,15 +147,15 @@ def ranked_cases(
 
 
 def _standings(
-    scores_BN: Tensor, targets: np.ndarray, histories: Sequences, popular_N: Tensor
+    scores_BN: Tensor, targets: np.ndarray, histories: Sequences, popularity_N: np.ndarray
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The last three fields of `RankedCases` for a chunk.
 
     Scores must be numbers; the lists of `best_items` begin with those that are not.
     """
     rows, items = seen_pairs(histories, targets)
-    there = moved({"targets": targets, "rows": rows, "items": items}, scores_BN.device)
-    targets_B, rows_M, items_M = there.values()
+    arrays = {"targets": targets, "rows": rows, "items": items, "popularity": popularity_N}
+    targets_B, rows_M, items_M, popular_N = moved(arrays, scores_BN.device).values()
     target_B1 = scores_BN.gather(1, targets_B[:, None] - 1)
     rows_at_once = CACHED_ROWS if scores_BN.device.type == "cpu" else len(scores_BN)
     parts = [part.split(rows_at_once) for part in (scores_BN, target_B1, targets_B[:, None])]

@@ -57,10 +57,11 @@ def installed(gpu: StandInGpu) -> Iterator[None]:
             lambda q, k, v, m: attention(q, k, v, attn_mask=m, **options), gpu, 1, query, key, value, mask
         )
 
-    def fused_gru(inputs: Tensor, start: Tensor, weights: list[Tensor], *options: Any) -> Any:
+    def fused_gru(inputs: Tensor, *rest: Any) -> Any:
         if not isinstance(inputs, OnGpu):
-            return gru(inputs, start, weights, *options)
-        return _Fused.apply(lambda x, h, *w: gru(x, h, list(w), *options), gpu, 4, inputs, start, *weights)
+            return gru(inputs, *rest)
+        counts, (start, weights, *options) = (rest[:1], rest[1:]) if isinstance(rest[1], Tensor) else ((), rest)
+        return _Fused.apply(lambda x, h, *w: gru(x, *counts, h, list(w), *options), gpu, 4, inputs, start, *weights)
 
     with (
         mock.patch.object(functional, "scaled_dot_product_attention", fused_attention),

@@ -11,6 +11,7 @@ from test_on_stand_in import needs_torch
 from harness.testing.planted import prepared
 
 HERE = Path(__file__).parent
+BESIDE_RECBOLE = ("GRU4Rec", "FDSA", "BERT4Rec", "S3-Rec", "Caser", "HGN")
 
 
 @needs_torch
@@ -33,4 +34,7 @@ def test_all_rows_and_the_peer_are_measured_there(tmp_path: Path) -> None:
         "SASRec training": "samples/s",
         "SASRec full ranking": "users/s",
         "peak memory": "MiB",
+        "S3-Rec pre-training": "samples/s",
+        **{f"{title} training": "samples/s" for title in (*BESIDE_RECBOLE, "HSTU", "eSASRec", "BSARec")},
+        **{f"{title} full ranking": "users/s" for title in BESIDE_RECBOLE},
     }

@@ -170,7 +170,7 @@ class Killer:
 
         def watched_start(pool: workers.ProcessPool, job: Job) -> None:
             start(pool, job)
-            self.processes += [process for key, process in pool.running.values() if key == job.key]
+            self.processes += [process for key, process, *_ in pool.running.values() if key == job.key]
 
         monkeypatch.setattr(workers.ProcessPool, "start", watched_start)
 
