@@ -235,7 +235,7 @@ def _sequences(items: Market, stream: np.random.RandomState) -> tuple[np.ndarray
     # Products alone, which are the same on every machine: most users stay near the shortest, a few go far beyond.
     rarely = chance * chance * chance
     hardly_ever = rarely
-    for _ in range(3):
+    for _ in range(4):
         hardly_ever = hardly_ever * hardly_ever
     lengths = SHORTEST + (MOST_MORE * rarely + (LONGEST - SHORTEST - MOST_MORE) * hardly_ever).astype(np.int64)
     seen = np.zeros((NUM_USERS, len(items.leaf)), bool)

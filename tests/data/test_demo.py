@@ -54,7 +54,7 @@ def test_the_demo_has_the_promised_size_and_is_labelled_synthetic(
     found = describe(folder)
     assert 950 <= found["users"] <= 1_050
     assert 400 <= found["items"] <= 500
-    assert 8_000 <= found["interactions"] <= 10_500
+    assert 7_500 <= found["interactions"] <= 9_000
     assert found["min_length"] >= 5
     assert found["repeat_share"] == 0
     assert 0 < found["items_without_text_share"] < 0.03
@@ -65,7 +65,7 @@ def test_the_demo_is_the_same_on_every_machine() -> None:
     """A golden value: `demo()` of this code with NumPy 2.4.6 and seed 20240905; it proves that nothing moved."""
     raw = demo()
     rows = raw.frame.with_columns(pl.col("user", "item").cast(pl.String)).rows()
-    assert hashlib.sha256(repr((rows, sorted(raw.texts.items()))).encode()).hexdigest()[:16] == "745fdfafee75d729"
+    assert hashlib.sha256(repr((rows, sorted(raw.texts.items()))).encode()).hexdigest()[:16] == "4c59d33c4bd3946c"
 
 
 def test_no_model_is_bought_before_it_is_out() -> None:
