@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 
 from baselines import bert4rec, caser, fdsa, gru4rec, hgn, s3rec
-from harness.bench.recbole_peer import RecBole, recbole_process
+from harness.bench.recbole_peer import RecBole, recbole_process, transformer_settings
 from harness.bench.workload import FEATURES, Workload
 from harness.config import merged
 from harness.data.dataset import Dataset
 from harness.errors import StageError
 from harness.interfaces import Method
-from harness.nn.sasrec import TransformerSizes
 from harness.sequence.model import SequenceModel
 from harness.sequence.training import SequenceTraining
 
@@ -50,19 +49,6 @@ class RecBoleModel:
         config = merged(sized, {"legacy_pad": True, **self.changes})
         assert isinstance(config, SequenceTraining)
         return config
-
-
-def transformer_settings(config: TransformerSizes, longest: int) -> dict[str, Any]:
-    """The sizes of self-attentive layers."""
-    return {
-        "MAX_ITEM_LIST_LENGTH": longest,
-        "hidden_size": config.hidden_size,
-        "inner_size": config.inner_size,
-        "n_layers": config.num_layers,
-        "n_heads": config.num_heads,
-        "hidden_dropout_prob": config.dropout,
-        "attn_dropout_prob": config.dropout,
-    }
 
 
 def gru4rec_settings(config: gru4rec.GRU4RecConfig, longest: int) -> dict[str, Any]:

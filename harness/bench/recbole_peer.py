@@ -26,7 +26,7 @@ from harness.bench.workload import K, Setup, Workload
 from harness.data.dataset import Sequences
 from harness.errors import StageError, UsageError
 from harness.nn.encoder import Encoder, pack
-from harness.nn.sasrec import SASRec
+from harness.nn.sasrec import SASRec, TransformerSizes
 from harness.sequence.losses import linear_cross_entropy
 from harness.sequence.sasrec import SASREC, SASRecConfig
 
@@ -145,15 +145,19 @@ def recbole_process(setup: Setup) -> Iterator[RecBole]:
 
 def recbole_sizes(network: SASRec, config: SASRecConfig) -> dict[str, Any]:
     """The network's sizes by RecBole's names."""
+    return transformer_settings(config, network.max_history) | {"learning_rate": config.learning_rate}
+
+
+def transformer_settings(config: TransformerSizes, longest: int) -> dict[str, Any]:
+    """The sizes of self-attentive layers."""
     return {
+        "MAX_ITEM_LIST_LENGTH": longest,
         "hidden_size": config.hidden_size,
         "inner_size": config.inner_size,
         "n_layers": config.num_layers,
         "n_heads": config.num_heads,
         "hidden_dropout_prob": config.dropout,
         "attn_dropout_prob": config.dropout,
-        "learning_rate": config.learning_rate,
-        "MAX_ITEM_LIST_LENGTH": network.max_history,
     }
 
 

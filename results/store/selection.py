@@ -3,8 +3,6 @@
 Shape legend: S seeds, U users.
 """
 
-import json
-import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ import polars as pl
 from results.errors import ResultsError
 from results.statistics.metrics.registry import user_values
 from results.store.find import RunFilter, find_runs, known_datasets, refuse_several_datasets
+from results.store.labels import told_changes, told_conditions
 from results.store.reading import find_readable
 from results.store.runs import Run
 from results.store.schema import RunRecord
@@ -226,7 +225,7 @@ def chosen_configs(candidates: Sequence[Run], configs: Sequence[str] = ()) -> tu
     shown = [group for group in newest_first if group in (asked or [default])]
     shown = _labelled(shown, is_alone=len(by_config) == 1)
     notes = [
-        f"{group.label}: {_told(changes)}."
+        f"{group.label}: {told_changes(changes)}."
         for group in shown
         if len(changes := group.record.preset_changes or {}) > SHOWN_CHANGES
     ]
@@ -252,36 +251,17 @@ def _labelled(groups: Sequence[RowRuns], *, is_alone: bool) -> list[RowRuns]:
     for changes in changed:
         own = {name: value for name, value in changes.items() if any(c.get(name) != value for c in changed)}
         if len(changes) <= SHOWN_CHANGES:
-            suffixes.append(f", {_told(changes)}" if changes else "")
+            suffixes.append(f", {told_changes(changes)}" if changes else "")
         elif is_alone or not 0 < len(own) <= SHOWN_CHANGES:  # the note below the table names them
             suffixes.append("" if is_alone else f", {len(changes)} fields changed")
         else:
-            suffixes.append(f", {_told(own)}")
+            suffixes.append(f", {told_changes(own)}")
     if not is_alone:
-        suffixes = [suffix + _conditions(group.record) for group, suffix in zip(groups, suffixes, strict=True)]
+        suffixes = [suffix + told_conditions(group.record) for group, suffix in zip(groups, suffixes, strict=True)]
     return [
         replace(group, suffix=suffix + (f" ({group.record.config_digest[:8]})" if suffixes.count(suffix) > 1 else ""))
         for group, suffix in zip(groups, suffixes, strict=True)
     ]
-
-
-def _conditions(record: RunRecord) -> str:
-    """`, bf16, cuda`: what differs from full precision on a CPU."""
-    conditions = (record.precision, "fp32"), (record.device, "cpu")
-    return "".join(f", {value}" for value, usual in conditions if value not in (usual, ""))
-
-
-def _told(changes: dict[str, Any]) -> str:
-    """`epochs=15, softmax=sampled, codes=own.index.json`."""
-    return ", ".join(f"{name}={_told_value(value)}" for name, value in changes.items())
-
-
-def _told_value(value: Any) -> str:
-    """The value; of a file that is named with its content, the name alone."""
-    if isinstance(value, str):
-        file = re.fullmatch(r"(?:file:)?(?:.*/)?([^/]+)@[0-9a-f]{12}", value)
-        return file[1] if file else value
-    return "none" if value is None else json.dumps(value)
 
 
 def _validation_score(group: RowRuns) -> float:

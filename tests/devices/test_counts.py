@@ -3,25 +3,16 @@
 Before the plain kernels of a device: 290 kernels and 17 waits a step, 1,060 and 180 for 4,000 users.
 """
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from test_on_stand_in import needs_torch
-
-HERE = Path(__file__).parent
+from there import told_there
 
 
 @pytest.fixture(scope="module")
 def counted() -> dict[str, Any]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), environment.get("PYTHONPATH", "")])
-    command = [sys.executable, str(HERE / "counts_on_stand_in.py")]
-    return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    return told_there("counts_on_stand_in.py")
 
 
 @needs_torch

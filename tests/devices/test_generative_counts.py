@@ -4,27 +4,19 @@ Before rows were padded in buckets, a step of 512 samples launched 12,800 kernel
 64 users 4,800, with 9 waits.
 """
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from test_on_stand_in import needs_torch
+from there import told_there
 
-HERE = Path(__file__).parent
 # Kernels of a step, forward, backward and optimiser together.
 BUDGETS = {"recommender": 3_500, "tiger": 3_500, "tokenizer": 2_500, "joint": 3_500, "pre-training": 250, "letter": 750}
 
 
 @pytest.fixture(scope="module")
 def counted() -> dict[str, Any]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), environment.get("PYTHONPATH", "")])
-    command = [sys.executable, str(HERE / "generative_counts.py")]
-    return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    return told_there("generative_counts.py")
 
 
 @needs_torch

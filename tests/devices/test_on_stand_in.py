@@ -5,19 +5,14 @@ forward passes are rounded to 8 bits, so that losses differ; the stated bounds a
 that write codes have a wider one: a code that falls otherwise is another target.
 """
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from there import told_there
 
 from harness.methods import methods
 
-HERE = Path(__file__).parent
 ROUNDED = {"hstu": 1e-5, "esasrec": 1e-6}  # scores: batched products take other kernels there
 BF16_GAP = {"item-scoring": 0.02, "generative": 0.25, "no training": 0.0}  # of an epoch's loss, relative
 BF16_GAP_OF_SUMS = {"etegrec:paper": 0.3}  # 0.2505: its losses are sums over levels, so another code weighs more
@@ -28,11 +23,7 @@ needs_torch = pytest.mark.skipif(
 
 def fits_on_stand_in(*names: str) -> dict[str, Any]:
     """What the program prints, with torch's own kernels on the CPU too: those of a device."""
-    command = [sys.executable, str(HERE / "fits_on_stand_in.py"), *names]
-    environment = {**os.environ, "HARNESS_KERNELS": "native", "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), environment.get("PYTHONPATH", "")])
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return json.loads(ended.stdout)
+    return told_there("fits_on_stand_in.py", *names, HARNESS_KERNELS="native")
 
 
 def check(name: str, result: dict[str, Any]) -> None:
