@@ -83,11 +83,14 @@ def report(
 
 def sweep_sections(material: Material, where: Studies) -> list[Section]:
     """The section on the studies of this very data, in a list that is empty where there are none."""
-    from harness.cli.report_sweeps import sweeps_section
     from sweeps.summaries import load_studies
 
     fingerprint = material.groups[0].record.dataset_fingerprint
     studies = [one for one in load_studies(where.opened()) if one.sweep.fingerprint == fingerprint]
+    if not studies:
+        return []
+    from harness.cli.report_sweeps import sweeps_section  # needs what draws a search in a terminal
+
     section = sweeps_section(studies)
     return [] if section is None else [section]
 

@@ -10,6 +10,7 @@ Where a user has several cases (`owners`), these are no independent sample: they
 (`by_user`), and a bootstrap draws users with all their cases.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -297,11 +298,17 @@ def _power(shift: float, freedom: int, alpha: float) -> float:
         return alpha
     from scipy.special import chdtri, ndtr, stdtrit
 
-    nodes, weights = np.polynomial.legendre.leggauss(POWER_NODES)  # over -1 to 1
+    nodes, weights = _legendre(POWER_NODES)  # over -1 to 1
     x = (nodes + 1) / 2
     quantiles, density = x**2 * (3 - 2 * x), 6 * x * (1 - x)  # closer together at the ends, where deviations run away
     reach = -stdtrit(freedom, alpha / 2) * np.sqrt(chdtri(freedom, quantiles) / freedom)
     return float((weights * density / 2) @ (ndtr(shift - reach) + ndtr(-shift - reach)))
+
+
+@functools.cache
+def _legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of Gauss and Legendre over -1 to 1, kept: a sample size is found by some 30 powers."""
+    return np.polynomial.legendre.leggauss(count)
 
 
 def _least(suffices: Callable[[int], bool]) -> int:
