@@ -179,7 +179,7 @@ def _label(
     )
 
 
-# What follows holds boxes as rows of least x, least y, greatest x and greatest y, in pixels; C candidates, T taken ones.
+# Below, a box is a row of least x, least y, greatest x and greatest y, in pixels; C candidates, T taken boxes.
 
 
 def _boxes(point: np.ndarray, size: np.ndarray, scale: float) -> np.ndarray:
