@@ -141,7 +141,7 @@ def label_points(
         text.remove()
         boxes_C4 = _boxes(pixels[index], size_of_text, scale)
         costs_C = (
-            _outside(boxes_C4, axes.bbox.extents)
+            _outside(boxes_C4, np.array(axes.bbox.extents))
             + 3.0 * _overlaps(boxes_C4, taken_T4).sum(axis=1)
             + _ambiguity(boxes_C4, pixels[index], np.delete(pixels, index, axis=0), taken_T4)
         )
