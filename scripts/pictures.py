@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "pictures"
-WIDTH = 64  # columns of the terminal: few, so that the text is large on a page
+WIDTH = 72  # columns of the terminal: few, so that the text is large on a page
 
 # Rich's own form without its fonts from another host; every text has its length, so any monospace font fits.
 TERMINAL = """\
