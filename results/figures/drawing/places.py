@@ -50,7 +50,8 @@ def places_picture(frame: pl.DataFrame, column: str, rotation: float = 30) -> Pi
         shown = "" if np.isnan(tau) else f"{tau:.2f}"
         axes.annotate(shown, (place, len(labels) + 0.75), ha="center", va="center", color=GREY, fontsize=SMALL)
     names = [
-        name if len(ranked[name]) == len(labels) else f"{name}, {len(ranked[name])} of {len(labels)}" for name in columns
+        name if len(ranked[name]) == len(labels) else f"{name}, {len(ranked[name])} of {len(labels)}"
+        for name in columns
     ]
     axes.set_xticks(range(len(columns)), names, rotation=rotation, ha="right" if rotation else "center")
     axes.set_yticks([*range(1, len(labels) + 1), len(labels) + 0.75], [*range(1, len(labels) + 1), "tau"])
