@@ -237,13 +237,12 @@ def _shown(value: Any) -> str:
 
 
 def _print_grid(headings: list[Any], rows: list[list[str]]) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
-    grid.add_column("")
+    from results.terminal.grids import headed_grid
+
+    grid = headed_grid("", padding=(0, 2, 0, 0))
     for heading in headings:
         grid.add_column(Text(heading.name if isinstance(heading, Path) else heading), justify="right", overflow="fold")
     for row in rows:

@@ -34,12 +34,14 @@ def list_(json: Json = False, cache_dir: CacheDir = options.CACHE) -> None:
     from harness.data.catalog import NAMED
     from harness.data.open import prepared_folders
     from harness.data.prepare import describe
+    from results.terminal.grids import headed_grid
 
     prepared = [{**describe(folder), "folder": str(folder)} for folder in prepared_folders(cache_dir)]
     if json:
         print_json({"named": list(NAMED), "prepared": prepared})
         return
-    grid = _grid("Data set", "Users", "Items", "Interactions", "Prepared in")
+    numbers = ("Users", "Items", "Interactions")
+    grid = headed_grid("Data set", *numbers, "Prepared in", numbers=numbers, padding=(0, 2, 0, 0), overflow="fold")
     for name in NAMED:
         if not any(found["name"] == name for found in prepared):
             grid.add_row(name, "", "", "", Text("not yet", "dim"))
@@ -182,6 +184,7 @@ def _print_description(found: dict[str, Any]) -> None:
     from harness.data.text.metadata import told_texts
     from harness.data.times import told_times
     from harness.data.traps import TRAPS
+    from results.terminal.grids import bare_grid
 
     console, source = Console(highlight=False), found["source"]
     console.print(Text(found["name"] + (" (synthetic)" if found["synthetic"] else ""), "bold"))
@@ -190,7 +193,9 @@ def _print_description(found: dict[str, Any]) -> None:
         if told:
             console.print(Text.assemble((f"{label:9}", "dim"), told), soft_wrap=True)
     console.print()
-    grid = _grid("", "", heading=False)
+    grid = bare_grid()
+    grid.add_column(overflow="fold")
+    grid.add_column(justify="right", overflow="fold")
     for key, label in LABELS.items():
         if key in found:
             grid.add_row(Text(label, "dim"), Text(shown(key, found[key])))
@@ -200,20 +205,3 @@ def _print_description(found: dict[str, Any]) -> None:
         label, effect = TRAPS[key]
         told = Text.assemble(f"{shown(key, share):>9}  {label}", (f": {effect}" if share else "", "dim"))
         console.print(told, soft_wrap=True)
-
-
-def _grid(*headings: str, heading: bool = True) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    grid = Table(
-        box=box.SIMPLE_HEAD if heading else None,
-        show_header=heading,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-    )
-    for place, name in enumerate(headings):
-        is_number = 0 < place < len(headings) - 1 or (not heading and place == 1)
-        grid.add_column(name, justify="right" if is_number else "left", overflow="fold")
-    return grid

@@ -186,11 +186,12 @@ def _methods() -> Iterator[Finding]:
 
 def _print(findings: list[Finding]) -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
+    from results.terminal.grids import bare_grid
+
     marks = {"ok": ("✓", "green"), "absent": ("–", "dim"), "problem": ("✗", "bold red")}
-    grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    grid = bare_grid()
     for finding in findings:
         grid.add_row(Text(*marks[finding.state]), Text(finding.what), Text(finding.told))
     Console(highlight=False).print(grid)

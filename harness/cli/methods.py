@@ -97,12 +97,12 @@ def _list(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    from results.terminal.grids import headed_grid
+
+    grid = headed_grid()
     shown = {"name": "Method", "family": "Family", "groups": "Groups", "needs": "Needs", "time": "Time"}
     shown |= {"recipes": "Recipes", "ablations": "Ablations"}
     for key, heading in shown.items():

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import polars as pl
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
@@ -12,6 +11,7 @@ from results.store.find import UnfinishedRun
 from results.store.runs import Run
 from results.tables.content import DECIMALS
 from results.tables.render import UNKNOWN
+from results.terminal.grids import headed_grid
 from results.terminal.quantities import duration, size
 
 
@@ -36,11 +36,8 @@ def _folder(run: Run) -> str:
 
 
 def _runs_grid(runs: Sequence[Run], unfinished: Sequence[UnfinishedRun]) -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    for name in ("Method", "Variant", "Config"):
-        grid.add_column(name, no_wrap=True)
-    for name in ("Seed", "Recall@10", "NDCG@10", "Time", "Size"):
-        grid.add_column(name, justify="right", no_wrap=True)
+    numbers = ("Seed", "Recall@10", "NDCG@10", "Time", "Size")
+    grid = headed_grid("Method", "Variant", "Config", *numbers, numbers=numbers, no_wrap=True)
     for run in runs:
         record = run.record
         scores = [_score(run, metric) for metric in ("Recall", "NDCG")]
