@@ -55,8 +55,8 @@ def score(
     from harness.evaluation.given_lists import ALLOWED
     from harness.experiment.score import Given, contract_for, score_lists
     from results.store.selection import Filters
+    from results.tables.console import RichTable
     from results.tables.performance import overall_table
-    from results.tables.render import to_rich
 
     allowed = names_of(allow, ALLOWED, "fault", {"all": ALLOWED}) if allow else []
     prepared = open_dataset(reading.source(dataset), cache_dir)
@@ -73,7 +73,7 @@ def score(
         print_json({"folder": str(made.run.folder), "new": made.is_new, **asdict(made.run.record), "metrics": metrics})
         return
     filters = Filters(contract=made.run.record.contract_digest)
-    Console().print(to_rich(overall_table(runs_dir, f"{data.name}-{data.fingerprint}", filters)))
+    Console().print(RichTable(overall_table(runs_dir, f"{data.name}-{data.fingerprint}", filters)))
 
 
 def export(

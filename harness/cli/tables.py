@@ -286,11 +286,12 @@ def print_table(made: Table, format: str | None, out: Path | None) -> None:
     """The table on stdout, or in a file; `format` as the command line names it, None: as the file ends."""
     from rich.console import Console
 
-    from results.tables.render import render, to_rich
+    from results.tables.console import RichTable
+    from results.tables.render import render
 
     form = format_of(format, out)
     if form == "rich" and out is None:
-        Console().print(to_rich(made))
+        Console().print(RichTable(made))
         return
     text = render(made, "text" if form == "rich" else form)
     if out is None:

@@ -10,7 +10,7 @@ from rich.text import Text
 from results.store.find import UnfinishedRun
 from results.store.runs import Run
 from results.tables.content import DECIMALS
-from results.tables.render import UNKNOWN
+from results.tables.marks import UNKNOWN
 from results.terminal.grids import headed_grid
 from results.terminal.quantities import duration, size
 
