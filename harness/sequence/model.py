@@ -92,7 +92,6 @@ class SequenceRecommender:
 
     def save(self, folder: Path) -> None:
         """Writes the weights, and what the table's rows stand for."""
-        folder.mkdir(parents=True, exist_ok=True)
         save_tensors(folder / f"{self.name}.safetensors", self.network.state_dict())
         write_json(folder / f"{self.name}.json", catalog_mark(self.catalog))
 
