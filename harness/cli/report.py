@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import webbrowser
 from functools import partial
@@ -50,6 +49,7 @@ def report(
     from harness.experiment.stored import pretraining_of
     from results.report import gather, page_of
     from results.report.blocks import anchor
+    from results.store.whole_files import write_whole
 
     dataset = dataset or only_dataset(runs_dir)
     out = out or Path(f"report-{anchor(dataset)}.html")
@@ -70,9 +70,7 @@ def report(
             reproduction=reproduction_section(material),
         )
         html = page.html()
-    temporary = out.with_name(out.name + ".tmp")
-    temporary.write_text(html, encoding="utf-8")
-    os.replace(temporary, out)
+    write_whole(out, html)
     if json:
         print_json({"path": str(out), "sections": [section.title for section in page.sections]})
     else:

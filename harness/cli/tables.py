@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -286,6 +285,7 @@ def print_table(made: Table, format: str | None, out: Path | None) -> None:
     """The table on stdout, or in a file; `format` as the command line names it, None: as the file ends."""
     from rich.console import Console
 
+    from results.store.whole_files import write_whole
     from results.tables.console import RichTable
     from results.tables.render import render
 
@@ -297,9 +297,7 @@ def print_table(made: Table, format: str | None, out: Path | None) -> None:
     if out is None:
         typer.echo(text, nl=False)
         return
-    temporary = out.with_name(out.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, out)
+    write_whole(out, text)
     print(f"wrote {out}", file=sys.stderr)
 
 
