@@ -31,12 +31,11 @@ app.command("scale", epilog=scale.EXAMPLES)(scale.scale)
 
 RecBolePython = Annotated[
     str | None,
-    typer.Option(
+    options.machine_option(
         "--recbole-python",
         envvar="HARNESS_RECBOLE_PYTHON",
         metavar="PATH",
         help="A Python that has RecBole (default: this one, if it has).",
-        rich_help_panel=options.MACHINE,
     ),
 ]
 
@@ -56,12 +55,10 @@ def bench(
     ] = 32,
     recbole_python: RecBolePython = None,
     device: Annotated[
-        Literal["cpu", "cuda"],
-        typer.Option(help="Of ours and of T5; RecBole is measured on a CPU alone.", rich_help_panel=options.MACHINE),
+        Literal["cpu", "cuda"], options.machine_option(help="Of ours and of T5; RecBole is measured on a CPU alone.")
     ] = "cpu",
     precision: Annotated[
-        Literal["fp32", "bf16"],
-        typer.Option(help="Of the forward passes, of ours and of T5.", rich_help_panel=options.MACHINE),
+        Literal["fp32", "bf16"], options.machine_option(help="Of the forward passes, of ours and of T5.")
     ] = "fp32",
     repeats: Annotated[
         int, typer.Option("--repeats", min=1, help="Rounds in which ours and the peers take turns.")
