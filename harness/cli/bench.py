@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness.cli import measurements, options, scale
+from harness.cli.data import opened
 from harness.cli.options import CacheDir, Json, Reading, print_json
 from harness.errors import UsageError, nearest
 
@@ -84,15 +85,13 @@ def bench(
     from harness.bench.workload import CORE, QUICK, Setup, Sizes
     from harness.cli import progress
     from harness.cli.machine import cores, device_named
-    from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
 
     source, chosen = Reading().source(dataset), _rows(rows)
     device_named(device)
     with_peer = CORE in chosen and _has_transformers()
     python = checked_python(recbole_python) if device == "cpu" else None
-    with progress.working(f"reading {dataset}"):
-        folder = open_dataset(source, cache_dir)
+    folder = opened(source, cache_dir)
     setup = Setup(
         folder,
         threads=threads or cores(),

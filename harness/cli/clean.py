@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import options, values
-from harness.cli.options import CacheDir, Json, RunsDir, print_json
+from harness.cli.options import CacheDir, Json, RunsDir, print_json, print_view
 from results.terminal.quantities import size
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ def _summary(found: list[Leftover], removed: list[Leftover], freed: int, is_remo
 
 
 def _print(found: list[Leftover]) -> None:
-    from rich.console import Console
     from rich.text import Text
 
     from results.terminal.grids import headed_grid
@@ -78,4 +77,4 @@ def _print(found: list[Leftover]) -> None:
         why = f"{one.why}; held by a running process" if one.held else one.why
         written = one.changed[:16].replace("T", " ")
         grid.add_row(*map(Text, (one.state, one.what, one.name, size(one.size), written, why)))
-    Console(highlight=False).print(grid)
+    print_view(grid)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harness.cli import options
-from harness.cli.options import Json, RunsDir, print_json
+from harness.cli.options import Json, RunsDir, print_json, print_view
 from harness.cli.splits import show_splits
 from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, filters_of
 from harness.errors import UsageError
@@ -73,8 +73,6 @@ def compare(
 
     With --splits: how the order of methods moves between splits of one data set.
     """
-    from rich.console import Console
-
     from results.statistics.comparison import compare as compared
     from results.terminal.comparison import comparison_view
 
@@ -94,7 +92,7 @@ def compare(
     if json:
         print_json([_content(comparison) for comparison in found])
     else:
-        Console(highlight=False).print(comparison_view(found))
+        print_view(comparison_view(found))
 
 
 def _metric(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options
-from harness.cli.options import CacheDir, Json, Reading, print_json, takes_groups
+from harness.cli.options import CacheDir, Json, Reading, print_json, print_view, takes_groups
 from harness.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ NamedOrPath = Annotated[str, typer.Argument(metavar="NAME_OR_PATH", help="A name
 @app.command("list", epilog="Example: [bold]harness data list --json[/]")
 def list_(json: Json = False, cache_dir: CacheDir = options.CACHE) -> None:
     """List the named data sets, and what is prepared."""
-    from rich.console import Console
     from rich.text import Text
 
     from harness.data.catalog import NAMED
@@ -49,7 +48,7 @@ def list_(json: Json = False, cache_dir: CacheDir = options.CACHE) -> None:
         label = found["name"] + (" (synthetic)" if found["synthetic"] else "")
         counts = [f"{found[key]:,}" for key in ("users", "items", "interactions")]
         grid.add_row(*map(Text, [label, *counts, found["folder"]]))
-    Console(highlight=False).print(grid)
+    print_view(grid)
 
 
 @app.command("fetch", epilog="Example: [bold]harness data fetch scientific[/]")
@@ -102,13 +101,9 @@ def items(
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
     """Print the items' keys in the order of their numbers, one a line: the order of vectors without keys."""
-    from harness.cli.progress import working
-    from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
 
-    source = reading.source(name)
-    with working(f"reading {source.name}"):
-        keys = load_dataset(open_dataset(source, cache_dir)).catalog.keys
+    keys = load_dataset(opened(reading.source(name), cache_dir)).catalog.keys
     if json:
         print_json(keys)
     else:
@@ -145,12 +140,9 @@ def export(
 
 def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> None:
     """Prepares the data set and prints what it is."""
-    from harness.cli.progress import working
-    from harness.data.open import open_dataset
     from harness.data.prepare import describe
 
-    with working(f"reading {source.name}"):
-        folder = open_dataset(source, cache_dir, again=again)
+    folder = opened(source, cache_dir, again=again)
     found = describe(folder)
     tell_notes(found["notes"])
     if as_json:
@@ -158,6 +150,15 @@ def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> 
         return
     _print_description(found)
     print(f"prepared in {folder}", file=sys.stderr)
+
+
+def opened(source: Source, cache_dir: Path, *, again: bool = False) -> Path:
+    """The folder of the prepared data set, as `open_dataset`; a terminal shows that it is being read."""
+    from harness.cli.progress import working
+    from harness.data.open import open_dataset
+
+    with working(f"reading {source.name}"):
+        return open_dataset(source, cache_dir, again=again)
 
 
 def tell_columns(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import Json, Recipe, print_json
+from harness.cli.options import Json, Recipe, print_json, print_view
 
 if TYPE_CHECKING:
     from harness.config import Config
@@ -97,7 +97,6 @@ def _list(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    from rich.console import Console
     from rich.text import Text
 
     from results.terminal.grids import headed_grid
@@ -109,7 +108,7 @@ def _list(rows: list[dict[str, Any]], as_json: bool) -> None:
         grid.add_column(heading, no_wrap=key in ("name", "family"), justify="right" if key == "time" else "left")
     for row in rows:
         grid.add_row(*[Text(_listed(row[key])) for key in shown])
-    Console(highlight=False).print(grid)
+    print_view(grid)
 
 
 def _against_sasrec(effort: float, efforts: Mapping[str, float]) -> float | None:

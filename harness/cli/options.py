@@ -15,6 +15,8 @@ import typer
 from harness.cli import groups, values
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from harness.data.open import Source
     from harness.experiment.plan import Settings
     from sweeps.storage import StudyStorage
@@ -225,3 +227,10 @@ class Studies:
 def print_json(content: Any) -> None:
     """`content` as the only thing on stdout."""
     typer.echo(json.dumps(content, indent=1, default=str))
+
+
+def print_view(view: RenderableType) -> None:
+    """What rich shows, on stdout."""
+    from rich.console import Console
+
+    Console(highlight=False).print(view)

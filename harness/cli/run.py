@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options, values
-from harness.cli.data import tell_columns, tell_notes
+from harness.cli.data import opened, tell_columns, tell_notes
 from harness.cli.machine import Execution, Machine
 from harness.cli.options import Json, Judging, Reading, RunsDir, takes_groups
 from harness.errors import UsageError
@@ -115,15 +115,14 @@ def _experiment(
     asked: Mapping[str, Any],
 ) -> tuple[Dataset, Plan, Place]:
     """The data set, prepared now if need be, what is to be computed on it, and where; tells what is left out."""
-    from harness.cli import progress, summary
-    from harness.data.open import open_dataset
+    from harness.cli import summary
     from harness.data.prepare import describe, load_dataset
     from harness.experiment.plan import make_plan
 
     source = reading.source(name)
     settings = judging.settings(source.preset, machine.device, world.size)
-    with world.main_first("data set"), progress.working(f"reading {name}"):
-        folder = open_dataset(source, machine.cache_dir)
+    with world.main_first("data set"):
+        folder = opened(source, machine.cache_dir)
     data = load_dataset(folder)
     with judging.telling_lines():
         plan = make_plan(data, settings=settings, **asked)

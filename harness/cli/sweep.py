@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness.cli import options, studies, values
-from harness.cli.data import tell_columns
+from harness.cli.data import opened, tell_columns
 from harness.cli.machine import Machine
 from harness.cli.options import DatasetName, Json, Judging, Reading, Studies, takes_groups
 from harness.errors import FieldError, UsageError
@@ -90,8 +90,6 @@ def sweep(
     """
     if context.invoked_subcommand is not None:
         return 0
-    from harness.cli import progress
-    from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
     from harness.experiment.plan import check_limits
     from sweeps.study import Sweep
@@ -105,8 +103,7 @@ def sweep(
         raise UsageError(f"--study must be letters, digits, dots, - and _, but got '{study}'; choose another name")
     if grid:
         sampler, pruner = "grid", "none"
-    with progress.working(f"reading {dataset}"):
-        folder = open_dataset(source, machine.cache_dir)
+    folder = opened(source, machine.cache_dir)
     data = load_dataset(folder)
     with judging.telling_lines():
         check_limits(data, settings.contract)

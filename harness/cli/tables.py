@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harness.cli import options
-from harness.cli.options import CacheDir, Json, RunsDir, print_json
+from harness.cli.options import CacheDir, Json, RunsDir, print_json, print_view
 from harness.cli.values import names_in
 from harness.errors import UsageError
 
@@ -163,8 +163,6 @@ def ls(
     runs_dir: RunsDir = options.RUNS,
 ) -> None:
     """List runs, those that are unfinished last."""
-    from rich.console import Console
-
     from results.store.find import RunFilter, find_runs, find_unfinished
     from results.terminal.listing import runs_table
 
@@ -175,7 +173,7 @@ def ls(
     if json:
         print_json([_record(run) for run in runs] + [_unfinished(run) for run in unfinished])
     elif runs or unfinished:
-        Console(highlight=False).print(runs_table(runs, unfinished))
+        print_view(runs_table(runs, unfinished))
     else:
         print(f"no run in {runs_dir} matches; make one with: harness run", file=sys.stderr)
 
@@ -188,8 +186,6 @@ def show(
     runs_dir: RunsDir = options.RUNS,
 ) -> None:
     """Print one run: scores, curves, health of the codes, cost, config, environment."""
-    from rich.console import Console
-
     from results.store.runs import read_run
     from results.terminal.panels import run_panel
 
@@ -198,7 +194,7 @@ def show(
         environment = {"environment": found.environment(), "config_toml": found.config_text()}
         print_json(_record(found) | environment)
     else:
-        Console(highlight=False).print(run_panel(found))
+        print_view(run_panel(found))
 
 
 def _shown(published: str | None, published_file: Path | None, slice: str | None) -> View:
