@@ -11,7 +11,7 @@ import typer
 
 from harness.cli import options
 from harness.cli.options import CacheDir, Json, RunsDir, print_json, print_view
-from harness.cli.tables import ConfigFilter, PresetFilter, PublishedFile, filters_of
+from harness.cli.tables import Choice, ConfigFilter, PresetFilter, PublishedFile
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def verify(
     from results.terminal.published import checks_view
 
     known = registry(published_file)
-    rows = rows_of(runs_dir, dataset, filters_of(configs, None, preset).configs, preset)
+    rows = rows_of(runs_dir, dataset, Choice(configs).filters().configs, preset)
     if not rows:
         raise UsageError(
             f"harness verify needs finished runs of '{dataset}', but {runs_dir} has none; harness ls lists them"
