@@ -73,6 +73,7 @@ def run(
         start_server()
     from harness.cli import estimate, progress, summary
     from harness.experiment.run import run_plan
+    from harness.jobs.graph import Observer
     from harness.jobs.torchrun import World, end_when_others_end
 
     world = World.of_environment()
@@ -91,7 +92,7 @@ def run(
     experiments = [_experiment(name, reading, judging, machine, runs_dir, world, asked) for name in names]
     if not world.is_main:
         if not dry_run:
-            run_plan(*experiments[0][1:], progress.SILENT)
+            run_plan(*experiments[0][1:], Observer())
         return 0
     if dry_run:
         estimate.show([(plan, place) for _, plan, place in experiments], card=chosen_card, as_json=json)
