@@ -44,14 +44,19 @@ class Run:
         """One row per metric and k (`METRICS_SCHEMA`)."""
         return read_parquet(self.folder / METRICS)
 
+    def stored(self, name: str, k: int) -> float | None:
+        """A metric at k as it was stored; None where it was not."""
+        found = self.metrics().filter((pl.col("metric") == name) & (pl.col("k") == k))["value"]
+        return float(found.item()) if len(found) else None
+
     def metric(self, name: str, k: int) -> float | None:
         """A metric of whole lists at k, stored or computed from the lists; None where what it needs is not known.
 
         `ResultsError` for k beyond the lists.
         """
-        stored = self.metrics().filter((pl.col("metric") == name) & (pl.col("k") == k))["value"]
-        if len(stored):
-            return float(stored.item())
+        stored = self.stored(name, k)
+        if stored is not None:
+            return stored
         if not 1 <= k <= self.list_length:
             raise ResultsError(
                 f"1 <= k <= list length must hold, but got {name}@{k} and stored lists of {self.list_length} items; "
