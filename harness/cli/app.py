@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import tempfile
@@ -103,6 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs a command and exits: 0 done, 1 something failed, 2 wrong usage or bad input, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
+    sys.stdout = sys.stdout or io.StringIO()  # None where the caller closed it
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding cannot write
     arguments = completed([argument for argument in arguments if argument != "--debug"])
     try:
         code = app(arguments, prog_name="harness", standalone_mode=False)
@@ -140,6 +144,7 @@ def _is_teller() -> bool:
 def exit_code(error: Exception) -> int:
     """2 for what the user asked wrongly or gave in bad shape, 1 for everything else."""
     is_input = isinstance(error, UsageError | DataError | ResultsError | FileNotFoundError | NotADirectoryError)
+    is_input |= isinstance(error, IsADirectoryError)
     is_input |= isinstance(error, PermissionError) and is_unreadable(error)
     return USAGE if is_input else getattr(error, "exit_code", FAILED)
 
@@ -170,6 +175,8 @@ def _told_by_system(error: OSError) -> str:
         errno.EROFS: WRITABLE,
         errno.EPERM: WRITABLE,
         errno.ENOTDIR: "choose another folder",
+        errno.ENOENT: "check the path",
+        errno.EISDIR: "name a file",
     }
     remedy = remedies.get(error.errno or 0)
     if is_unreadable(error):

@@ -258,12 +258,22 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ResultsError(f"{path} must exist, but it is missing; delete the run's folder and run it again") from None
+    except (IsADirectoryError, UnicodeDecodeError):
+        raise ResultsError(
+            f"{path} must be a text file, but is none; delete the run's folder and run it again"
+        ) from None
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(_read_text(path))
+        content = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
         raise ResultsError(
             f"{path}:{error.lineno}: must be whole JSON, but {error.msg}; delete the run's folder and run it again"
         ) from None
+    if not isinstance(content, dict):
+        raise ResultsError(
+            f"{path}: must hold a JSON object, but holds a {type(content).__name__}; delete the run's folder and run "
+            "it again"
+        )
+    return content

@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import io
 import json
 import os
 import subprocess
@@ -40,6 +41,16 @@ def test_a_file_that_is_no_text_is_called_what_it_is(harness, tmp_path, name, co
     ended = harness("data", "describe", name)
     assert (ended.code, told in ended.error) == (2, True), ended.error
     assert name in ended.error
+
+
+def test_what_the_encoding_of_the_output_cannot_write_is_escaped(tmp_path, monkeypatch):
+    (tmp_path / "own.csv").write_text(ROWS.replace("i", "\u4e2d"), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="latin-1"))
+    columns = ["--item-col", "\u4e2dtem", "--time-col", "t\u4e2dmestamp"]
+    with pytest.raises(SystemExit) as ended:
+        application.main(["data", "items", str(tmp_path / "own.csv"), *columns, "--cache-dir", str(tmp_path)])
+    assert ended.value.code == 0
+    assert sys.stdout.buffer.getvalue().splitlines()[0] == rb"\u4e2d0"
 
 
 def test_text_that_a_byte_limit_cuts_within_a_letter_is_text():
