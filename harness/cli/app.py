@@ -9,6 +9,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -35,7 +36,7 @@ from harness.cli.values import completed
 from harness.errors import DataError, HarnessError, UsageError
 from results.errors import ResultsError
 
-WRITABLE = "choose a folder that you may write with --runs-dir and --cache-dir"
+WRITABLE = "name one that you may write (--out, --runs-dir, --cache-dir, --studies-dir)"
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 app = typer.Typer(
@@ -187,10 +188,14 @@ def _told_by_system(error: OSError) -> str:
 
 
 def is_unreadable(error: OSError) -> bool:
-    """Whether the error is of a file or folder that is there and that this user may not read."""
+    """Whether the error is of a file or folder that is there, or in one, that this user may not read."""
     if error.errno not in (errno.EACCES, errno.EPERM) or not isinstance(error.filename, str | os.PathLike):
         return False
-    return os.path.exists(error.filename) and not os.access(error.filename, os.R_OK)
+    if os.path.exists(error.filename):
+        return not os.access(error.filename, os.R_OK)
+    # A file in a folder that may not be entered does not seem to exist; one that could not be made does not exist.
+    above = next(folder for folder in Path(error.filename).absolute().parents if os.path.exists(folder))
+    return not os.access(above, os.X_OK)
 
 
 def _one_line(text: str) -> str:

@@ -86,6 +86,12 @@ def test_unreadable_and_unwritable_are_told_apart(tmp_path, monkeypatch):
     assert "--runs-dir" in application.told(error)
     assert application.exit_code(error) == 1
     assert application.exit_code(DataError("wrong")) == 2
+    inside = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "closed" / "ok.csv" / "meta.json"))
+    assert "cannot be written" in application.told(inside)
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: (Path(path).name, mode) != ("closed", os.X_OK))
+    assert "meta.json: must be readable, but you may not read it" in application.told(inside)
+    assert application.exit_code(inside) == 2
 
 
 def test_compare_takes_names_as_tables_print_them(harness):

@@ -128,6 +128,21 @@ def test_a_file_of_another_kind_leaves_its_run_out_alone(
 
 
 @pytest.mark.parametrize(("name", "value"), [("seed", {}), ("seconds", [1]), ("title", 3), ("peak_memory_mb", "much")])
+def test_a_file_that_may_not_be_read_is_told_without_the_advice_to_delete_its_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    run = write_made_up_run(tmp_path, RANKS)
+    monkeypatch.setattr(pl, "read_parquet", refuse)
+    with pytest.raises(ResultsError, match=r"ranks\.parquet must be readable, .* not read it; change its permissions$"):
+        run.ranks()
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert find_runs(tmp_path) == []
+    assert "DONE must be readable, but you may not read it; change its permissions" in caplog.text
+
+
 def test_a_record_with_a_value_of_another_type_names_it(name: str, value: object) -> None:
     content = asdict(made_up_record()) | {"peak_memory_mb": 7}  # a whole number is one of megabytes too
     assert RunRecord.from_json(content).peak_memory_mb == 7
