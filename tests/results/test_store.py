@@ -127,7 +127,6 @@ def test_a_file_of_another_kind_leaves_its_run_out_alone(
     assert [run.folder for run in find_runs(tmp_path)] == [whole.parent]
 
 
-@pytest.mark.parametrize(("name", "value"), [("seed", {}), ("seconds", [1]), ("title", 3), ("peak_memory_mb", "much")])
 def test_a_file_that_may_not_be_read_is_told_without_the_advice_to_delete_its_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +142,7 @@ def test_a_file_that_may_not_be_read_is_told_without_the_advice_to_delete_its_ru
     assert "DONE must be readable, but you may not read it; change its permissions" in caplog.text
 
 
+@pytest.mark.parametrize(("name", "value"), [("seed", {}), ("seconds", [1]), ("title", 3), ("peak_memory_mb", "much")])
 def test_a_record_with_a_value_of_another_type_names_it(name: str, value: object) -> None:
     content = asdict(made_up_record()) | {"peak_memory_mb": 7}  # a whole number is one of megabytes too
     assert RunRecord.from_json(content).peak_memory_mb == 7
