@@ -1,12 +1,13 @@
 """A run on disk, written and read.
 
-Files are written to a temporary name and renamed. DONE comes last and lists the size of every file, so that a run
-that was interrupted, and a file that was cut short later, are both seen.
+Files are written to a temporary name and renamed. DONE comes last and lists size and checksum of every file, so that
+a run that was interrupted, and a file that was changed later, are both seen.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -89,7 +90,9 @@ class Run:
 
     def outcomes(self) -> pl.DataFrame:
         """One row per user (`OUTCOMES_SCHEMA`); `ResultsError` for a run made before runs kept them."""
-        return self._later(OUTCOMES, "what other rules read")
+        table = self._later(OUTCOMES, "what other rules read")
+        _check_contents(self.folder / OUTCOMES, _read_json(self.folder / DONE).get(OUTCOMES))
+        return table
 
     def _later(self, name: str, what: str) -> pl.DataFrame:
         """A table that runs of earlier versions lack."""
@@ -173,8 +176,8 @@ def write_run(
         write_parquet(folder / OUTCOMES, outcomes)
     write_parquet(folder / HISTORY, conform(history, HISTORY_SCHEMA, "history"))
     write_parquet(folder / METRICS, metrics_frame(record, ranks, item_counts))
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
-    write_whole(folder / DONE, json.dumps(sizes, indent=1) + "\n")
+    files = {path.name: _contents(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    write_whole(folder / DONE, json.dumps(files, indent=1) + "\n")
     return Run(folder, record)
 
 
@@ -184,10 +187,10 @@ def raise_trials(folder: Path, trials: int) -> Run:
     if run.record.trials >= trials:
         return run
     record = replace(run.record, trials=trials)
-    sizes = _read_json(folder / DONE)
+    files = _read_json(folder / DONE)
     (folder / DONE).unlink()
     write_whole(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
-    write_whole(folder / DONE, json.dumps(sizes | {RECORD: (folder / RECORD).stat().st_size}, indent=1) + "\n")
+    write_whole(folder / DONE, json.dumps(files | {RECORD: _contents(folder / RECORD)}, indent=1) + "\n")
     return Run(folder, record)
 
 
@@ -204,17 +207,23 @@ def metrics_frame(record: RunRecord, ranks: pl.DataFrame, item_counts: np.ndarra
 
 
 def read_run(folder: Path) -> Run:
-    """The finished run in `folder`; `ResultsError` if it is absent, unfinished, or a file of it is cut short."""
+    """The finished run in `folder`; `ResultsError` if it is absent, unfinished, or a file of it was changed later.
+
+    Checkpoints, and outcomes until they are read, are known by their sizes alone: reading them would take long.
+    """
     if not folder.is_dir():
         raise ResultsError(f"{folder} must be a run's folder, but there is no such folder")
     if not (folder / DONE).exists():
         raise ResultsError(f"{folder} is not a finished run: it has no DONE; give the run's command again")
-    for name, size in _read_json(folder / DONE).items():
+    for name, stated in _read_json(folder / DONE).items():
         path = folder / name
+        size = stated["bytes"] if isinstance(stated, dict) else stated
         found = path.stat().st_size if path.exists() else None
         if found != size:
             state = "is missing" if found is None else f"has {found:,} bytes instead of {size:,}"
             raise ResultsError(f"{path} {state}; delete the run's folder and run it again")
+        if name != OUTCOMES and path.suffix != ".safetensors":
+            _check_contents(path, stated)
     path = folder / RECORD
     try:
         return Run(folder, RunRecord.from_json(_read_json(path)))
@@ -236,6 +245,20 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
             f"{path} must be a whole parquet file, but it is cut short or damaged ({reason}); delete the run's folder "
             "and run it again"
         ) from None
+
+
+def _contents(path: Path) -> dict[str, int]:
+    """What DONE tells of a file."""
+    return {"bytes": path.stat().st_size, "crc32": zlib.crc32(path.read_bytes())}
+
+
+def _check_contents(path: Path, stated: dict[str, int] | int | None) -> None:
+    """`ResultsError` if the file holds other bytes than when DONE was written; earlier versions stated sizes alone."""
+    try:
+        if isinstance(stated, dict) and _contents(path) != stated:
+            raise ResultsError(f"{path} was changed after its run ended; delete the run's folder and run it again")
+    except PermissionError:
+        raise ResultsError(UNREADABLE.format(path=path)) from None
 
 
 def _check_ranks(ranks: pl.DataFrame, top_k: int) -> None:

@@ -49,7 +49,7 @@ def littered(harness, two_methods) -> tuple[dict[str, Path], set[str]]:
 
 
 def _change(path: Path, **fields: object) -> None:
-    """Other values in a JSON file of about the same length: a run's DONE is told the new one."""
+    """Other values in a JSON file: a run's DONE is told its size, as earlier versions did."""
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
     if (path.parent / "DONE").exists():
         sizes = json.loads((path.parent / "DONE").read_text())

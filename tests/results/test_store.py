@@ -1,5 +1,6 @@
 """Oracles: what was written comes back; damage done by hand is named."""
 
+import binascii
 import json
 import re
 from dataclasses import asdict, replace
@@ -56,11 +57,12 @@ def test_history_is_long_and_leaves_out_epochs_without_a_score() -> None:
     }  # fmt: skip
 
 
-def test_no_temporary_file_is_left_and_done_lists_every_file_with_its_size(tmp_path: Path) -> None:
+def test_no_temporary_file_is_left_and_done_lists_every_file_with_size_and_checksum(tmp_path: Path) -> None:
     folder = write_made_up_run(tmp_path, RANKS).folder
-    sizes = {p.name: p.stat().st_size for p in folder.iterdir() if p.name != "DONE"}
-    assert json.loads((folder / "DONE").read_text()) == sizes
-    assert not [name for name in sizes if name.endswith(".tmp")]
+    contents = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "DONE"}
+    listed = json.loads((folder / "DONE").read_text())
+    assert listed == {n: {"bytes": len(read), "crc32": binascii.crc32(read)} for n, read in contents.items()}
+    assert not [name for name in contents if name.endswith(".tmp")]
 
 
 def test_runs_are_found_by_any_part_of_their_place_and_seeds_sort_as_numbers(tmp_path: Path) -> None:
@@ -107,6 +109,35 @@ def test_a_file_damaged_or_lost_after_the_run_was_opened_is_named_in_one_line(tm
         assert "\n" not in str(caught.value)
 
 
+def list_sizes_alone(folder: Path) -> None:
+    """As earlier versions did."""
+    listed = json.loads((folder / "DONE").read_text())
+    (folder / "DONE").write_text(json.dumps({name: stated["bytes"] for name, stated in listed.items()}))
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["ranks.parquet", "cases.parquet", "metrics.parquet", "run.json", "config.toml"])
+def test_a_file_with_another_bit_leaves_its_run_out(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    flip_a_bit(write_made_up_run(tmp_path, RANKS).folder / name)
+    whole = write_made_up_run(tmp_path, RANKS, seed=1)
+    assert [run.folder for run in find_runs(tmp_path)] == [whole.folder]
+    (told,) = caplog.messages
+    assert f"{name} was changed after its run ended; delete the run's folder and run it again" in told
+
+
+def test_a_run_from_before_checksums_is_known_by_sizes(tmp_path: Path) -> None:
+    run = write_made_up_run(tmp_path, RANKS)
+    list_sizes_alone(run.folder)
+    assert read_run(run.folder) == run
+
+
 def test_a_done_cut_short_is_named_with_its_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     done = write_made_up_run(tmp_path, RANKS).folder / "DONE"
     done.write_text(done.read_text()[:30])
@@ -119,6 +150,7 @@ def test_a_file_of_another_kind_leaves_its_run_out_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     whole, other = (write_made_up_run(tmp_path, RANKS, seed=seed).folder / name for seed in (0, 1))
+    list_sizes_alone(other.parent)
     other.write_text("[1]".ljust(other.stat().st_size))
     assert [run.folder for run in find_runs(tmp_path)] == [whole.parent]
     assert f"{name}: must hold a JSON object, but holds a list; delete the run's folder" in caplog.text
