@@ -120,7 +120,7 @@ TIGER = Method(
         "tokenizer": TINY_TOKENIZER,
         "generator": TINY_T5,
         # Codes that come from texts alone know nothing of the pattern, so they take longer.
-        "training": {**TINY_TRAINING, "epochs": 80, "evaluate_every": 40},
+        "training": {**TINY_TRAINING, "epochs": 30, "evaluate_every": 15},
     },
     grid=GRID,
     assumptions=tiger_assumptions,
