@@ -283,4 +283,4 @@ LITE_TRAINING = GeneratorTraining(
 )
 # Changes to both for `Method.tiny`.
 TINY_T5 = {"d_model": 32, "d_ff": 64, "num_heads": 2, "dropout": 0.0}
-TINY_TRAINING = {"learning_rate": 5e-3, "batch_size": 32, "epochs": 16, "warmup_epochs": 2, "evaluate_every": 8}
+TINY_TRAINING = {"learning_rate": 5e-3, "batch_size": 32, "epochs": 30, "warmup_epochs": 2, "evaluate_every": 15}

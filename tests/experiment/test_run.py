@@ -335,7 +335,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on_where_it_stood(
         assert len(command.alive()) > 1
         command.process.kill()
         command.process.wait()
-        wait_until(lambda: not command.alive(), 10, "the end of the workers")
+        wait_until(lambda: not command.alive(), 60, "the end of the workers")
 
     assert not list(tmp_path.glob("runs/**/ranks.parquet"))
     (states,) = ([*path.parent.glob("alternating.*.json")] for path in checkpoints())
