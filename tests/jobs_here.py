@@ -12,9 +12,10 @@ from harness.jobs.local import outcome_of
 
 
 class JobsHere:
-    """In place of `harness.jobs.local.ProcessPool`: each job is done when it is started, and heard of afterwards.
+    """In place of `harness.jobs.local.ProcessPool`: each job is done when it is started.
 
-    The job and what it returns are copied as they are between processes.
+    The job and what it says are copied as they are between processes. All that it says is heard when it has ended: not
+    for tests of what is done meanwhile, such as pruning or the scores that a sweep notes of each epoch.
     """
 
     def __init__(self, threads: int, logs: Path, interrupt: object = None):

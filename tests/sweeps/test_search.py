@@ -54,10 +54,11 @@ def test_a_trials_value_is_the_fitted_recommenders_score_on_all_validation_users
         assert cost_of(trial)["peak_memory_mb"] > 50
 
 
+@pytest.mark.usefixtures("jobs_here")
 def test_a_search_does_not_read_the_test_split(
     tiny: Tiny, searched: tuple[Tiny, StudySummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing to read: the file is gone, and in this process its reader is poisoned. Jobs are other processes."""
+    """Nothing to read: the file is gone, and in this process, which does the jobs too, its reader is poisoned."""
     _, whole = searched
     blind = Tiny(tiny.root / "blind", Path(shutil.copytree(tiny.dataset, tiny.root / "copy")))
     (blind.dataset / "test.parquet").unlink()
@@ -67,7 +68,7 @@ def test_a_search_does_not_read_the_test_split(
 
     for module in (harness.experiment.evaluate, harness.data.prepare):
         monkeypatch.setattr(module, "load_test", poisoned)
-    study = blind.search(2, RATES, sampler="grid", jobs=2)
+    study = blind.search(2, RATES, sampler="grid")
     assert study.counts["complete"] == 2
     assert {trial.value for trial in study.trials} == {trial.value for trial in whole.trials}
     assert not (blind.root / "runs").exists()
