@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# How long an example takes is the machine's, and says nothing of the code. What is set for CI stays.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
+
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 # What starts processes or fits for long. Workers take modules and classes in this order, so that all end together.
@@ -26,10 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONG.index(first) if first in LONG else len(LONG)
 
     items.sort(key=place)
-
-# How long an example takes is the machine's, and says nothing of the code. What is set for CI stays.
-settings.register_profile("any machine", deadline=None)
-settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
