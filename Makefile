@@ -21,9 +21,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/harness run --ablation all
 
-# Two workers, each with all tests of a class or a module: more would only share the same fits less.
+# Two workers, each with all tests of a class or a module: more would only share the same fits less. They take them in
+# the order of tests/conftest.py.
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

@@ -84,7 +84,7 @@ METHOD = HGN_MODEL.method(
     place=120,
     config=HGNConfig,
     lite=HGNConfig(embedding_size=64, batch_size=512, epochs=40, patience=3),
-    tiny={"embedding_size": 16, "learning_rate": 1e-2, "batch_size": 16, "epochs": 40, "patience": "none"},
+    tiny={"embedding_size": 16, "learning_rate": 1e-2, "batch_size": 16, "epochs": 20, "patience": "none"},
     grid={"learning_rate": (1e-3, 5e-4, 1e-4)},  # METHODS B.5; it has no dropout
     assumptions=open_choices("HGN", "learning rate {learning_rate} and no regulariser", remark=f"; {UNSEEN_USERS}"),
 )

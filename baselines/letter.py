@@ -153,7 +153,7 @@ METHOD = code_method(
         "vectors": TINY,
         "tokenizer": {**TINY_TOKENIZER, "num_groups": 3, "refresh_groups_every": 30},
         "generator": TINY_T5,
-        "training": TINY_TRAINING,
+        "training": {**TINY_TRAINING, "epochs": 16, "evaluate_every": 8},  # its codes know of the pattern
     },
     recipes={"official": official_recipe},
     grid=GRID,

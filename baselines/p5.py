@@ -98,7 +98,7 @@ def method_of(name: str, title: str, place: int, lite: P5Config, tiny_ids: dict[
         presets={"paper": type(lite)(), "lite": lite},
         tiny={
             "generator": TINY_T5,
-            "training": {**TINY_TRAINING, "epochs": 60, "evaluate_every": 30},
+            "training": {**TINY_TRAINING, "epochs": 40, "evaluate_every": 20},
             "ids": tiny_ids,
         },
         grid=GRID,

@@ -12,11 +12,24 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-ROOT = Path(__file__).resolve().parent.parent
-
 # How long an example takes is the machine's, and says nothing of the code. What is set for CI stays.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+# What starts processes or fits for long. Workers take modules and classes in this order, so that all end together.
+LONG = ("jobs", "devices", "experiment", "sweeps", "cli", "docs", "test_api.py", "test_methods_conform.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the long tests first."""
+
+    def place(item: pytest.Item) -> int:
+        first = item.path.relative_to(TESTS).parts[0]
+        return LONG.index(first) if first in LONG else len(LONG)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +43,14 @@ def real_data() -> Callable[[str], Path]:
         return base / name
 
     return folder
+
+
+@pytest.fixture
+def jobs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs are done in this process."""
+    from jobs_here import JobsHere
+
+    monkeypatch.setattr("harness.jobs.local.ProcessPool", JobsHere)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,25 +1,13 @@
 """What tests of whole runs ask of their folders."""
 
-import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from harness.jobs.graph import Job, Observer, Outcome
+from harness.jobs.graph import Observer
 from results.store.runs import DONE
 
 QUIET = Observer(started=lambda key: None, message=lambda key, content: None, ended=lambda key, outcome: None)
-
-
-def run_here(jobs: Mapping[str, Job], **_: Any) -> dict[str, Outcome]:
-    """Every job's outcome, each done in this process, on a copy as another process would get it; an error is raised.
-
-    For tests that are about no process: it takes half the time.
-    """
-    return {
-        key: Outcome("done", pickle.loads(pickle.dumps(job.run))(lambda content: None)) for key, job in jobs.items()
-    }
 
 
 def stored(root: Path) -> dict[str, bytes]:

@@ -8,11 +8,14 @@ from stored_runs import copied, ran
 from tiny_ratings import ROWS
 
 from harness.cli import main
+from harness.jobs.local import ProcessPool
 
 
 @pytest.fixture
-def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`harness("run", "--seeds", "3")` runs the command in an empty folder."""
+def harness(
+    tmp_path: Path, jobs_here: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """`harness("run", "--seeds", "3")` runs the command in an empty folder, its jobs in this process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
 
@@ -24,6 +27,12 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         return Ended(int(ended.value.code or 0), out, err)
 
     return call
+
+
+@pytest.fixture
+def jobs_in_processes(harness: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command's jobs have processes of their own, as a user's have."""
+    monkeypatch.setattr("harness.jobs.local.ProcessPool", ProcessPool)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,12 @@ from pathlib import Path
 from ended import Ended
 
 MARK = "\x1e"
+TESTS = Path(__file__).resolve().parents[1]
+JOBS_HERE = """
+from jobs_here import JobsHere
+from harness.jobs import local
+local.ProcessPool, local.start_server = JobsHere, lambda: None
+"""
 SCRIPT = f"""
 import json, sys
 from harness.cli import main
@@ -23,10 +29,13 @@ for command in json.loads(sys.argv[1]):
 """
 
 
-def called(site: Path, *commands: list[str]) -> list[Ended]:
-    """How each of the commands ends where the packages in the folder `site` are installed, one after the other."""
-    path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-c", SCRIPT, json.dumps(commands)]
+def called(site: Path, *commands: list[str], jobs_here: bool = True) -> list[Ended]:
+    """How each of the commands ends where the packages in the folder `site` are installed, one after the other.
+
+    Their jobs are done in the commands' process too, or in processes of their own.
+    """
+    path = os.pathsep.join([str(site), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-c", JOBS_HERE * jobs_here + SCRIPT, json.dumps(commands)]
     environment = {**os.environ, "PYTHONPATH": path}
     ended = subprocess.run(command, cwd=site.parent, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -39,8 +48,8 @@ def called(site: Path, *commands: list[str]) -> list[Ended]:
     return found
 
 
-def printed(site: Path, *commands: list[str]) -> list[str]:
+def printed(site: Path, *commands: list[str], jobs_here: bool = True) -> list[str]:
     """What each of the commands prints; all of them succeed."""
-    found = called(site, *commands)
+    found = called(site, *commands, jobs_here=jobs_here)
     assert [ended.code for ended in found] == [0] * len(commands), found
     return [ended.out for ended in found]

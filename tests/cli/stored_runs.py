@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from jobs_here import JobsHere
 from tiny_ratings import ROWS
 
 from harness.cli import main
@@ -14,6 +15,7 @@ def ran(folder: Path, *arguments: str) -> Path:
     (folder / "tiny.csv").write_text("\n".join(ROWS) + "\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr("harness.jobs.local.ProcessPool", JobsHere)
         with pytest.raises(SystemExit) as ended:
             main(["run", "--dataset", "tiny.csv", *arguments])
     assert not ended.value.code

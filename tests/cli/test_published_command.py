@@ -73,6 +73,7 @@ def test_verify_takes_a_data_set_or_install(harness):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("jobs_in_processes")
 def test_this_installation_computes_what_ours_does(harness):
     ended = harness("verify", "--install", "--json")
     content = json.loads(ended.out)

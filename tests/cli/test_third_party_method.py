@@ -33,13 +33,13 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cells(package: Path) -> dict[str, dict[str, Any]]:
-    """Each method's cell of one run with all three of them."""
+    """Each method's cell of one run with all three of them, in processes that must find the package too."""
     (package.parent / "tiny.csv").write_text("\n".join(ROWS) + "\n")
     changes = ["last-and-mean.epochs=1", "frequency-codes.training.epochs=1", "frequency-codes.codes.base=3"]
     changes += ["recent-popularity.window=1"]
     arguments = ["--methods", "last-and-mean,frequency-codes,recent-popularity"]
     arguments += [part for each in changes for part in ("--set", each)]
-    (out,) = printed(package, ["run", "--dataset", "tiny.csv", *arguments, "--json"])
+    (out,) = printed(package, ["run", "--dataset", "tiny.csv", *arguments, "--json"], jobs_here=False)
     return {cell["method"]: cell for cell in json.loads(out)["cells"]}
 
 

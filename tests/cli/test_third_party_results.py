@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from doc_pages import DOCS, entry_points, files
-from one_process import called, printed
+from one_process import called
 
 PAGE = DOCS / "adding-more.md"
 
@@ -27,21 +27,21 @@ def site(tmp_path: Path) -> Path:
 def test_metrics_and_a_figure_are_one_file_each_and_used_from_the_command_line(
     site: Path, ratings: Path, tmp_path: Path
 ) -> None:
-    (out,) = printed(site, ["run", "--dataset", str(ratings), "--methods", "popularity,markov", "--json"])
-    folder = next(cell["folder"] for cell in json.loads(out)["cells"] if cell["method"] == "markov")
+    *commands, drawing = called(
+        site,
+        ["run", "--dataset", str(ratings), "--methods", "popularity,markov", "--json"],
+        ["compare", "markov", "popularity", "--metric", "halfhit", "--k", "10", "--json"],
+        ["show", "markov", "--json"],
+        ["show", "markov"],
+        ["figure", "ranks", "--method", "markov", "--format", "svg", "--json"],
+    )
+    assert {ended.code for ended in commands} == {0}, commands
+    ran, compared, shown, told = (ended.out for ended in commands)
+    folder = next(cell["folder"] for cell in json.loads(ran)["cells"] if cell["method"] == "markov")
     ranks = pl.read_parquet(tmp_path / folder / "ranks.parquet")
     half = ranks.select(pl.col("rank").is_between(1, 5).mean()).item()
     recommended = {item for items in ranks["top_items"].to_list() for item in items if item}
 
-    *commands, drawing = called(
-        site,
-        ["compare", "markov", "popularity", "--metric", "halfhit", "--k", "10", "--json"],
-        ["show", folder, "--json"],
-        ["show", folder],
-        ["figure", "ranks", "--method", "markov", "--format", "svg", "--json"],
-    )
-    assert {ended.code for ended in commands} == {0}, commands
-    compared, shown, told = (ended.out for ended in commands)
     (found,) = json.loads(compared)
     assert found["metrics"][0]["first"] == pytest.approx(half)
     metrics = json.loads(shown)["metrics"]

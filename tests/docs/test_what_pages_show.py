@@ -1,16 +1,16 @@
 """Commands print what the pages show. Oracle: the pages themselves, numbers apart.
 
-The quick start runs in processes of its own, as a reader would; the other pages ask of the runs that it left.
+The other pages ask of the runs that the quick start left.
 """
 
-import os
+import io
 import shlex
-import subprocess
-import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
-from doc_pages import DOCS, ROOT, agrees, blocks, steps
+from doc_pages import DOCS, agrees, blocks, steps
+from jobs_here import JobsHere
 
 from harness.cli import main
 
@@ -18,22 +18,13 @@ QUICK_START = DOCS / "quick-start.md"
 OTHERS = [page for page in sorted(DOCS.glob("*.md")) if page != QUICK_START and steps(page)]
 
 
-def run(folder: Path, *command: str) -> str:
-    """What a Python process prints, errors among it."""
-    own = ("HARNESS_RUNS_DIR", "HARNESS_CACHE_DIR", "HARNESS_STUDIES_DIR", "HARNESS_STORAGE")
-    environment = {name: value for name, value in os.environ.items() if name not in own}
-    environment |= {"COLUMNS": "100", "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "user-cache")}
-    ended = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=900,
-    )
-    assert ended.returncode == 0, ended.stdout
-    return ended.stdout
+def printed(command: str) -> str:
+    """What the command prints, errors among it; it must end well."""
+    with io.StringIO() as said, redirect_stdout(said), redirect_stderr(said):
+        with pytest.raises(SystemExit) as ended:
+            main(shlex.split(command)[1:])
+        assert not ended.value.code, said.getvalue()
+        return said.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +33,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("matplotlib")
     made = tmp_path_factory.mktemp("quick-start")
     (code,) = blocks(QUICK_START, "python")
-    run(made, "-c", code)
-    for command, shown in steps(QUICK_START):
-        printed = run(made, "-m", *shlex.split(command))
-        assert agrees(printed, shown), f"$ {command}\n{printed}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.jobs.local.ProcessPool", JobsHere)
+        patch.setenv("COLUMNS", "100")
+        patch.chdir(made)
+        exec(code, {})
+        for command, shown in steps(QUICK_START):
+            said = printed(command)
+            assert agrees(said, shown), f"$ {command}\n{said}"
     return made
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from jobs_here import run_here
 from planted_runs import QUIET, stored, times
 
 from harness.data.prepare import TEST, load_dataset, load_test
@@ -42,7 +43,8 @@ def runs(place: Place) -> dict[str, Run]:
     plan = make_plan(
         load_dataset(place.dataset), method_names=SHORT, ablation_names=[], seeds=[0], settings=Settings(tables=SHORT)
     )
-    return {result.cell.method: read_run(result.folder) for result in run_plan(plan, place, QUIET)}
+    results = run_plan(plan, place, QUIET, execute=run_here)
+    return {result.cell.method: read_run(result.folder) for result in results}
 
 
 @pytest.fixture(autouse=True)

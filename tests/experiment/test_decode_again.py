@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jobs_here import run_here
 from planted_runs import QUIET, stored, times
 
 from harness.data.prepare import load_dataset, load_test
@@ -35,7 +36,7 @@ def run_under(place: Place, **contract: object) -> Run:
     plan = make_plan(
         load_dataset(place.dataset), method_names=["tiger-sas"], ablation_names=[], seeds=[0], settings=settings
     )
-    (result,) = run_plan(plan, place, QUIET)
+    (result,) = run_plan(plan, place, QUIET, execute=run_here)
     assert result.outcome.status == "done"
     return read_run(result.folder)
 

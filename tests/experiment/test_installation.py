@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
+from jobs_here import run_here
 
 from harness.experiment import installation
 from harness.experiment.installation import LOSS_TOLERANCE, METRIC_TOLERANCE, compared, measured, shipped_values
@@ -43,7 +44,7 @@ def test_sasrec_agrees_here_and_not_with_another_learning_rate(tmp_path: Path, m
     cell = installation.CELLS["sasrec"]
     for place, (changes, agrees) in enumerate([({}, True), ({"learning_rate": 0.0005}, False)]):
         monkeypatch.setattr(installation, "CELLS", {"sasrec": cell | changes})
-        found = measured(tmp_path / str(place), 1, lambda plan, place: run_plan(plan, place, SILENT))
+        found = measured(tmp_path / str(place), 1, lambda plan, place: run_plan(plan, place, SILENT, execute=run_here))
         result = {one.quantity: one.agrees for one in compared(found, own)}
         assert all(result.values()) == agrees, json.dumps(found)
         assert result["sasrec, parameters"]

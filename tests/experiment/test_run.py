@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 from filelock import FileLock
+from jobs_here import run_here
 from planted_runs import QUIET, stored, times, wait_until
 
 from harness.artifacts import CODES_FILE
@@ -27,6 +28,7 @@ from harness.experiment.plan import Plan, Settings, make_plan
 from harness.experiment.run import CellResult, run_plan
 from harness.generative.tokenizer.codes import CodeTable
 from harness.jobs.graph import Outcome
+from harness.jobs.local import run_jobs
 from harness.methods import methods
 from harness.stages import StageStore, read_json, write_json
 from harness.testing import planted
@@ -53,8 +55,10 @@ def plan_of(
     )
 
 
-def run(plan: Plan, dataset: Path, root: Path, jobs: int = 1) -> list[CellResult]:
-    return run_plan(plan, Place(dataset=dataset, cache=root / "cache", runs=root / "runs", jobs=jobs), QUIET)
+def run(plan: Plan, dataset: Path, root: Path, jobs: int = 0) -> list[CellResult]:
+    """The results, with as many jobs at once in processes of their own; with none of them, in this process."""
+    place = Place(dataset=dataset, cache=root / "cache", runs=root / "runs", jobs=max(jobs, 1))
+    return run_plan(plan, place, QUIET, execute=run_jobs if jobs else run_here)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an uninterrupted run, one job at a time."""
+    """The folder of an uninterrupted run in this process."""
     root = tmp_path_factory.mktemp("finished")
     results = run(plan_of(dataset), dataset, root)
     assert [result.outcome.status for result in results] == ["done"] * len(METHODS)
@@ -157,7 +161,7 @@ def test_no_fit_reads_the_test_split(finished: Path, dataset: Path, tmp_path: Pa
     blind = Path(shutil.copytree(dataset, tmp_path / "planted"))
     (blind / "test.parquet").unlink()
     plan = plan_of(blind, names)
-    results = run(plan, blind, tmp_path, jobs=2)
+    results = run(plan, blind, tmp_path)
     store = Place(blind, tmp_path / "cache", tmp_path / "runs").store
     assert all(store.is_done(stage) for stage in plan.stages)
     assert [result.outcome.status for result in results] == ["failed"] * len(names)
@@ -179,7 +183,7 @@ def test_no_fit_reads_the_test_split(finished: Path, dataset: Path, tmp_path: Pa
 def test_a_failed_cell_stops_no_other_and_says_why(tmp_path: Path) -> None:
     wordless = planted.prepared(tmp_path / "wordless", text="--")
     plan = plan_of(wordless, ["tiger", "letter", "popularity"])
-    by_method = {result.cell.method: result.outcome for result in run(plan, wordless, tmp_path, jobs=2)}
+    by_method = {result.cell.method: result.outcome for result in run(plan, wordless, tmp_path)}
     assert {name: outcome.status for name, outcome in by_method.items()} == {
         "tiger": "skipped",
         "letter": "skipped",
@@ -200,7 +204,7 @@ def test_what_is_free_is_done_before_a_run_that_another_process_works_on(
     place = Place(dataset=dataset, cache=tmp_path / "cache", runs=tmp_path / "runs")
     lock = FileLock(held / ".lock")
     with lock:
-        left, done = run_plan(plan, place, QUIET, waits=False)
+        left, done = run_plan(plan, place, QUIET, execute=run_here, waits=False)
         assert (left.outcome.status, done.outcome) == ("skipped", Outcome("done"))
         assert "another process works on the run 'Markov, seed 0'" in left.outcome.error
         waited_for: list[str] = []
@@ -209,7 +213,7 @@ def test_what_is_free_is_done_before_a_run_that_another_process_works_on(
             waited_for.append(label)
             lock.release()
 
-        results = run_plan(plan, place, QUIET._replace(waiting=release))
+        results = run_plan(plan, place, QUIET._replace(waiting=release), execute=run_here)
     assert waited_for == ["Markov, seed 0"]
     assert [result.outcome for result in results] == [Outcome("done")] * 2
 
@@ -331,7 +335,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on_where_it_stood(
         assert len(command.alive()) > 1
         command.process.kill()
         command.process.wait()
-        wait_until(lambda: not command.alive(), 10, "the end of the workers")
+        wait_until(lambda: not command.alive(), 60, "the end of the workers")
 
     assert not list(tmp_path.glob("runs/**/ranks.parquet"))
     (states,) = ([*path.parent.glob("alternating.*.json")] for path in checkpoints())

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from planted_runs import QUIET, run_here
+from jobs_here import run_here
+from planted_runs import QUIET
 
 from harness.data.dataset import Dataset
 from harness.data.filters import PrepareConfig

@@ -1,4 +1,4 @@
-"""Whole grids through submitit's local executor. Oracle: equality to the byte with a run in local processes."""
+"""Whole grids through submitit's local executor. Oracle: equality to the byte with a run in this process."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import tomli_w
+from jobs_here import run_here
 from planted_runs import QUIET, stored, times, wait_until
 
 from harness.data.prepare import load_dataset
@@ -36,13 +37,13 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def local_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an uninterrupted run in local processes."""
+    """The folder of an uninterrupted run in this process."""
     root = tmp_path_factory.mktemp("local")
     settings = Settings(tables={"etegrec": TABLE})
     plan = make_plan(
         load_dataset(dataset), method_names=METHODS, ablation_names=[], seeds=[0], settings=settings
     )  # fmt: skip
-    results = run_plan(plan, Place(dataset, root / "cache", root / "runs", jobs=2), QUIET)
+    results = run_plan(plan, Place(dataset, root / "cache", root / "runs"), QUIET, execute=run_here)
     assert [result.outcome.status for result in results] == ["done"] * len(METHODS)
     return root
 

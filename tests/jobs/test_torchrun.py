@@ -298,7 +298,7 @@ def test_torchrun_ends_with_one_line_when_a_process_is_killed_and_goes_on_when_t
         assert command.process.returncode not in (0, None)
         assert len(told(err)) == 1, err
         assert "one has ended; give the" in told(err)[0]
-        wait_until(lambda: not command.alive(), 10, "the end of the workers")
+        wait_until(lambda: not command.alive(), 60, "the end of the workers")
     (states,) = ([*path.parent.glob("sasrec.*.json")] for path in checkpoints())
     done = json.loads(min(states).read_text())["history"]
     assert 1 <= len(done) < SASREC["epochs"]

@@ -236,7 +236,7 @@ def test_original_batches_hold_users_and_contrast_each_target_with_an_unseen_ite
 )
 def test_a_planted_cycle_is_learned(tmp_path, config):
     dataset = cyclic_dataset()
-    recommender = fit(config.replace(epochs=30, evaluate_every=10), dataset, FitContext(0, tmp_path))
+    recommender = fit(config.replace(epochs=20, evaluate_every=10), dataset, FitContext(0, tmp_path))
     ranks = evaluate(recommender, dataset.validation, 1).ranks
     assert (ranks == 1).mean() > 0.7  # the last item alone would tell every second, popularity every twelfth
 

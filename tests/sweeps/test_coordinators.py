@@ -54,7 +54,7 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def until(condition: Callable[[], bool], seconds: float = 100) -> None:
+def until(condition: Callable[[], bool], seconds: float = 300) -> None:
     """Waits for the condition."""
     deadline = time.monotonic() + seconds
     while not condition():

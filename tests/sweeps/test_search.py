@@ -54,10 +54,11 @@ def test_a_trials_value_is_the_fitted_recommenders_score_on_all_validation_users
         assert cost_of(trial)["peak_memory_mb"] > 50
 
 
+@pytest.mark.usefixtures("jobs_here")
 def test_a_search_does_not_read_the_test_split(
     tiny: Tiny, searched: tuple[Tiny, StudySummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing to read: the file is gone, and in this process its reader is poisoned. Jobs are other processes."""
+    """Nothing to read: the file is gone, and in this process, which does the jobs too, its reader is poisoned."""
     _, whole = searched
     blind = Tiny(tiny.root / "blind", Path(shutil.copytree(tiny.dataset, tiny.root / "copy")))
     (blind.dataset / "test.parquet").unlink()
@@ -67,7 +68,7 @@ def test_a_search_does_not_read_the_test_split(
 
     for module in (harness.experiment.evaluate, harness.data.prepare):
         monkeypatch.setattr(module, "load_test", poisoned)
-    study = blind.search(2, RATES, sampler="grid", jobs=2)
+    study = blind.search(2, RATES, sampler="grid")
     assert study.counts["complete"] == 2
     assert {trial.value for trial in study.trials} == {trial.value for trial in whole.trials}
     assert not (blind.root / "runs").exists()
@@ -86,6 +87,7 @@ def test_no_module_of_the_search_names_what_reads_the_test_split() -> None:
         assert not (names | imported) & forbidden, path
 
 
+@pytest.mark.usefixtures("jobs_here")
 def test_the_same_search_elsewhere_tries_and_finds_the_same_and_so_does_one_in_two_parts(
     tiny: Tiny, elsewhere: object
 ) -> None:
@@ -97,6 +99,7 @@ def test_the_same_search_elsewhere_tries_and_finds_the_same_and_so_does_one_in_t
     assert len({tuple(t.params.items()) for t in at_once.trials}) > 1
 
 
+@pytest.mark.usefixtures("jobs_here")
 def test_an_equal_trial_costs_nothing_and_says_so(tiny: Tiny, elsewhere: object) -> None:
     study = tiny.search(3, choices(learning_rate=(1e-2,)))
     assert [note_of(trial) for trial in study.trials] == ["", "cached", "cached"]
@@ -128,6 +131,7 @@ def test_trials_side_by_side_compute_a_shared_stage_once(ring: Path, tmp_path: P
     assert set(epochs.values()) == {1}  # no epoch of any stage was computed twice
 
 
+@pytest.mark.usefixtures("jobs_here")
 def test_a_trial_that_raises_fails_in_one_line_and_the_study_goes_on(tiny: Tiny) -> None:
     study = tiny.search(2, choices(learning_rate=(1e30, 1e-2)), sampler="grid")
     assert study.counts["failed"] == study.counts["complete"] == 1
@@ -137,6 +141,7 @@ def test_a_trial_that_raises_fails_in_one_line_and_the_study_goes_on(tiny: Tiny)
     assert study.ended == 2
 
 
+@pytest.mark.usefixtures("jobs_here")
 def test_values_that_break_a_rule_together_fail_their_trial_alone(tiny: Tiny) -> None:
     study = tiny.search(4, choices(hidden_size=(16, 6), num_heads=(1, 4)), sampler="grid")
     (failed,) = [trial for trial in study.trials if state_of(trial) == "failed"]
@@ -219,6 +224,7 @@ def test_a_process_that_is_killed_again_and_again_is_a_failed_trial(
     assert study.ended == 1
 
 
+@pytest.mark.usefixtures("jobs_here")
 def test_more_trials_extend_a_study_and_fewer_are_refused(tiny: Tiny) -> None:
     space = choices(learning_rate=(1e-2, 3e-3, 1e-3))
     assert tiny.search(1, space, sampler="grid").ended == 1
@@ -251,6 +257,7 @@ def test_an_interrupt_queues_the_running_trials_again(tiny: Tiny) -> None:
     assert cost_of(study.trials[1])["epochs"] < 60
 
 
+@pytest.mark.usefixtures("jobs_here")
 def test_the_frame_has_a_row_per_trial(tiny: Tiny) -> None:
     study = tiny.search(2, choices(learning_rate=(1e-2, 3e-3), num_layers=(1,), patience=(None, 3)), sampler="grid")
     frame = trials_frame(study)
