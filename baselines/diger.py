@@ -1,14 +1,14 @@
 """DIGER: the generator and the codebooks trained in every step, the codes tried out under noise (METHODS B.12).
 
-Codes enter the generator as whole numbers, those of all items as they were at the end of the epoch before: its loss does
-not reach the codebooks, in either of the code bases that the method is known from.
+Codes enter the generator as whole numbers, those of all items as they were at the end of the epoch before: its loss
+does not reach the codebooks, in either of the code bases that the method is known from.
 
 Shape legend: B samples, N items, L levels, K codes of a level, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -17,13 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from baselines.diger_tokenizer import Exploration, Noise, explore, hot_rows, item_codes, latent_loss, uncertainty
-from harness.artifacts import (
-    LITE_TOKENIZER,
-    PAPER_ENCODER,
-    TEXT_VECTORS,
-    TINY_TOKENIZER,
-    TOKENIZER,
-)
+from harness.artifacts import LITE_TOKENIZER, PAPER_ENCODER, TEXT_VECTORS, TINY_TOKENIZER, TOKENIZER
 from harness.config import Config
 from harness.data.dataset import Dataset
 from harness.data.samples import PrefixSamples
@@ -193,14 +187,14 @@ class DIGERTraining:
         model, exploration = self.model, self.config.exploration
         measures = {"codes_changed": model.refresh_codes(), "sigma": model.scale_L().mean().item()}
         if exploration.spares_rare_codes:
-            measures["hot_codes"] = (model.usage_K > exploration.hot / len(model.usage_K)).sum().item()
+            measures["hot_codes"] = float((model.usage_K > exploration.hot / len(model.usage_K)).sum())
         return measures | flat_health(model.codes_NL[1:, :-1], model.codebook_sizes[0])
 
     def losses(self, batch: Batch) -> Iterator[Losses]:
         """The tokenizer's, then the generator's in parts.
 
-        Every process makes the tokenizer's of the whole batch, under the same noise: usage, scaled distances and balanced
-        codes are those of all its samples.
+        Every process makes the tokenizer's of the whole batch, under the same noise: usage, scaled distances and
+        balanced codes are those of all its samples.
         """
         model, exploration, group = self.model, self.config.exploration, self.context.group
         rqvae = self.config.tokenizer.rqvae
@@ -261,7 +255,7 @@ def assumptions(config: DIGERConfig) -> list[str]:
     """What stands in for the published, and what two code bases leave open, as one line each."""
     text = config.text.encoder if config.text.file is None else f"the file {short_name(config.text.file)}"
     lines = [
-        f"DIGER: text vectors from {text}; its authors' are 4,096 wide, of a language model, RecBoard's of sentence-t5-xl",
+        f"DIGER: text vectors from {text}; its authors take a language model's, 4,096 wide, RecBoard sentence-t5-xl's",
         "DIGER: starts from TIGER's tokenizer; the authors' is pre-trained with balanced codes at each level",
     ]
     if config.exploration.spares_rare_codes and config.exploration.usage == "nearest":

@@ -32,8 +32,8 @@ class Exploration(Config):
     temperature: float = Field(default=2.0, gt=0, description="of the softmax that the gradient goes through")
     decay: Decay = Field(
         default="frqud",
-        description="how the noise fades; frqud: only items of often used codes get it, sdud: its scale is learned from "
-        "the generator's loss, both, none",
+        description="how the noise fades; frqud: only items of often used codes get it, sdud: its scale is learned "
+        "from the generator's loss, both, none",
     )
     hot: float = Field(
         default=1.5, ge=0, description="frqud: a code is often used above this many times the mean usage 1/K"
@@ -77,9 +77,9 @@ def explore(
 ) -> Quantized:
     """The residual quantisation whose codes are the largest of minus the distance plus noise (METHODS B.12).
 
-    A level's value is (onehot - sg(p) + p) · codebook, p being the softmax of the noisy logits over the temperature: the
-    chosen code vector, whose gradient goes to the chosen row, and through p to the input and to all rows. Unlike in
-    `quantize`, residuals carry their gradient on, and the sum has no gradient past the codebooks. Rows that get no
+    A level's value is (onehot - sg(p) + p) · codebook, p being the softmax of the noisy logits over the temperature:
+    the chosen code vector, whose gradient goes to the chosen row, and through p to the input and to all rows. Unlike
+    in `quantize`, residuals pass their gradient on, and the sum's reaches the input through p alone. Rows that get no
     noise take the nearest code, or with Sinkhorn the balanced one.
     """
     is_balanced = exploration.sinkhorn_epsilon > 0
@@ -154,6 +154,8 @@ def item_codes(rqvae: RQVAE, vectors_NZ: Tensor, exploration: Exploration, confi
     with full_precision(vectors_NZ.device):
         if not exploration.sinkhorn_epsilon:
             return semantic_codes(rqvae, vectors_NZ, config.zero_collisions)
-        latents_ND = torch.cat([rqvae.encode(each_BZ) for each_BZ in vectors_NZ.split(pieces_on(vectors_NZ.device).items)])
+        latents_ND = torch.cat(
+            [rqvae.encode(each_BZ) for each_BZ in vectors_NZ.split(pieces_on(vectors_NZ.device).items)]
+        )
         quantized = rqvae.quantize(latents_ND, lambda level, distances_NK: balanced(distances_NK, exploration))
         return without_collisions(quantized.codes_BL, quantized.distances[-1], config.zero_collisions)
