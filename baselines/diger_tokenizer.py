@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from harness.config import Config
@@ -52,6 +52,15 @@ class Exploration(Config):
         "distances as they are",
     )
     sinkhorn_iterations: int = Field(default=50, ge=1)
+
+    @model_validator(mode="after")
+    def _a_learned_scale_can_move(self) -> Exploration:
+        if self.learns_sigma and not self.sigma:
+            raise ValueError(
+                f"sigma > 0 must hold where it is learned (decay={self.decay}), but got 0, where its gradient is 0; "
+                "raise sigma, or choose another decay"
+            )
+        return self
 
     @property
     def learns_sigma(self) -> bool:

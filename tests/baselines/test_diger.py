@@ -163,9 +163,16 @@ def test_in_bf16_the_tokenizers_losses_and_codes_are_in_full_precision(tmp_path:
     assert torch.equal(before, training.model.codes_NL)
 
 
-def test_more_moving_layers_than_the_encoder_has_are_refused_in_one_line() -> None:
-    with pytest.raises(FieldError, match="trained_encoder_layers <= 2 must hold") as error:
-        merged(METHOD.presets["lite"], {"trained_encoder_layers": 3})
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"trained_encoder_layers": 3}, "trained_encoder_layers <= 2 must hold"),
+        ({"exploration": {"decay": "sdud", "sigma": 0.0}}, r"sigma > 0 must hold where it is learned \(decay=sdud\)"),
+    ],
+)
+def test_configs_that_cannot_work_are_refused_in_one_line(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(FieldError, match=told) as error:
+        merged(METHOD.presets["lite"], changes)
     assert "\n" not in str(error.value)
 
 
