@@ -32,16 +32,18 @@ test-postgresql: install
 	$(BIN)/python -m pytest -m postgresql
 
 # The oldest versions that pyproject.toml allows of what is needed directly; torch stays at constraints.txt's, since older
-# builds for a CPU are rarely at hand. Tests of what leans on these versions, training left out.
+# builds for a CPU are rarely at hand. Tests of what leans on these versions, training left out; nothing is compiled that
+# none of them imports.
 OLDEST := $(VENV)-oldest
+OLDEST_PIP := $(OLDEST)/bin/python -m pip install --quiet --no-compile
 OLDEST_TESTS := tests/results tests/data tests/evaluation tests/test_method_groups.py tests/cli/test_option_values.py \
 	tests/sweeps/test_spaces.py
 test-oldest:
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet -c constraints.txt torch
-	$(OLDEST)/bin/python -m pip install --quiet -c constraints.txt packaging pytest hypothesis
+	$(OLDEST_PIP) -c constraints.txt torch
+	$(OLDEST_PIP) -c constraints.txt packaging pytest hypothesis
 	$(OLDEST)/bin/python scripts/oldest_versions.py figures | grep -v '^torch==' >$(OLDEST)/oldest.txt
-	$(OLDEST)/bin/python -m pip install --quiet -r $(OLDEST)/oldest.txt -e .
+	$(OLDEST_PIP) -r $(OLDEST)/oldest.txt -e .
 	$(OLDEST)/bin/python -m pytest $(OLDEST_TESTS)
 
 # Sdist and wheel in dist/, once the wheel has run in an environment of what it declares, without the repository.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 from rich.console import Console
-from rich.terminal_theme import SVG_EXPORT_THEME
+from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 from results.errors import ResultsError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "pictures"
-WIDTH = 84  # columns of the terminal
+WIDTH = 72  # columns of the terminal: few, so that the text is large on a page
 
 # Rich's own form without its fonts from another host; every text has its length, so any monospace font fits.
 TERMINAL = """\
@@ -98,7 +98,7 @@ def leaderboard_svg(runs: Path, dataset: str, source: str) -> str:
     console.print(RichTable(replace(table, notes=notes)))
     console.print(Text(source, "dim"))
     title = f"harness table overall --dataset {dataset}"
-    return console.export_svg(title=title, theme=SVG_EXPORT_THEME, code_format=TERMINAL, unique_id="leaderboard")
+    return console.export_svg(title=title, theme=MONOKAI, code_format=TERMINAL, unique_id="leaderboard")
 
 
 def with_source(figure: Figure, source: str) -> Figure:

@@ -37,7 +37,7 @@ def audit_figure(found: Audit, notes: tuple[str, ...] = ()) -> Figure:
         "audit",
         f"Rank of each method by {found.metric}@{found.k} on {dataset_label(found.rows[0].record)} under the rules of "
         "others, and below them Kendall's tau of each order with ours; a method without a value under a convention is "
-        "not ranked there.",
+        "not ranked there, and lines join columns that rank the same methods.",
         audit_frame(found),
         draw,
         (*notes, *found.notes),

@@ -67,7 +67,7 @@ def test_a_user_of_sixty_items_keeps_all_training_samples_and_full_histories(
         assert key(cases.targets[0] - 1) == f"i{target}"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sequences=st.lists(st.lists(st.sampled_from("abc"), min_size=3, max_size=14), min_size=1, max_size=4),
     cut=st.integers(1, 6),

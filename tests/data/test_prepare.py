@@ -76,7 +76,7 @@ logs = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows=logs, core=st.integers(0, 4), repeats=st.sampled_from(["keep", "drop"]))
 def test_filters_order_and_ids_equal_a_slow_version(rows: list[Row], core: int, repeats: str) -> None:
     config = PrepareConfig(core=core, repeats=repeats, short_users="drop")
@@ -90,7 +90,7 @@ def test_filters_order_and_ids_equal_a_slow_version(rows: list[Row], core: int, 
     assert prepared(raw_of(rows), config).item_keys.to_list() == ids
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=logs)
 def test_the_split_leaves_out_the_last_item_for_the_test_and_the_one_before_for_validation(
     rows: list[Row], tmp_path_factory: pytest.TempPathFactory

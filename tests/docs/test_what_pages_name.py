@@ -59,6 +59,13 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_line_of_a_paragraph_begins_like_a_heading(page: Path) -> None:
+    """The site takes `#12, and so on` for one, where GitHub asks for a space."""
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    assert not re.findall(r"^#+[^# ].*$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
     for link in LINK.findall(BLOCK.sub("", page.read_text(encoding="utf-8"))):
         if not link.startswith(("http://", "https://")):

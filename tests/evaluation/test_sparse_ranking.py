@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
@@ -52,7 +52,6 @@ few = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(few, users, st.integers(1, N), st.lists(st.integers(0, 4), min_size=N, max_size=N), st.sampled_from([2, 1024]))
 def test_lists_and_ranks_are_those_of_all_scores_whatever_ties_and_chunks(recommender, drawn, k, counts, size):
     cases = EvalCases(

@@ -168,6 +168,12 @@ def test_the_figure_ranks_the_methods_under_each_convention(runs):
     assert (ranks["codes", "SASRec"], ranks["codes", "TIGER"]) == (1, 1)
     assert ("pop99", "TIGER") not in ranks
     assert b"<svg" in figure.rendered(["svg"])["svg"]
+    axes = figure.draw(figure.frame).axes[0]
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    gap = names.index("pop99, 1 of 2") + 0.5  # behind it both methods are ranked again, so no line leads on
+    lines = [line for line in axes.get_lines() if line.get_linestyle() != "None"]
+    assert len(lines) == 2
+    assert all(np.isnan(line.get_ydata()[list(line.get_xdata()).index(gap)]) for line in lines)
     with pytest.raises(ResultsError, match="at least two methods"):
         audit_figure(audit(select_runs(runs, "demo").rows[:1]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -14,10 +15,13 @@ from results.figures.drawing.looks import FULL, GREY, POINT, SMALL, dark, looks_
 def places_picture(frame: pl.DataFrame, column: str, rotation: float = 30) -> Picture:
     """A line per method over the values of a column, the best on top, and below them tau.
 
-    The frame has that column, method, label, rank, tau, and place, the method's in the tables.
+    The frame has that column, method, label, rank, tau, and place, the method's in the tables. A line joins two columns
+    only where both rank the same methods: third of three is no rise from seventh of seven.
     """
     columns = frame[column].unique(maintain_order=True).to_list()
     labels = frame["label"].unique(maintain_order=True).to_list()
+    ranked = {name: set(frame.filter(pl.col(column) == name)["label"]) for name in columns}
+    gaps = [place + 0.5 for place, pair in enumerate(pairwise(columns)) if ranked[pair[0]] != ranked[pair[1]]]
     looks = looks_of(dict(frame.select("method", "place").unique(maintain_order=True).iter_rows()))
     drawn = picture(FULL, 1.0 + 0.3 * len(labels))
     axes = drawn.subplots()
@@ -27,7 +31,8 @@ def places_picture(frame: pl.DataFrame, column: str, rotation: float = 30) -> Pi
         look = looks[own["method"][0]]
         ranks = dict(own.select(column, "rank").iter_rows())
         places = [ranks.get(name, np.nan) for name in columns]
-        axes.plot(range(len(columns)), places, color=look.color, linestyle=look.line)
+        line = sorted([*enumerate(places), *((gap, np.nan) for gap in gaps)])
+        axes.plot(*zip(*line, strict=True), color=look.color, linestyle=look.line)
         axes.plot(range(len(columns)), places, look.marker, color=look.color, **POINT)
         end = places[-1] if not np.isnan(places[-1]) else places[0]
         axes.annotate(
@@ -44,7 +49,11 @@ def places_picture(frame: pl.DataFrame, column: str, rotation: float = 30) -> Pi
         tau = frame.filter(pl.col(column) == name)["tau"][0]
         shown = "" if np.isnan(tau) else f"{tau:.2f}"
         axes.annotate(shown, (place, len(labels) + 0.75), ha="center", va="center", color=GREY, fontsize=SMALL)
-    axes.set_xticks(range(len(columns)), columns, rotation=rotation, ha="right" if rotation else "center")
+    names = [
+        name if len(ranked[name]) == len(labels) else f"{name}, {len(ranked[name])} of {len(labels)}"
+        for name in columns
+    ]
+    axes.set_xticks(range(len(columns)), names, rotation=rotation, ha="right" if rotation else "center")
     axes.set_yticks([*range(1, len(labels) + 1), len(labels) + 0.75], [*range(1, len(labels) + 1), "tau"])
     axes.set_ylim(len(labels) + 1.1, 0.5)
     axes.set_xlim(-0.5, len(columns) - 0.5)

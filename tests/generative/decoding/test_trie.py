@@ -25,7 +25,7 @@ def walk(trie: Trie, prefix: tuple[int, ...]) -> torch.Tensor:
     return node
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(code_tables())
 def test_continuations_are_the_codes_that_some_item_has_after_the_prefix(codes_NL):
     trie = Trie.of(codes_NL, SIZES)
@@ -43,7 +43,7 @@ def test_continuations_are_the_codes_that_some_item_has_after_the_prefix(codes_N
         assert len(codes_C) == most
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(code_tables())
 def test_lookup_finds_exactly_the_items_of_every_possible_sequence(codes_NL):
     trie = Trie.of(codes_NL, SIZES)

@@ -32,7 +32,7 @@ def groups_of(codes):
     return found.values()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000))
 def test_no_way_moves_fewer_items_or_the_same_over_less_distance(seed):
     codes, distances = random_case(seed)
@@ -55,7 +55,7 @@ def test_no_way_moves_fewer_items_or_the_same_over_less_distance(seed):
         assert (changes, total) == min(costs)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000))
 def test_the_greedy_way_is_that_of_a_loop(seed):
     codes, distances = random_case(seed)
