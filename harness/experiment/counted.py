@@ -74,10 +74,9 @@ def counted_seconds(stage: Stage, dataset: Dataset, card: Card) -> float | None:
     return max(computed, counts.kernels * LAUNCH_SECONDS)
 
 
-def generator_counts(dataset: Dataset, epochs: float, sizes: T5Config | None = None) -> Counts:
+def generator_counts(dataset: Dataset, epochs: float) -> Counts:
     """Of so many epochs of a generator of the paper's sizes over all prefix samples: what a stage's effort counts."""
-    sizes = sizes or T5Config()
-    lengths = dataset.train.lengths
+    sizes, lengths = T5Config(), dataset.train.lengths
     samples = int((lengths - 1).clip(min=0).sum())
     longest = dataset.max_history
     # A sequence of n items has histories of 1 to n - 1 items, cut at the longest.

@@ -6,6 +6,7 @@ Shape legend: B samples, N items, L code levels, K codes of a level, k places of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from harness.generative.decoding.beam import Search, recommend_by_codes
 from harness.generative.decoding.exact import exact_scores
 from harness.generative.decoding.trie import Trie
 from harness.generative.tokenizer.codes import CodeTable, code_health, tuple_keys
-from harness.interfaces import FitContext, Recommendations
+from harness.interfaces import FitContext, Method, Recommendations
 from harness.nn.code_seq2seq import CodeSeq2Seq
 from harness.nn.kernels.precision import full_precision, widened
 from harness.nn.moving import moved
@@ -272,6 +273,15 @@ def load_recommender(folder: Path, config: Config, dataset: Dataset, context: Fi
     """The `Method.load` of every method that recommends by codes."""
     return CodeRecommender.load(folder, dataset, context)
 
+
+# A `Method` that recommends by codes, with what such methods have in common.
+code_method = partial(
+    Method,
+    family="generative",
+    is_distributed=True,
+    load=load_recommender,
+    effort=lambda config: config.training.epochs,
+)
 
 # The lite preset: the same code with sizes for two CPU cores, chosen by validation NDCG@10. Narrow and shallow, because
 # on a few thousand samples the number of steps decides; the standard deviation keeps signals' size at width 64.
