@@ -33,7 +33,7 @@ from harness.generative.generator import (
     CodeRecommender,
     GeneratorTraining,
     adamw,
-    load_recommender,
+    code_method,
     new_generator,
     own_share,
     prefix_batches,
@@ -42,7 +42,7 @@ from harness.generative.generator import (
 from harness.generative.tokenizer.codes import CodeTable, deduplicate, flat_health
 from harness.generative.tokenizer.fit import TokenizerConfig, load_tokenizer
 from harness.generative.tokenizer.rqvae import RQVAE
-from harness.interfaces import Artifacts, FitContext, Method, Need
+from harness.interfaces import Artifacts, FitContext, Need
 from harness.nn.moving import moved
 from harness.nn.t5 import T5Config
 from harness.seeding import numpy_stream
@@ -263,17 +263,14 @@ def assumptions(config: DIGERConfig) -> list[str]:
     return lines
 
 
-METHOD = Method(
+METHOD = code_method(
     name="diger",
     title="DIGER",
-    family="generative",
     groups=("strong", "generative"),
     inputs=("text",),
     place=360,
     config=DIGERConfig,
     fit=fit,
-    is_distributed=True,
-    load=load_recommender,
     needs=needs,
     presets={
         "paper": DIGERConfig(
