@@ -146,7 +146,8 @@ def test_studies_that_are_not_there_are_one_line(harness, monkeypatch):
 def test_all_leaves_out_what_has_nothing_to_search_and_says_so(capsys):
     assert [space.method for space in spaces_of("all", None, None)] == [
         "markov", "tgh-1", "tgh-2", "caser", "gru4rec", "hgn", "sasrec", "bert4rec", "fmlp-rec", "fdsa", "s3-rec",
-        "hstu", "bsarec", "esasrec", "gsasrec", "p5-sid", "p5-cid", "tiger", "tiger-sas", "letter", "etegrec",
+        "hstu", "bsarec", "esasrec", "gsasrec", "p5-sid", "p5-cid", "tiger", "tiger-sas", "letter", "diger",
+        "etegrec",
     ]  # fmt: skip
     assert capsys.readouterr().err == "Popularity has nothing to search and is left out\n"
     with pytest.raises(UsageError, match="nothing to search"):

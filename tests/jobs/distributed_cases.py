@@ -15,6 +15,7 @@ from torch import Tensor
 from baselines.bert4rec import BERT4REC
 from baselines.bsarec import BSAREC
 from baselines.caser import CASER
+from baselines.diger import DIGER, DIGERTraining
 from baselines.esasrec import ESASREC
 from baselines.gru4rec import GRU4REC, GRU4RecConfig
 from baselines.gsasrec import GSASREC
@@ -31,7 +32,7 @@ from harness.evaluation.outcomes import evaluate
 from harness.generative.generator import LITE_T5, TINY_T5, CodeRecommender, GeneratorTraining, fit_generator
 from harness.generative.tokenizer.codes import CodeTable
 from harness.generative.tokenizer.fit import kmeans, start_codebooks
-from harness.generative.tokenizer.rqvae import RQVAE
+from harness.generative.tokenizer.rqvae import RQVAE, RQVAEConfig
 from harness.interfaces import FitContext
 from harness.jobs.torchrun import World
 from harness.methods import methods
@@ -75,14 +76,31 @@ def generator_recommender(dataset: Dataset, context: FitContext, dropout: float 
     return CodeRecommender(model, codes, context, item_keys=dataset.catalog.keys)
 
 
+def drawn_tokenizer(width: int, config: RQVAEConfig) -> tuple[Tensor, RQVAE]:
+    """Random item vectors and a tokenizer with codes for them, the same at each call."""
+    stream = torch.Generator().manual_seed(0)
+    vectors_ND = torch.randn(planted.NUM_ITEMS, width, generator=stream)
+    tokenizer = RQVAE(width, config, generator=stream)
+    start_codebooks(tokenizer, vectors_ND, kmeans(config.codebook_size, seed=0))
+    return vectors_ND, tokenizer
+
+
 def etegrec_training(config: ETEGRecConfig, context: FitContext) -> ETEGRecTraining:
     """A training with the same weights and codes at each call."""
-    stream = torch.Generator().manual_seed(0)
-    vectors_ND = torch.randn(planted.NUM_ITEMS, config.vectors.hidden_size, generator=stream)
-    tokenizer = RQVAE(config.vectors.hidden_size, config.tokenizer.rqvae, generator=stream)
-    start_codebooks(tokenizer, vectors_ND, kmeans(config.tokenizer.rqvae.codebook_size, seed=0))
+    vectors_ND, tokenizer = drawn_tokenizer(config.vectors.hidden_size, config.tokenizer.rqvae)
     torch.manual_seed(0)
     return ETEGRecTraining(ETEGRec(config, vectors_ND, tokenizer), planted.planted_dataset(), context)
+
+
+def diger_epoch(context: FitContext, decay: str) -> None:
+    """300 samples: two batches of 149, and one of 2; a code is hot soon."""
+    method = methods()["diger"]
+    training = {**method.tiny["training"], "epochs": 1, "batch_size": 149}
+    noise = {"decay": decay, "momentum": 0.5}
+    config = merged(method.presets["lite"], {**method.tiny, "training": training, "exploration": noise})
+    model = DIGER(config, *drawn_tokenizer(8, config.tokenizer.rqvae), context)
+    plan = DIGERTraining(model, planted.planted_dataset(), context).plan()
+    train(replace(plan, score=None), context)
 
 
 def generator_fit(context: FitContext) -> None:
@@ -125,6 +143,8 @@ GRADIENT_CASES: dict[str, Callable[[FitContext], None]] = {
     "bsarec": lambda context: tiny_fit(BSAREC, 100, context),
     "esasrec": lambda context: tiny_fit(ESASREC, 40, context),
     "gsasrec": lambda context: tiny_fit(GSASREC, 40, context),
+    "diger-frqud": lambda context: diger_epoch(context, "frqud"),
+    "diger-sdud": lambda context: diger_epoch(context, "sdud"),
     "sasrec-original": lambda context: sasrec_fit(context, "original"),
     "etegrec-tokenizer": lambda context: etegrec_epoch(context, 0),
     "etegrec-recommender": lambda context: etegrec_epoch(context, 1),
