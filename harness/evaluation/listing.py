@@ -18,7 +18,6 @@ from harness.evaluation.sparse_ranking import ScoresFew, sparse_ranked_cases
 from harness.interfaces import GeneratesCodes, Recommender
 from results.store.outcomes import outcomes_frame
 
-
 MARKS = 2**20  # bytes that hold which items stand in the histories of as many users as fit: they stay in a CPU's cache
 LEAST_MARKED = 16  # but of so many users at least
 

@@ -38,9 +38,9 @@ def audit_figure(found: Audit, notes: tuple[str, ...] = ()) -> Figure:
     return Figure(
         "audit",
         f"Rank of each method by {found.metric}@{found.k} on {dataset_label(found.rows[0].record)} under the rules of "
-        "others, and below them Kendall's tau of each order with ours. Where not all methods have a value (hollow marks, "
-        "and how many have), those that have share out the places that they have under ours: a line moves only where "
-        "the order among them is another one.",
+        "others, and below them Kendall's tau of each order with ours. Where not all methods have a value (hollow "
+        "marks, and how many have), those that have share out the places that they have under ours: a line moves only "
+        "where the order among them is another one.",
         audit_frame(found),
         draw,
         (*notes, *found.notes),

@@ -24,7 +24,7 @@ def audit_table(audit: Audit) -> Table:
     return Table(
         caption=f"{name} by the rules of others on {dataset_label(first.record)}",
         corner="Method",
-        columns=tuple(TableColumn(convention.name, origin=_origin(first, convention)) for convention in audit.conventions),
+        columns=tuple(TableColumn(rules.name, origin=_origin(first, rules)) for rules in audit.conventions),
         rows=tuple(rows),
         notes=(*judged(first), *audit.notes),
     )

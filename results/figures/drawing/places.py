@@ -32,8 +32,8 @@ def places_picture(frame: pl.DataFrame, column: str, rotation: float = 30) -> Pi
         places = [ranks.get(name, np.nan) for name in columns]
         axes.plot(range(len(columns)), places, color=look.color, linestyle=look.line)
         for is_whole, style in ((True, POINT), (False, HOLLOW | {"markeredgecolor": look.color})):
-            shown = [place if one == is_whole else np.nan for place, one in zip(places, whole, strict=True)]
-            axes.plot(range(len(columns)), shown, look.marker, color=look.color, **style)
+            marked = [place if one == is_whole else np.nan for place, one in zip(places, whole, strict=True)]
+            axes.plot(range(len(columns)), marked, look.marker, color=look.color, **style)
         end = places[-1] if not np.isnan(places[-1]) else places[0]
         axes.annotate(
             label,
@@ -47,7 +47,8 @@ def places_picture(frame: pl.DataFrame, column: str, rotation: float = 30) -> Pi
         ends[end] += 1
     for place, name in enumerate(columns):
         tau = frame.filter(pl.col(column) == name)["tau"][0]
-        axes.annotate("" if np.isnan(tau) else f"{tau:.2f}", (place, len(labels) + 0.75), ha="center", va="center", color=GREY, fontsize=SMALL)
+        shown = "" if np.isnan(tau) else f"{tau:.2f}"
+        axes.annotate(shown, (place, len(labels) + 0.75), ha="center", va="center", color=GREY, fontsize=SMALL)
     told = [
         name if one else f"{name} ({counts[name]} of {len(labels)})" for name, one in zip(columns, whole, strict=True)
     ]
