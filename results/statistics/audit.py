@@ -296,8 +296,12 @@ CONVENTIONS = (
     ),
     _reading("first", "the target ranks first among them", ties="first"),
     _reading("last", "the target ranks last among them", ties="last"),
-    _sampled("uni99", "among 99 items drawn uniformly from outside the history", "uniform99"),
-    _sampled("pop99", "among 99 items drawn by their training interactions", "popular99"),
+    _sampled(
+        "uni99",
+        "among 99 items drawn uniformly from outside the history; by exact decoding where a method generates",
+        "uniform99",
+    ),
+    _sampled("pop99", "among 99 items drawn by their training interactions; likewise", "popular99"),
     Convention("warm", "users whose target training never saw are dropped", _warm, {"cold_targets": "dropped"}),
     Convention(
         "last epoch",
