@@ -161,7 +161,10 @@ def _ranked_rows(
     parts = [part.split(rows_at_once) for part in (scores_BN, target_B1, targets_B[:, None])]
     before_BN = scores_BN.new_empty(min(rows_at_once, len(scores_BN)), scores_BN.shape[1], dtype=torch.float32)
     # Both look at all scores of some users, and so do it one after the other while these are in the cache.
-    found = [(*best_items(part[0], k), _ahead(*part, popular_N, before_BN)) for part in zip(*parts, strict=True)]
+    found = [
+        (*best_items(scores, k), _ahead(scores, target, ids, popular_N, before_BN))
+        for scores, target, ids in zip(*parts, strict=True)
+    ]
     items_BK, scores_BK, ahead_B2 = (torch.cat(blocks) for blocks in zip(*found, strict=True))
     scores_M, target_M = scores_BN[rows_M, items_M - 1], target_B1[rows_M, 0]
     first_M = (scores_M > target_M) | ((scores_M == target_M) & (items_M < targets_B[rows_M]))
