@@ -118,14 +118,21 @@ def _decode(rows: list[RowRuns], searches: list[Search], runs_dir: Path, machine
     import torch
 
     from harness.experiment.audit import decode_again
+    from results.statistics.audit import decoded
 
+    others = [row.label for row in rows if row.record.family != "generative"]
+    if len(others) == len(rows):
+        raise UsageError(f"--decode needs a method that generates, but got {', '.join(others)}; name another one")
+    if others:
+        print(f"not generating, and so left out by --decode: {', '.join(others)}", file=sys.stderr)
     place = _place(rows, runs_dir, machine, "--decode")
     torch.set_num_threads(place.threads)
-    for row in rows:
-        for run in row.runs if row.record.family == "generative" else ():
-            for search in searches:
+    runs = [(row, run) for row in rows if row.label not in others for run in row.runs]
+    for row, run in runs:
+        for search in searches:
+            if decoded(run, search) is None:
                 cell = f"{row.label}, seed {run.record.seed}, {search}"
-                print(f"{cell}: decoding", file=sys.stderr)
+                print(f"{cell}: decoding for {len(run.outcomes()):,} users", file=sys.stderr)
                 decode_again(run, search, place, partial(_tell_speed, cell))
 
 

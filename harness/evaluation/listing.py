@@ -13,10 +13,13 @@ import polars as pl
 from harness.data.dataset import Dataset, EvalCases
 from harness.distributed import ALONE
 from harness.evaluation.outcomes import target_ranks
-from harness.evaluation.ranking import ranked_cases
+from harness.evaluation.ranking import different_items, ranked_cases
 from harness.evaluation.sparse_ranking import ScoresFew, sparse_ranked_cases
 from harness.interfaces import GeneratesCodes, Recommender
 from results.store.outcomes import outcomes_frame
+
+MARKS = 2**20  # bytes that hold which items stand in the histories of as many users as fit: they stay in a CPU's cache
+LEAST_MARKED = 16  # but of so many users at least
 
 
 class Listing(NamedTuple):
@@ -55,19 +58,20 @@ def listing_of(recommender: Recommender, dataset: Dataset, cases: EvalCases, k: 
 
 def listed_in_history(items_UP: np.ndarray, cases: EvalCases) -> np.ndarray:
     """(U, P) bool: whether each listed item stands in its user's history, as the method was given it."""
-    known, radix = _history_items(cases)
-    keys_UP = np.arange(len(items_UP))[:, None] * radix + items_UP
-    places_UP = np.searchsorted(known, keys_UP).clip(max=len(known) - 1)
-    return (known[places_UP] == keys_UP) & (items_UP < radix)
-
-
-def _history_items(cases: EvalCases) -> tuple[np.ndarray, int]:
-    """Each user's different history items, ascending, as user * radix + item, ended by -1 where there are none."""
     histories = cases.histories
-    radix = int(histories.items.max(initial=0)) + 1
-    rows_T = np.repeat(np.arange(len(histories)), histories.lengths)
-    keys = np.unique(rows_T * radix + histories.items)
-    return (keys if len(keys) else np.array([-1])), radix
+    width = 1 + int(max(histories.items.max(initial=0), items_UP.max(initial=0)))
+    users_at_once = max(LEAST_MARKED, MARKS // width)
+    marks = np.zeros(users_at_once * width, dtype=bool)  # a row for each user, a column for each item
+    found_UP = np.empty(items_UP.shape, dtype=bool)
+    for start in range(0, len(items_UP), users_at_once):
+        chunk = slice(start, min(start + users_at_once, len(items_UP)))
+        firsts_B = np.arange(chunk.stop - start) * width
+        history_items = histories.items[histories.offsets[start] : histories.offsets[chunk.stop]]
+        in_history = np.repeat(firsts_B, histories.lengths[chunk]) + history_items
+        marks[in_history] = True
+        found_UP[chunk] = marks[firsts_B[:, None] + items_UP[chunk]]
+        marks[in_history] = False
+    return found_UP
 
 
 def code_places(sequences_UP: np.ndarray, targets_U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -99,16 +103,15 @@ def outcomes_of(recommender: Recommender, dataset: Dataset, cases: EvalCases, li
     if beyond_U.any() and len(sizes) == dataset.num_items:
         code_ranks_U = np.where(beyond_U, listing.ranks, code_ranks_U)
         code_ahead_U = np.where(beyond_U, listing.ranks - 1, code_ahead_U)
-    seen_UP = listed_in_history(items_UP, cases)
-    target_seen_U = listed_in_history(targets_U[:, None], cases)[:, 0]
-    known, radix = _history_items(cases)
-    history_sizes_U = np.bincount(known[known >= 0] // radix, minlength=len(cases))
+    seen_UP = listed_in_history(np.column_stack([items_UP, targets_U]), cases)
+    target_seen_U = seen_UP[:, -1]
+    history_sizes_U = np.bincount(different_items(cases.histories)[0], minlength=len(cases))
     return outcomes_frame(
         (listing.scores > -np.inf).sum(axis=1),
         target=targets_U,
         items=items_UP.astype(np.int32),
         scores=listing.scores,
-        seen=seen_UP,
+        seen=seen_UP[:, :-1],
         sharers=sharers[items_UP].astype(np.uint32),
         target_sharers=sharers[targets_U],
         target_seen=target_seen_U,

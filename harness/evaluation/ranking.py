@@ -139,17 +139,17 @@ def ranked_cases(
     for rows, scores_BN in scorer(cases.histories):
         own_rows.append(rows)
         targets = cases.targets[rows].astype(np.int64)
-        standings = _standings(scores_BN, targets, cases.histories.take(rows), popularity_N.astype(np.float32))
-        for array, values in zip(found, (*best_items(scores_BN, k), *standings), strict=True):
+        ranked_rows = _ranked_rows(scores_BN, targets, cases.histories.take(rows), k, popularity_N.astype(np.float32))
+        for array, values in zip(found, ranked_rows, strict=True):
             array[rows] = values.cpu().numpy()
     own = np.concatenate(own_rows)
     return RankedCases(*(group.gather_rows(own, array) for array in found))
 
 
-def _standings(
-    scores_BN: Tensor, targets: np.ndarray, histories: Sequences, popularity_N: np.ndarray
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The last three fields of `RankedCases` for a chunk.
+def _ranked_rows(
+    scores_BN: Tensor, targets: np.ndarray, histories: Sequences, k: int, popularity_N: np.ndarray
+) -> tuple[Tensor, ...]:
+    """The fields of `RankedCases` for a chunk.
 
     Scores must be numbers; the lists of `best_items` begin with those that are not.
     """
@@ -159,10 +159,13 @@ def _standings(
     target_B1 = scores_BN.gather(1, targets_B[:, None] - 1)
     rows_at_once = CACHED_ROWS if scores_BN.device.type == "cpu" else len(scores_BN)
     parts = [part.split(rows_at_once) for part in (scores_BN, target_B1, targets_B[:, None])]
-    buffer = scores_BN.new_empty(2, min(rows_at_once, len(scores_BN)), scores_BN.shape[1], dtype=torch.float32)
-    ahead_B2 = torch.cat(
-        [_ahead(scores, target, ids, popular_N, buffer) for scores, target, ids in zip(*parts, strict=True)]
-    )
+    before_BN = scores_BN.new_empty(min(rows_at_once, len(scores_BN)), scores_BN.shape[1], dtype=torch.float32)
+    # Both look at all scores of some users, and so do it one after the other while these are in the cache.
+    found = [
+        (*best_items(scores, k), _ahead(scores, target, ids, popular_N, before_BN))
+        for scores, target, ids in zip(*parts, strict=True)
+    ]
+    items_BK, scores_BK, ahead_B2 = (torch.cat(blocks) for blocks in zip(*found, strict=True))
     scores_M, target_M = scores_BN[rows_M, items_M - 1], target_B1[rows_M, 0]
     first_M = (scores_M > target_M) | ((scores_M == target_M) & (items_M < targets_B[rows_M]))
     popular_M = popular_N[items_M - 1]
@@ -170,35 +173,43 @@ def _standings(
     unseen_B2 = ahead_B2.index_add(0, rows_M, seen_M2 * first_M[:, None], alpha=-1)
     candidates_B = popular_N.sum() - popular_N[targets_B - 1]
     candidates_B = candidates_B.index_add(0, rows_M, popular_M, alpha=-1)
-    return ahead_B2[:, 0] + 1, unseen_B2[:, 0] + 1, unseen_B2[:, 1] / candidates_B.clamp(min=1)
+    share_B = unseen_B2[:, 1] / candidates_B.clamp(min=1)
+    return items_BK, scores_BK, ahead_B2[:, 0] + 1, unseen_B2[:, 0] + 1, share_B
 
 
-def _ahead(scores_BN: Tensor, target_B1: Tensor, targets_B1: Tensor, popular_N: Tensor, buffer_2BN: Tensor) -> Tensor:
+def _ahead(scores_BN: Tensor, target_B1: Tensor, targets_B1: Tensor, popular_N: Tensor, before_BN: Tensor) -> Tensor:
     """(B, 2) float32 whole numbers: how many items rank before the target, and their popularity.
 
-    Comparisons are written as numbers, ready for products with vectors, which a CPU does faster than sums of booleans.
+    Comparisons are written as numbers into `before_BN`, ready for products with vectors, which a CPU does faster than
+    sums of booleans.
     """
-    before_BN, level_BN = buffer_2BN[:, : len(scores_BN)]
-    torch.gt(scores_BN, target_B1, out=before_BN)
-    torch.eq(scores_BN, target_B1, out=level_BN)
-    ones_N = torch.ones_like(popular_N)
+    before_BN = torch.gt(scores_BN, target_B1, out=before_BN[: len(scores_BN)])
     ids_N = torch.arange(1, scores_BN.shape[1] + 1, device=scores_BN.device)
     if scores_BN.device.type != "cpu":  # to ask whether there are ties would wait for the device
-        before_BN += level_BN * (ids_N < targets_B1)
-        return torch.stack([before_BN @ ones_N, before_BN @ popular_N], dim=1)
-    tied = (level_BN @ ones_N > 1).nonzero()[:, 0]
-    if len(tied):
-        before_BN[tied] += level_BN[tied] * (ids_N < targets_B1[tied])
-    return torch.stack([before_BN @ ones_N, before_BN @ popular_N], dim=1)
+        before_BN += (scores_BN == target_B1) & (ids_N < targets_B1)
+    else:
+        level_BN = scores_BN.numpy() == target_B1.numpy()  # NumPy compares and counts several times as fast as torch
+        if np.count_nonzero(level_BN) > len(level_BN):
+            tied = torch.from_numpy(np.flatnonzero(np.count_nonzero(level_BN, axis=1) > 1))
+            before_BN[tied] += torch.from_numpy(level_BN)[tied] & (ids_N < targets_B1[tied])
+    return torch.stack([before_BN @ torch.ones_like(popular_N), before_BN @ popular_N], dim=1)
 
 
 def seen_pairs(histories: Sequences, targets_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Row and item (M,) int64 of each different item of each history, the row's target left out."""
-    radix = int(histories.items.max(initial=0)) + 1
-    pairs_M = np.unique(np.repeat(np.arange(len(histories)), histories.lengths) * radix + histories.items)
-    rows_M, items_M = pairs_M // radix, pairs_M % radix
+    rows_M, items_M = different_items(histories)
     others = items_M != targets_B[rows_M]
     return rows_M[others], items_M[others]
+
+
+def different_items(histories: Sequences) -> tuple[np.ndarray, np.ndarray]:
+    """Row and item (M,) int64 of each different item of each history, in this order."""
+    radix = int(histories.items.max(initial=0)) + 1
+    keys_T = np.repeat(np.arange(len(histories)) * radix, histories.lengths) + histories.items
+    keys_T.sort()  # and not `np.unique`, which hashes first and takes twenty times as long
+    keys_M = keys_T[np.diff(keys_T, prepend=-1) > 0]
+    rows_M = keys_M // radix
+    return rows_M, keys_M - rows_M * radix
 
 
 def all_ranks(scorer: Scorer, cases: EvalCases, group: Group = ALONE) -> np.ndarray:

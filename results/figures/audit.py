@@ -23,6 +23,8 @@ SCHEMA = {
     "label": pl.String,
     "value": pl.Float64,
     "rank": pl.Int64,  # 1: the best of those that have a value; equal values share the better rank
+    "compared": pl.Int64,  # methods that have a value
+    "line": pl.Int64,  # where it is drawn: at its rank, or, where methods are missing, at the places of the others
     "inflation": pl.Float64,  # per cent above ours
     "tau": pl.Float64,  # Kendall's, of the convention's order with ours
     "place": pl.Int64,  # in the tables
@@ -36,8 +38,9 @@ def audit_figure(found: Audit, notes: tuple[str, ...] = ()) -> Figure:
     return Figure(
         "audit",
         f"Rank of each method by {found.metric}@{found.k} on {dataset_label(found.rows[0].record)} under the rules of "
-        "others, and below them Kendall's tau of each order with ours; a method without a value under a convention is "
-        "not ranked there, and lines join columns that rank the same methods.",
+        "others, and below them Kendall's tau of each order with ours. Where not all methods have a value (hollow "
+        "marks, and how many have), those that have share out the places that they have under ours: a line moves only "
+        "where the order among them is another one.",
         audit_frame(found),
         draw,
         (*notes, *found.notes),
@@ -47,22 +50,29 @@ def audit_figure(found: Audit, notes: tuple[str, ...] = ()) -> Figure:
 def audit_frame(found: Audit) -> pl.DataFrame:
     """One row per convention and method that has a value under it (`SCHEMA`)."""
     rows = []
+    ours_M = ranks_of(found.values_MC[:, 0])
     for place, (convention, tau) in enumerate(zip(found.conventions, found.tau, strict=True)):
         values_M = found.values_MC[:, place]
-        for index, row in enumerate(found.rows):
-            if np.isnan(values_M[index]):
-                continue
-            rank = 1 + int((values_M > values_M[index]).sum())
+        ranks_M, known = ranks_of(values_M), np.flatnonzero(~np.isnan(values_M))
+        places = np.sort(ours_M[known]) if len(known) < len(values_M) else np.arange(1, len(values_M) + 1)
+        for index in known.tolist():
+            row, rank = found.rows[index], int(ranks_M[index])
             what = (convention.name, row.record.method, row.label, float(values_M[index]), rank)
-            rows.append((*what, float(found.inflation_MC[index, place]), tau, row.record.place))
+            drawn = (len(known), int(places[rank - 1]))
+            rows.append((*what, *drawn, float(found.inflation_MC[index, place]), tau, row.record.place))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def ranks_of(values_M: np.ndarray) -> np.ndarray:
+    """(M,) 1 and how many values are greater; of no meaning where there is none."""
+    return 1 + (values_M[None, :] > values_M[:, None]).sum(axis=1)
 
 
 def draw(frame: pl.DataFrame) -> Picture:
     """A line per method over the conventions, the best on top."""
     from results.figures.drawing.places import places_picture
 
-    return places_picture(frame, "convention")
+    return places_picture(frame.with_columns(rank="line"), "convention")
 
 
 def figure_of_runs(runs_dir: Path, dataset: str, filters: Filters | None = None) -> Figure:

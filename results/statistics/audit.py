@@ -36,6 +36,7 @@ class Convention:
     name: str  # heading of its column
     about: str
     values: Callable[[Run, str, int], np.ndarray | None]  # per user, of a metric at k; None: not to be had from the run
+    rules: Mapping[str, Any]  # what it changes of a run's contract
     concerns: Callable[[Run], bool] = lambda run: True  # of other runs it says nothing: their value is ours
 
 
@@ -57,6 +58,11 @@ class Audit:
         return 100 * (
             np.divide(self.values_MC, ours_M1, out=np.full_like(self.values_MC, np.nan), where=ours_M1 > 0) - 1
         )
+
+    @property
+    def compared(self) -> list[int]:
+        """For each convention, how many methods have a value."""
+        return (~np.isnan(self.values_MC)).sum(axis=0).tolist()
 
     @property
     def swapped(self) -> list[int]:
@@ -81,6 +87,7 @@ def audit(rows: Sequence[RowRuns], metric: str = "NDCG", k: int = 10) -> Audit:
     shown = np.flatnonzero((concerned_MC & ~np.isnan(values_MC)).any(axis=0)).tolist()
     conventions = tuple(CONVENTIONS[place] for place in shown)
     notes = [f"{convention.name}: {convention.about}." for convention in conventions]
+    notes += _unknown_notes(rows, conventions, values_MC[:, shown])
     notes += [*_missed_notes(rows, k), *_redrawn_notes(rows)]
     return Audit(tuple(rows), metric, k, conventions, values_MC[:, shown], tuple(notes))
 
@@ -153,6 +160,27 @@ def _mean(row: RowRuns, convention: Convention, metric: str, k: int) -> float:
     return float(np.mean([value.mean() for value in known])) if len(known) == len(values) else float("nan")
 
 
+def _unknown_notes(rows: Sequence[RowRuns], conventions: Sequence[Convention], values_MC: np.ndarray) -> list[str]:
+    """Which methods a convention does not compare, and what gives them a value; a line for those of equal gaps."""
+    gaps: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for convention, values_M in zip(conventions, values_MC.T, strict=True):
+        without = tuple(row.label for row, value in zip(rows, values_M, strict=True) if np.isnan(value))
+        if without:
+            gaps.setdefault((without, _remedy(convention)), []).append(convention.name)
+    return [
+        f"{', '.join(names)}: ranks, swapped pairs and tau are of the other methods alone, since there is no value of "
+        f"{', '.join(without)}; harness audit {remedy} gives it."
+        for (without, remedy), names in gaps.items()
+    ]
+
+
+def _remedy(convention: Convention) -> str:
+    """The option of `harness audit` that gives a convention its missing values."""
+    if "selection" in convention.rules:
+        return "--fit"
+    return f"--decode {convention.rules.get('num_beams', EXACT)}"
+
+
 def _missed_notes(rows: Sequence[RowRuns], k: int) -> list[str]:
     """What the runs' own beams miss and cost, a line for each row of which an exact search is stored."""
     told = []
@@ -205,12 +233,13 @@ def _read(
     return user_values(ranks_U, metric, k, run.list_length)
 
 
-def _by(**rules: Any) -> Callable[[Run, str, int], np.ndarray | None]:
-    return lambda run, metric, k: _read(run, metric, k, rules)
+def _reading(name: str, about: str, **rules: Any) -> Convention:
+    """A convention that the stored outcomes are read by."""
+    return Convention(name, about, lambda run, metric, k: _read(run, metric, k, rules), rules)
 
 
-def _sampled(candidates: str) -> Callable[[Run, str, int], np.ndarray | None]:
-    """Where the scores of all items are known: to methods that score them, and where decoding was exact."""
+def _sampled(name: str, about: str, candidates: str) -> Convention:
+    """Of methods that score all items, and where decoding was exact."""
 
     def values(run: Run, metric: str, k: int) -> np.ndarray | None:
         for search in (None, EXACT):
@@ -219,11 +248,13 @@ def _sampled(candidates: str) -> Callable[[Run, str, int], np.ndarray | None]:
                 return _read(run, metric, k, {"candidates": candidates}, search)
         return None
 
-    return values
+    return Convention(name, about, values, {"candidates": candidates})
 
 
-def _searched(search: int | str) -> Callable[[Run, str, int], np.ndarray | None]:
-    return lambda run, metric, k: _read(run, metric, k, {}, search)
+def _searched(name: str, about: str, search: int | str) -> Convention:
+    """Another search of the methods that generate."""
+    rules = {"decoding": EXACT} if search == EXACT else {"decoding": "trie", "num_beams": search}
+    return Convention(name, about, lambda run, metric, k: _read(run, metric, k, {}, search), rules, _generates)
 
 
 def _expected(run: Run, metric: str, k: int) -> np.ndarray:
@@ -259,19 +290,35 @@ def _generates(run: Run) -> bool:
 
 
 CONVENTIONS = (
-    Convention(OURS, "as the table has it", _own),
-    Convention("masked", "items of the history take no ranks", _by(history="removed")),
-    Convention("codes", "any item with the target's codes is a hit, each sequence one rank", _by(hit_unit="codes")),
-    Convention("CCE", "expectation over a random order among items that share their codes", _expected),
-    Convention("first", "the target ranks first among them", _by(ties="first")),
-    Convention("last", "the target ranks last among them", _by(ties="last")),
-    Convention("uni99", "among 99 items drawn uniformly from outside the history", _sampled("uniform99")),
-    Convention("pop99", "among 99 items drawn by their training interactions", _sampled("popular99")),
-    Convention("warm", "users whose target training never saw are dropped", _warm),
+    Convention(OURS, "as the table has it", _own, {}),
+    _reading("masked", "items of the history take no ranks", history="removed"),
+    _reading("codes", "any item with the target's codes is a hit, each sequence one rank", hit_unit="codes"),
     Convention(
-        "last epoch", "the model of the last epoch, not of the one with the best validation", _last_epoch, has_epochs
+        "CCE", "expectation over a random order among items that share their codes", _expected, {"ties": "expectation"}
     ),
-    Convention("test best", "of all validated epochs the one that is best on the test split", _test_best, has_epochs),
-    *(Convention(f"beam{n}", f"{n} beams where a method generates", _searched(n), _generates) for n in BEAMS),
-    Convention(EXACT, "the true best of all items where a method generates", _searched(EXACT), _generates),
+    _reading("first", "the target ranks first among them", ties="first"),
+    _reading("last", "the target ranks last among them", ties="last"),
+    _sampled(
+        "uni99",
+        "among 99 items drawn uniformly from outside the history; by exact decoding where a method generates",
+        "uniform99",
+    ),
+    _sampled("pop99", "among 99 items drawn by their training interactions; likewise", "popular99"),
+    Convention("warm", "users whose target training never saw are dropped", _warm, {"cold_targets": "dropped"}),
+    Convention(
+        "last epoch",
+        "the model of the last epoch, not of the one with the best validation",
+        _last_epoch,
+        {"selection": "last epoch"},
+        has_epochs,
+    ),
+    Convention(
+        "test best",
+        "of all validated epochs the one that is best on the test split",
+        _test_best,
+        {"selection": "best epoch on the test"},
+        has_epochs,
+    ),
+    *(_searched(f"beam{n}", f"{n} beams where a method generates", n) for n in BEAMS),
+    _searched(EXACT, "the true best of all items where a method generates", EXACT),
 )

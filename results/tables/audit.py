@@ -4,26 +4,27 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from results.statistics.audit import Audit
-from results.store.selection import dataset_label
-from results.tables.content import Table, TableCell, TableColumn, TableRow, Unit
+from results.statistics.audit import Audit, Convention
+from results.store.contract import contract_digest, told
+from results.store.selection import RowRuns, dataset_label
+from results.tables.content import Origin, Table, TableCell, TableColumn, TableRow, Unit
 from results.tables.lines import judged
 
 
 def audit_table(audit: Audit) -> Table:
     """Values, inflation in per cent, and at the end how far each convention's order of methods agrees with ours."""
     name, first = f"{audit.metric}@{audit.k}", audit.rows[0]
-    labels = [row.label for row in audit.rows]
-    rows = [_row(label, values, name) for label, values in zip(labels, audit.values_MC.tolist(), strict=True)]
-    inflation = zip(labels, audit.inflation_MC[:, 1:].tolist(), strict=True)
-    rows += [_row(label, [math.nan, *values], "Against ours, %", Unit.SHIFT) for label, values in inflation]
+    rows = [_method_row(row, values, name) for row, values in zip(audit.rows, audit.values_MC.tolist(), strict=True)]
+    inflation = zip(audit.rows, audit.inflation_MC[:, 1:].tolist(), strict=True)
+    rows += [_method_row(row, [math.nan, *values], "Against ours, %", Unit.SHIFT) for row, values in inflation]
     order = "Order"
-    rows.append(_row("Pairs swapped", audit.swapped, order, Unit.COUNT))
-    rows.append(_row("Kendall's tau", audit.tau, order, Unit.MEAN))
+    rows.append(TableRow("Methods compared", _cells(audit.compared), Unit.COUNT, section=order))
+    rows.append(TableRow("Pairs swapped", _cells(audit.swapped), Unit.COUNT, section=order))
+    rows.append(TableRow("Kendall's tau", _cells(audit.tau), Unit.MEAN, section=order))
     return Table(
         caption=f"{name} by the rules of others on {dataset_label(first.record)}",
         corner="Method",
-        columns=tuple(TableColumn(convention.name) for convention in audit.conventions),
+        columns=tuple(TableColumn(rules.name, origin=_origin(first, rules)) for rules in audit.conventions),
         rows=tuple(rows),
         notes=(*judged(first), *audit.notes),
     )
@@ -41,6 +42,20 @@ def column_parts(table: Table, most: int) -> list[Table]:
     return parts
 
 
-def _row(label: str, values: Sequence[float], section: str, unit: Unit | None = None) -> TableRow:
-    cells = tuple(TableCell(value=None if math.isnan(value) else float(value)) for value in values)
-    return TableRow(label, cells, unit, section=section)
+def _origin(row: RowRuns, convention: Convention) -> Origin:
+    """What a column was made from: the data, and the rows' contract as the convention changes it."""
+    record, contract = row.record, {**row.record.contract, **convention.rules}
+    digest = record.contract_digest if contract == record.contract else contract_digest(contract)
+    return Origin(record.dataset, record.dataset_fingerprint, digest, told(contract, record.split))
+
+
+def _method_row(row: RowRuns, values: Sequence[float], section: str, unit: Unit | None = None) -> TableRow:
+    cells = tuple(
+        cell if cell.value is None else replace(cell, seeds=len(row.seeds), config=row.record.config_digest)
+        for cell in _cells(values)
+    )
+    return TableRow(row.label, cells, unit, section=section)
+
+
+def _cells(values: Sequence[float]) -> tuple[TableCell, ...]:
+    return tuple(TableCell(value=None if math.isnan(value) else float(value)) for value in values)

@@ -57,6 +57,7 @@ def test_models_are_trained_again_for_the_columns_of_epochs(harness, ratings: Pa
     ("arguments", "message"),
     [
         (("audit", "--decode", "7"), r"some of 10, 20, 50, 100, exact, but got '7'"),
+        (("audit", "--decode", "10"), "needs a method that generates, but got Popularity, Markov"),
         (("audit", "--metric", "NDGC"), "unknown metric 'NDGC'"),
         (("audit", "nothing"), "no finished run"),
         (("audit", "--fit"), "needs a method that is trained in epochs, but got Popularity, Markov"),

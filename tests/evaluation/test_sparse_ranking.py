@@ -59,6 +59,7 @@ def test_lists_and_ranks_are_those_of_all_scores_whatever_ties_and_chunks(recomm
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sparse_ranking, "CHUNK_USERS", size)
+        patch.setattr(sparse_ranking, "BLOCK_USERS", min(size, 3))
         found = sparse_ranked_cases(recommender, cases, k, np.array(counts))
         lists = sparse_ranked(recommender, cases.histories, k)
     expected = ranked_cases(recommender.scores, cases, k, np.array(counts))

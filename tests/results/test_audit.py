@@ -1,5 +1,7 @@
 """The audit. Oracles: metrics worked out by hand, every order of an item group counted, pairs counted by a loop."""
 
+import csv
+import io
 import itertools
 import math
 from pathlib import Path
@@ -12,6 +14,7 @@ from results.errors import ResultsError
 from results.figures.audit import audit_figure
 from results.report import gather, page_of
 from results.statistics.audit import agreement, audit, decoded_path, expected_values, missed_share, swapped_pairs
+from results.store.contract import contract_digest
 from results.store.epochs import epochs_frame, epochs_path
 from results.store.schema import cases_frame, history_frame
 from results.store.selection import select_runs
@@ -148,7 +151,7 @@ def test_the_columns_of_epochs_are_the_metric_of_the_last_and_of_the_best_epoch(
 
 def test_the_table_has_values_shifts_and_agreement_and_every_format(runs):
     table = audit_table(audit(select_runs(runs, "demo").rows))
-    assert [row.section for row in table.rows] == ["NDCG@10"] * 2 + ["Against ours, %"] * 2 + ["Order"] * 2
+    assert [row.section for row in table.rows] == ["NDCG@10"] * 2 + ["Against ours, %"] * 2 + ["Order"] * 3
     for format in ("text", "markdown", "latex", "html", "csv", "json"):
         assert "Kendall" in render(table, format)
     parts = column_parts(table, 4)
@@ -161,6 +164,46 @@ def test_the_table_has_values_shifts_and_agreement_and_every_format(runs):
     assert cells[last, "TIGER"] == table.rows[1].cells[-1]
 
 
+def test_each_value_of_the_csv_tells_what_it_was_made_from(runs):
+    """Digests of the rules as their names say; a contract that the command line takes has the digest of its runs."""
+    rows = select_runs(runs, "demo").rows
+    lines = list(csv.DictReader(io.StringIO(render(audit_table(audit(rows)), "csv"))))
+    record = rows[0].record
+    assert {(line["dataset"], line["fingerprint"]) for line in lines} == {(record.dataset, record.dataset_fingerprint)}
+    contracts = {line["column"]: line["contract"] for line in lines}
+    assert contracts["ours"] == contracts["beam20"] == record.contract_digest
+    changes = {"masked": {"history": "removed"}, "last": {"ties": "last"}, "warm": {"cold_targets": "dropped"}}
+    for name, change in changes.items():
+        assert contracts[name] == contract_digest({**record.contract, **change})
+    others = [digest for name, digest in contracts.items() if name not in ("ours", "beam20")]
+    assert len({*others, record.contract_digest}) == len(others) + 1
+    for line in lines:
+        is_value = line["section"] != "Order" and line["value"] != ""
+        assert line["config"] == (record.config_digest if is_value else "")
+        assert f"split={record.split}" in line["rules"]
+
+
+def test_a_column_without_all_methods_is_marked_and_moves_no_line_for_those_that_lack(runs):
+    """Popularity is behind TIGER by our rules; among the two that have scores of all items it stays where it was."""
+    first = {**SASREC, "rank": [0, 0, 0, 0], "unseen_rank": [90, 90, 90, 90], "popular_ahead": [1.0] * 4}
+    write_made_up_run(runs, [0, 0, 0, 0], made_up_cases(4), arrays(first), method="popularity", title="Popularity")
+    found = audit(select_runs(runs, "demo").rows, "Recall", 5)
+    frame = audit_figure(found).frame
+    partial = {row["label"]: row for row in frame.filter(frame["convention"] == "pop99").iter_rows(named=True)}
+    assert {label: (row["rank"], row["compared"], row["line"]) for label, row in partial.items()} == {
+        "SASRec": (1, 2, 1),
+        "Popularity": (2, 2, 3),
+    }
+    whole = frame.filter(frame["compared"] == 3)
+    assert whole["rank"].to_list() == whole["line"].to_list()
+    compared = next(row for row in audit_table(found).rows if row.label == "Methods compared")
+    assert [cell.value for cell in compared.cells] == found.compared
+    assert found.compared[[convention.name for convention in found.conventions].index("pop99")] == 2
+    (note,) = [note for note in found.notes if "pop99" in note and "no value" in note]
+    assert "no value of TIGER; harness audit --decode exact" in note
+    assert b"pop99 (2 of 3)" in audit_figure(found).rendered(["svg"])["svg"]
+
+
 def test_the_figure_ranks_the_methods_under_each_convention(runs):
     figure = audit_figure(audit(select_runs(runs, "demo").rows, "Recall", 5))
     ranks = {(row["convention"], row["label"]): row["rank"] for row in figure.frame.iter_rows(named=True)}
@@ -168,12 +211,6 @@ def test_the_figure_ranks_the_methods_under_each_convention(runs):
     assert (ranks["codes", "SASRec"], ranks["codes", "TIGER"]) == (1, 1)
     assert ("pop99", "TIGER") not in ranks
     assert b"<svg" in figure.rendered(["svg"])["svg"]
-    axes = figure.draw(figure.frame).axes[0]
-    names = [label.get_text() for label in axes.get_xticklabels()]
-    gap = names.index("pop99, 1 of 2") + 0.5  # behind it both methods are ranked again, so no line leads on
-    lines = [line for line in axes.get_lines() if line.get_linestyle() != "None"]
-    assert len(lines) == 2
-    assert all(np.isnan(line.get_ydata()[list(line.get_xdata()).index(gap)]) for line in lines)
     with pytest.raises(ResultsError, match="at least two methods"):
         audit_figure(audit(select_runs(runs, "demo").rows[:1]))
 

@@ -101,6 +101,7 @@ def picture(width: float, height: float) -> Picture:
 
 # A point of a method's look: the white edge keeps neighbours apart.
 POINT: dict[str, Any] = {"markersize": 6.0, "markeredgecolor": "white", "markeredgewidth": 0.6, "zorder": 3}
+HOLLOW: dict[str, Any] = {"markersize": 5.4, "markerfacecolor": "white", "markeredgewidth": 1.2, "zorder": 3}
 
 # Where a label may stand beside its point: in points from it, and how it is aligned; the first that fits is taken.
 PLACES = (
