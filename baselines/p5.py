@@ -10,6 +10,7 @@ from pydantic import Field
 from baselines.p5_ids import CollaborativeIds, SequentialIds, build_ids
 from harness.config import Config
 from harness.data.dataset import Dataset
+from harness.generative.counted import counts_on_codes
 from harness.generative.generator import (
     LITE_T5,
     LITE_TRAINING,
@@ -107,6 +108,7 @@ def method_of(name: str, title: str, place: int, lite: P5Config, tiny_ids: dict[
         grid=GRID,
         assumptions=assumptions,
         effort=lambda config: config.training.epochs,
+        counts=counts_on_codes,
     )
 
 

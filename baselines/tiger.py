@@ -23,6 +23,7 @@ from harness.config import Config
 from harness.data.dataset import Dataset
 from harness.data.text.own import pinned, short_name
 from harness.data.text.vectors import TextConfig
+from harness.generative.counted import counts_on_codes
 from harness.generative.generator import (
     LITE_T5,
     LITE_TRAINING,
@@ -125,6 +126,7 @@ TIGER = Method(
     grid=GRID,
     assumptions=tiger_assumptions,
     effort=lambda config: config.training.epochs,
+    counts=counts_on_codes,
 )
 
 TIGER_SAS = Method(
@@ -149,4 +151,5 @@ TIGER_SAS = Method(
     grid=GRID,
     assumptions=item_vectors_assumptions,
     effort=lambda config: config.training.epochs,
+    counts=counts_on_codes,
 )
