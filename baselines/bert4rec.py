@@ -22,7 +22,7 @@ from harness.sequence.training import (
     Objective,
     SequenceTraining,
     effort,
-    softmax_assumptions,
+    open_choices,
     softmax_objective,
 )
 
@@ -84,25 +84,12 @@ def objective(config: BERT4RecConfig, dataset: Dataset) -> Objective:
 BERT4REC = SequenceModel("bert4rec", BERT4Rec, objective)
 
 
-def assumptions(config: BERT4RecConfig) -> list[str]:
-    """What the paper leaves open, as one line each."""
-    return [
-        f"BERT4Rec: the paper gives only the item dimension (128); {config.num_layers} layers, {config.num_heads} "
-        f"heads, dropout {config.dropout}, mask ratio {config.mask_ratio}, the last item alone in {config.last_share} "
-        f"of the rows, learning rate {config.learning_rate} are assumed",
-        *softmax_assumptions(config, "BERT4Rec"),
-    ]
-
-
 METHOD = BERT4REC.method(
     title="BERT4Rec",
     groups=("paper",),
     place=140,
     config=BERT4RecConfig,
-    presets={
-        "paper": BERT4RecConfig(),
-        "lite": BERT4RecConfig(hidden_size=64, learning_rate=2e-3, batch_size=256, epochs=100, patience=8),
-    },
+    lite=BERT4RecConfig(hidden_size=64, learning_rate=2e-3, batch_size=256, epochs=100, patience=8),
     tiny={
         **TINY_SCHEDULE,
         **{"hidden_size": 16, "inner_size": 32, "num_layers": 1, "num_heads": 1, "batch_size": 16, "epochs": 40},
@@ -110,6 +97,10 @@ METHOD = BERT4REC.method(
         # that was never trained.
         "positions": "end",
     },
-    assumptions=assumptions,
+    assumptions=open_choices(
+        "BERT4Rec",
+        "{num_layers} layers, {num_heads} heads, dropout {dropout}, mask ratio {mask_ratio}, the last item alone in "
+        "{last_share} of the rows, learning rate {learning_rate}",
+    ),
     effort=lambda config: effort(config) / 3,  # its epochs have fewer targets
 )

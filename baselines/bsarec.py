@@ -127,13 +127,12 @@ def assumptions(config: BSARecConfig) -> list[str]:
     return [*filtered, *softmax_assumptions(config, "BSARec")]
 
 
-PAPER = BSARecConfig()
 METHOD = BSAREC.method(
     title="BSARec",
     place=210,
     groups=("strong",),
     config=BSARecConfig,
-    presets={"paper": PAPER, "lite": PAPER.replace(padded=False, learning_rate=1e-3, epochs=40, patience=4)},
+    lite=BSARecConfig(padded=False, learning_rate=1e-3, epochs=40, patience=4),
     tiny={**TINY_SCHEDULE, "hidden_size": 16, "attention_dropout": 0.1},
     grid={"learning_rate": (1e-3, 5e-4, 1e-4), "alpha": (0.3, 0.5, 0.7, 0.9), "cutoff": (3, 5, 7, 9)},
     assumptions=assumptions,

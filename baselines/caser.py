@@ -21,7 +21,7 @@ from harness.sequence.training import (
     TINY_SCHEDULE,
     Objective,
     SequenceTraining,
-    softmax_assumptions,
+    open_choices,
     softmax_objective,
 )
 from harness.sequence.users import UNSEEN_USERS, UserTable
@@ -97,25 +97,17 @@ def objective(config: CaserConfig, dataset: Dataset) -> Objective:
 CASER = SequenceModel("caser", Caser, objective)
 
 
-def assumptions(config: CaserConfig) -> list[str]:
-    """What the paper leaves open, as one line each."""
-    return [
-        f"Caser: the paper gives only the item dimension (128); windows of {config.window}, {config.vertical_filters} "
-        f"vertical and {config.horizontal_filters} horizontal filters of each height, dropout {config.dropout}, "
-        f"learning rate {config.learning_rate} are assumed; {UNSEEN_USERS}",
-        *softmax_assumptions(config, "Caser"),
-    ]
-
-
 METHOD = CASER.method(
     title="Caser",
     groups=("paper",),
     place=100,
     config=CaserConfig,
-    presets={
-        "paper": CaserConfig(),
-        "lite": CaserConfig(embedding_size=64, window=8, batch_size=512, epochs=40, patience=3),
-    },
+    lite=CaserConfig(embedding_size=64, window=8, batch_size=512, epochs=40, patience=3),
     tiny={**TINY_SCHEDULE, "embedding_size": 16, "window": 4},
-    assumptions=assumptions,
+    assumptions=open_choices(
+        "Caser",
+        "windows of {window}, {vertical_filters} vertical and {horizontal_filters} horizontal filters of each height, "
+        "dropout {dropout}, learning rate {learning_rate}",
+        remark=f"; {UNSEEN_USERS}",
+    ),
 )

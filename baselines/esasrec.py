@@ -137,13 +137,12 @@ def assumptions(config: ESASRecConfig) -> list[str]:
     ]
 
 
-PAPER = ESASRecConfig()
 METHOD = ESASREC.method(
     title="eSASRec",
     place=220,
     groups=("strong",),
     config=ESASRecConfig,
-    presets={"paper": PAPER, "lite": PAPER.replace(hidden_size=64, epochs=60, patience=5)},
+    lite=ESASRecConfig(hidden_size=64, epochs=60, patience=5),
     tiny={**TINY_SCHEDULE, "hidden_size": 16, "num_negatives": 8},
     grid={"learning_rate": (2e-3, 1e-3, 5e-4), "dropout": (0.2, 0.3, 0.5), "inner_factor": (1, 2, 4)},
     assumptions=assumptions,

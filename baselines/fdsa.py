@@ -180,10 +180,7 @@ METHOD = FDSA_MODEL.method(
     obstacle=obstacle,
     place=160,
     config=FDSAConfig,
-    presets={
-        "paper": FDSAConfig(),
-        "lite": FDSAConfig(hidden_size=64, dropout=0.4, learning_rate=2e-3, batch_size=512, epochs=40, patience=4),
-    },
+    lite=FDSAConfig(hidden_size=64, dropout=0.4, learning_rate=2e-3, batch_size=512, epochs=40, patience=4),
     tiny={**TINY_SCHEDULE, "hidden_size": 16, "inner_size": 32, "num_layers": 1, "num_heads": 1},
     assumptions=assumptions,
     effort=lambda config: 1.2 * effort(config),  # two encoders; the softmax takes most of the time

@@ -25,7 +25,7 @@ from harness.sequence.training import (
     Objective,
     SequenceTraining,
     effort,
-    softmax_assumptions,
+    open_choices,
     softmax_objective,
 )
 
@@ -119,25 +119,16 @@ def objective(config: FMLPRecConfig, dataset: Dataset) -> Objective:
 FMLPREC = SequenceModel("fmlp-rec", FMLPRec, objective)
 
 
-def assumptions(config: FMLPRecConfig) -> list[str]:
-    """What the paper leaves open, as one line each."""
-    return [
-        f"FMLP-Rec: the paper gives only the item dimension (128); {config.num_layers} layers, dropout "
-        f"{config.dropout}, windows of {config.window}, loss {config.loss}, rate {config.learning_rate} are assumed",
-        *softmax_assumptions(config, "FMLP-Rec"),
-    ]
-
-
 METHOD = FMLPREC.method(
     title="FMLP-Rec",
     groups=("paper",),
     place=150,
     config=FMLPRecConfig,
-    presets={
-        "paper": FMLPRecConfig(),
-        "lite": FMLPRecConfig(hidden_size=64, window=20, learning_rate=2e-3, batch_size=512, epochs=30, patience=3),
-    },
+    lite=FMLPRecConfig(hidden_size=64, window=20, learning_rate=2e-3, batch_size=512, epochs=30, patience=3),
     tiny={**TINY_SCHEDULE, "hidden_size": 16, "num_layers": 1, "window": 8},
-    assumptions=assumptions,
+    assumptions=open_choices(
+        "FMLP-Rec",
+        "{num_layers} layers, dropout {dropout}, windows of {window}, loss {loss}, rate {learning_rate}",
+    ),
     effort=lambda config: 1.5 * effort(config),  # it computes padding too
 )

@@ -14,7 +14,7 @@ from harness.data.dataset import PADDING, Dataset
 from harness.nn.encoder import Encoder, PackedRows
 from harness.nn.layers import Dropout
 from harness.sequence.model import SequenceModel
-from harness.sequence.training import TINY_SCHEDULE, SequenceTraining, softmax_assumptions
+from harness.sequence.training import TINY_SCHEDULE, SequenceTraining, open_choices
 
 
 class GRU4RecConfig(SequenceTraining):
@@ -61,27 +61,15 @@ class GRU4Rec(Encoder):
 GRU4REC = SequenceModel("gru4rec", GRU4Rec)
 
 
-def assumptions(config: GRU4RecConfig) -> list[str]:
-    """What the paper leaves open, as one line each."""
-    return [
-        f"GRU4Rec: the paper gives only the item dimension (128); {config.num_layers} layer, state of width "
-        f"{config.hidden_size}, dropout {config.dropout}, learning rate {config.learning_rate} are assumed",
-        *softmax_assumptions(config, "GRU4Rec"),
-    ]
-
-
 METHOD = GRU4REC.method(
     title="GRU4Rec",
     groups=("paper",),
     place=110,
     config=GRU4RecConfig,
     version=2,
-    presets={
-        "paper": GRU4RecConfig(),
-        "lite": GRU4RecConfig(
-            embedding_size=64, hidden_size=64, learning_rate=2e-3, batch_size=512, epochs=60, patience=5
-        ),
-    },
+    lite=GRU4RecConfig(embedding_size=64, hidden_size=64, learning_rate=2e-3, batch_size=512, epochs=60, patience=5),
     tiny={**TINY_SCHEDULE, "embedding_size": 16, "hidden_size": 32},
-    assumptions=assumptions,
+    assumptions=open_choices(
+        "GRU4Rec", "{num_layers} layer, state of width {hidden_size}, dropout {dropout}, learning rate {learning_rate}"
+    ),
 )

@@ -70,13 +70,12 @@ def assumptions(config: GSASRecConfig) -> list[str]:
     ]
 
 
-PAPER = GSASRecConfig()
 METHOD = GSASREC.method(
     title="gSASRec",
     place=230,
     groups=("strong",),
     config=GSASRecConfig,
-    presets={"paper": PAPER, "lite": PAPER.replace(hidden_size=64, inner_size=64, epochs=60, patience=10)},
+    lite=GSASRecConfig(hidden_size=64, inner_size=64, epochs=60, patience=10),
     tiny={**TINY_SCHEDULE, "hidden_size": 16, "inner_size": 32, "num_negatives": 8, "batch_size": 16},
     grid={"calibration": (0.0, 0.5, 0.75, 1.0), "learning_rate": (1e-3, 5e-4), "dropout": (0.2, 0.5)},
     assumptions=assumptions,

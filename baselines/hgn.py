@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from harness.data.dataset import PADDING, Dataset
 from harness.nn.encoder import Encoder, PackedRows
 from harness.sequence.model import SequenceModel
-from harness.sequence.training import SequenceTraining, softmax_assumptions
+from harness.sequence.training import SequenceTraining, open_choices
 from harness.sequence.users import UNSEEN_USERS, UserTable
 
 
@@ -78,25 +78,13 @@ class HGN(Encoder):
 HGN_MODEL = SequenceModel("hgn", HGN)
 
 
-def assumptions(config: HGNConfig) -> list[str]:
-    """What the paper leaves open, as one line each."""
-    return [
-        f"HGN: the paper gives only the item dimension (128); learning rate {config.learning_rate} and no "
-        f"regulariser are assumed; {UNSEEN_USERS}",
-        *softmax_assumptions(config, "HGN"),
-    ]
-
-
 METHOD = HGN_MODEL.method(
     title="HGN",
     groups=("paper",),
     place=120,
     config=HGNConfig,
-    presets={
-        "paper": HGNConfig(),
-        "lite": HGNConfig(embedding_size=64, batch_size=512, epochs=40, patience=3),
-    },
+    lite=HGNConfig(embedding_size=64, batch_size=512, epochs=40, patience=3),
     tiny={"embedding_size": 16, "learning_rate": 1e-2, "batch_size": 16, "epochs": 40, "patience": "none"},
     grid={"learning_rate": (1e-3, 5e-4, 1e-4)},  # METHODS B.5; it has no dropout
-    assumptions=assumptions,
+    assumptions=open_choices("HGN", "learning rate {learning_rate} and no regulariser", remark=f"; {UNSEEN_USERS}"),
 )

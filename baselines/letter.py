@@ -22,7 +22,7 @@ from harness.artifacts import (
 )
 from harness.data.dataset import Dataset
 from harness.data.text.vectors import TextConfig, load_vectors
-from harness.generative.counted import counts_on_codes, tokenizer_counts
+from harness.generative.counted import tokenizer_counts
 from harness.generative.generator import (
     LITE_T5,
     LITE_TRAINING,
@@ -30,13 +30,13 @@ from harness.generative.generator import (
     TINY_TRAINING,
     CodeRecommender,
     GeneratorTraining,
+    code_method,
     fit_on_codes,
-    load_recommender,
 )
 from harness.generative.tokenizer.codes import CodeTable
 from harness.generative.tokenizer.fit import save_tokenizer
 from harness.generative.tokenizer.rqvae import RQVAEConfig
-from harness.interfaces import ArtifactKind, Artifacts, FitContext, Method, Need
+from harness.interfaces import ArtifactKind, Artifacts, FitContext, Need
 from harness.nn.t5 import T5Config
 from harness.sequence.sasrec import LITE_VECTORS, TINY, vectors_config
 
@@ -124,18 +124,15 @@ def assumptions(config: LETTERConfig) -> list[str]:
     ]
 
 
-METHOD = Method(
+METHOD = code_method(
     name="letter",
     title="LETTER",
-    family="generative",
     groups=("core", "paper", "generative"),
     inputs=("text",),
     place=350,
     config=LETTERConfig,
     fit=fit,
-    is_distributed=True,
     version=3,
-    load=load_recommender,
     needs=needs,
     presets={
         "paper": LETTERConfig(
@@ -168,6 +165,4 @@ METHOD = Method(
     released_decoding="trie",
     assumptions=assumptions,
     obstacle=lambda config, dataset: check_width(config, dataset, config.tokenizer.rqvae.code_dim),
-    effort=lambda config: config.training.epochs,
-    counts=counts_on_codes,
 )

@@ -25,12 +25,11 @@ from harness.generative.tokenizer.fit import (
     start_codebooks,
     tokenizer_plan,
 )
-from harness.generative.tokenizer.reassign import semantic_codes, without_collisions
+from harness.generative.tokenizer.reassign import nearest_codes, semantic_codes, without_collisions
 from harness.generative.tokenizer.rqvae import RQVAE, RQVAEConfig, tokenizer_loss
 from harness.generative.tokenizer.sinkhorn import sinkhorn_at_level, sinkhorn_codes
 from harness.interfaces import FitContext
 from harness.nn.kernels.precision import full_precision
-from harness.nn.pieces import pieces_on
 from harness.seeding import numpy_stream, torch_stream
 from harness.training.loop import Losses, train
 
@@ -64,16 +63,6 @@ class LetterTokenizerConfig(TokenizerTraining):
                 f"num_groups={self.num_groups}; lower num_groups"
             )
         return self
-
-
-def deduplicated(config: LetterTokenizerConfig) -> LetterTokenizerConfig:
-    """The config with ETEGRec's kind of codes: three levels of width 128 and a de-duplication token (METHODS B.4).
-
-    The encoder loses its layers that are narrower than the codes.
-    """
-    hidden_sizes = tuple(size for size in config.rqvae.hidden_sizes if size > 128)
-    rqvae = config.rqvae.replace(num_levels=3, code_dim=128, hidden_sizes=hidden_sizes)
-    return config.replace(rqvae=rqvae, dedup=True)
 
 
 def released(config: LetterTokenizerConfig) -> LetterTokenizerConfig:
@@ -267,20 +256,14 @@ def initial_bounds(num_items: int, codebook_size: int) -> tuple[int, int]:
     return min_size, max_size
 
 
-@torch.no_grad()
 def item_codes(rqvae: RQVAE, text_vectors_NZ: Tensor, config: LetterTokenizerConfig) -> Tensor:
     """(N, L) int64 nearest codes, colliding items then given other last codes; (N, L + 1) with `dedup`."""
     if config.dedup:
         codes_NL = semantic_codes(rqvae, text_vectors_NZ, config.zero_collisions)
         return deduplicate(codes_NL, config.rqvae.codebook_size)
-    codes, last_distances = [], []
-    for text_BZ in text_vectors_NZ.split(pieces_on(text_vectors_NZ.device).items):
-        quantized = rqvae.quantize(rqvae.encode(text_BZ))
-        codes.append(quantized.codes_BL)
-        last_distances.append(quantized.distances[-1])  # those of the other levels would fill the memory
-    last_distances_NK = torch.cat(last_distances)
+    codes_NL, last_distances_NK = nearest_codes(rqvae, text_vectors_NZ)
     codes_NL = resolve_collisions(
-        torch.cat(codes), last_distances_NK, rounds=config.collision_rounds,
+        codes_NL, last_distances_NK, rounds=config.collision_rounds,
         epsilon=config.sinkhorn_epsilon, iterations=config.sinkhorn_iterations,
     )  # fmt: skip
     return without_collisions(codes_NL, last_distances_NK, config.zero_collisions)

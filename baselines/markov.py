@@ -15,7 +15,6 @@ import torch
 from pydantic import Field
 from scipy import sparse
 
-from baselines.popularity import interaction_counts
 from harness.config import Config
 from harness.data.dataset import Dataset, Sequences
 from harness.evaluation.sparse_ranking import sparse_ranked
@@ -93,7 +92,6 @@ class MarkovRecommender:
 
     def save(self, folder: Path) -> None:
         """Writes `markov.safetensors`."""
-        folder.mkdir(parents=True, exist_ok=True)
         tensors = {
             "indptr": torch.from_numpy(self.shares_NN.indptr.astype(np.int64)),
             "indices": torch.from_numpy(self.shares_NN.indices.astype(np.int64)),
@@ -116,7 +114,7 @@ def fit_markov(config: MarkovConfig, dataset: Dataset, artifacts: Artifacts, con
     sums_N = counts_NN.sum(axis=1) + config.shrinkage
     # A row without transitions and without shrinkage has nothing to divide.
     inverse_N = np.divide(1.0, sums_N, out=np.zeros_like(sums_N), where=sums_N > 0)
-    popularity_N = interaction_counts(dataset) / max(1, len(dataset.train.items))
+    popularity_N = dataset.item_counts / max(1, len(dataset.train.items))
     return MarkovRecommender((sparse.diags_array(inverse_N) @ counts_NN).tocsr(), popularity_N, config)
 
 

@@ -10,7 +10,6 @@ from pydantic import Field
 from baselines.p5_ids import CollaborativeIds, SequentialIds, build_ids
 from harness.config import Config
 from harness.data.dataset import Dataset
-from harness.generative.counted import counts_on_codes
 from harness.generative.generator import (
     LITE_T5,
     LITE_TRAINING,
@@ -18,8 +17,8 @@ from harness.generative.generator import (
     TINY_TRAINING,
     CodeRecommender,
     GeneratorTraining,
+    code_method,
     fit_on_codes,
-    load_recommender,
 )
 from harness.interfaces import ArtifactKind, Artifacts, FitContext, Method, Need
 from harness.nn.code_seq2seq import CodeSeq2Seq
@@ -88,16 +87,13 @@ GRID = {"training.learning_rate": (5e-3, 3e-3, 1e-3), "generator.dropout": (0.1,
 
 def method_of(name: str, title: str, place: int, lite: P5Config, tiny_ids: dict[str, int]) -> Method:
     """The method whose ids are those of the `lite` config's kind; `paper` has the kind's defaults."""
-    return Method(
+    return code_method(
         name=name,
         title=title,
-        family="generative",
         groups=("paper", "generative"),
         place=place,
         config=type(lite),
         fit=fit,
-        is_distributed=True,
-        load=load_recommender,
         needs=needs,
         presets={"paper": type(lite)(), "lite": lite},
         tiny={
@@ -107,8 +103,6 @@ def method_of(name: str, title: str, place: int, lite: P5Config, tiny_ids: dict[
         },
         grid=GRID,
         assumptions=assumptions,
-        effort=lambda config: config.training.epochs,
-        counts=counts_on_codes,
     )
 
 

@@ -20,11 +20,6 @@ class PopularityConfig(Config):
     """Popularity has nothing to set."""
 
 
-def interaction_counts(dataset: Dataset) -> np.ndarray:
-    """(N,) int64 training interactions of each item; validation and test targets are not among them."""
-    return np.bincount(dataset.train.items, minlength=dataset.num_items + 1)[1:]
-
-
 class PopularityRecommender:
     """The same list for everyone."""
 
@@ -49,7 +44,6 @@ class PopularityRecommender:
 
     def save(self, folder: Path) -> None:
         """Writes `popularity.safetensors`."""
-        folder.mkdir(parents=True, exist_ok=True)
         save_tensors(folder / "popularity.safetensors", {"counts": torch.from_numpy(self.counts_N)})
 
     def health(self) -> dict[str, Any]:
@@ -61,7 +55,7 @@ def fit_popularity(
     config: PopularityConfig, dataset: Dataset, artifacts: Artifacts, context: FitContext
 ) -> PopularityRecommender:
     """Counts the training interactions."""
-    return PopularityRecommender(interaction_counts(dataset))
+    return PopularityRecommender(dataset.item_counts)
 
 
 def load_popularity(

@@ -129,18 +129,9 @@ METHOD = S3REC.method(
     place=170,
     config=S3RecConfig,
     needs=needs,
-    presets={
-        "paper": S3RecConfig(),
-        "lite": S3RecConfig(
-            hidden_size=64,
-            dropout=0.4,
-            learning_rate=2e-3,
-            batch_size=512,
-            epochs=40,
-            patience=4,
-            pretraining=FIRST,
-        ),
-    },
+    lite=S3RecConfig(
+        hidden_size=64, dropout=0.4, learning_rate=2e-3, batch_size=512, epochs=40, patience=4, pretraining=FIRST
+    ),
     tiny={
         **TINY_SCHEDULE,
         **{"hidden_size": 16, "inner_size": 32, "num_layers": 1, "num_heads": 1},

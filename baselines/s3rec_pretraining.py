@@ -16,7 +16,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness.config import Config
-from harness.data.dataset import Dataset, Sequences
+from harness.data.dataset import Dataset, Sequences, offsets_of
+from harness.data.samples import shuffled_batches
 from harness.nn.bert import BertEncoder, Positions
 from harness.nn.encoder import PackedRows, pack
 from harness.nn.sasrec import draw_normal
@@ -120,8 +121,7 @@ class PretrainingBatches:
 
     def __call__(self, stream: np.random.Generator) -> Iterator[list[PretrainingBatch]]:
         """One epoch."""
-        order, size = stream.permutation(len(self.sequences)), self.config.batch_size
-        for batch in (order[start : start + size] for start in range(0, len(order), size)):
+        for batch in shuffled_batches(len(self.sequences), self.config.batch_size, stream):
             scores = np.cumsum(self.sequences.lengths[batch]) * self.num_attributes
             cuts = np.flatnonzero(np.diff((scores - 1) // PIECE_SCORES)) + 1
             yield [self.masked(rows, stream) for rows in np.split(batch, cuts)]
@@ -143,7 +143,7 @@ class PretrainingBatches:
             np.where(in_segment_T, rows.items, self.mask),
             np.where(in_segment_T, others_T, self.mask),
         )
-        offsets = np.concatenate([[0], np.cumsum(np.tile(rows.lengths, 4))])
+        offsets = offsets_of(np.tile(rows.lengths, 4))
         (negatives_M,) = self.unseen.draw(self.users[chosen][row_T[is_masked_T]], stream)
         packed = pack(Sequences(np.concatenate(versions), offsets), self.device)
         tensors = (rows.items.astype(np.int64), is_masked_T, negatives_M)

@@ -120,7 +120,6 @@ class TGHRecommender:
 
     def save(self, folder: Path) -> None:
         """Writes `tgh.safetensors`."""
-        folder.mkdir(parents=True, exist_ok=True)
         arrays = {"indptr": self.counts_VV.indptr, "indices": self.counts_VV.indices, "counts": self.counts_VV.data}
         tensors = {name: torch.from_numpy(array.astype(np.int64)) for name, array in arrays.items()}
         save_tensors(folder / "tgh.safetensors", {**tensors, "vectors": self.vectors_VD})

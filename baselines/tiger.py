@@ -23,7 +23,6 @@ from harness.config import Config
 from harness.data.dataset import Dataset
 from harness.data.text.own import pinned, short_name
 from harness.data.text.vectors import TextConfig
-from harness.generative.counted import counts_on_codes
 from harness.generative.generator import (
     LITE_T5,
     LITE_TRAINING,
@@ -31,11 +30,11 @@ from harness.generative.generator import (
     TINY_TRAINING,
     CodeRecommender,
     GeneratorTraining,
+    code_method,
     fit_on_codes,
-    load_recommender,
 )
 from harness.generative.tokenizer.fit import TokenizerConfig
-from harness.interfaces import Artifacts, FitContext, Method, Need
+from harness.interfaces import Artifacts, FitContext, Need
 from harness.nn.t5 import T5Config
 from harness.sequence.sasrec import LITE_VECTORS, TINY, vectors_config
 
@@ -99,18 +98,15 @@ def tiger_assumptions(config: TIGERConfig) -> list[str]:
 # The learning rates of METHODS B.3; how strongly the generator is held back is not published, so a light grid.
 GRID = {"training.learning_rate": (5e-3, 3e-3, 1e-3), "generator.dropout": (0.1, 0.2, 0.3)}
 
-TIGER = Method(
+TIGER = code_method(
     name="tiger",
     title="TIGER",
-    family="generative",
     groups=("core", "paper", "generative"),
     inputs=("text",),
     place=300,
     config=TIGERConfig,
     fit=fit,
-    is_distributed=True,
     version=3,
-    load=load_recommender,
     needs=tiger_needs,
     presets={
         "paper": TIGERConfig(text=TextConfig(encoder=PAPER_ENCODER)),
@@ -125,21 +121,16 @@ TIGER = Method(
     },
     grid=GRID,
     assumptions=tiger_assumptions,
-    effort=lambda config: config.training.epochs,
-    counts=counts_on_codes,
 )
 
-TIGER_SAS = Method(
+TIGER_SAS = code_method(
     name="tiger-sas",
     title="TIGER-SAS",
-    family="generative",
     groups=("core", "paper", "generative"),
     place=310,
     config=TIGERSASConfig,
     fit=fit,
-    is_distributed=True,
     version=3,
-    load=load_recommender,
     needs=tiger_sas_needs,
     presets={
         "paper": TIGERSASConfig(vectors=vectors_config(256)),
@@ -150,6 +141,4 @@ TIGER_SAS = Method(
     tiny={"vectors": TINY, "tokenizer": TINY_TOKENIZER, "generator": TINY_T5, "training": TINY_TRAINING},
     grid=GRID,
     assumptions=item_vectors_assumptions,
-    effort=lambda config: config.training.epochs,
-    counts=counts_on_codes,
 )

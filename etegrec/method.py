@@ -27,11 +27,11 @@ from harness.generative.generator import (
     TINY_T5,
     TINY_TRAINING,
     CodeRecommender,
+    code_method,
     fit_on_codes,
-    load_recommender,
 )
 from harness.generative.tokenizer.fit import load_tokenizer
-from harness.interfaces import Artifacts, Counts, Curve, FitContext, Method
+from harness.interfaces import Artifacts, Counts, Curve, FitContext
 from harness.seeding import derive_seed
 from harness.sequence.sasrec import LITE_VECTORS, TINY, vectors_config
 from harness.training.loop import train
@@ -159,18 +159,15 @@ def fit(config: ETEGRecConfig, dataset: Dataset, artifacts: Artifacts, context: 
     return training.recommender()
 
 
-METHOD = Method(
+METHOD = code_method(
     name="etegrec",
     title="ETEGRec",
-    family="generative",
     groups=("core", "paper", "generative"),
     place=400,
     is_proposed=True,
     config=ETEGRecConfig,
     fit=fit,
-    is_distributed=True,
     version=3,
-    load=load_recommender,
     needs=needs,
     presets={"paper": PAPER, "lite": LITE},
     tiny={

@@ -49,7 +49,6 @@ SCHEMA: dict[str, Any] = {
     "groups": pl.List(pl.String),
     "ablations": pl.List(pl.String),
 }
-SILENT = Observer(started=lambda key: None, message=lambda key, content: None, ended=lambda key, outcome: None)
 
 
 def list_methods() -> pl.DataFrame:
@@ -121,7 +120,7 @@ class Workspace:
         plan = make_plan(
             data.content, method_names=method_names, ablation_names=ablations, seeds=seeds, settings=settings
         )
-        results = run_plan(plan, place, SILENT)
+        results = run_plan(plan, place, Observer())
         for result in results:
             if result.outcome.status != "done":
                 raise StageError(f"{result.cell.label}: {result.outcome.error}")

@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from harness.config import Config, digest
 from harness.errors import StageError
+from results.store.whole_files import write_whole
 
 RESUME_FOLDER = "resume"  # checkpoints of an unfinished stage; removed when it is done
 PARTIAL = ".partial"  # ending of the folder of an unfinished stage
@@ -192,10 +193,8 @@ class full_disk_as_one_line:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON to a temporary name, then renames, so that a reader never sees half a file."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    os.replace(temporary, path)
+    """Writes JSON, which no reader sees half of."""
+    write_whole(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
 def read_json(path: Path) -> Any:

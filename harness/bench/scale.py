@@ -266,7 +266,7 @@ def measure_growth(
         processes=1,
         threads=scene.threads,
         logs=scene.folder,
-        observer=Observer(report, lambda key, content: None, lambda key, outcome: None),
+        observer=Observer(report),
     )
     failed = [f"{key}: {outcome.error}" for key, outcome in outcomes.items() if outcome.status == "failed"]
     points = [outcomes[key].value for key in jobs if isinstance(outcomes[key].value, Point)]

@@ -5,22 +5,14 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli import options
 from harness.cli.machine import Machine
 from harness.cli.options import Json, RunsDir, takes_groups
-from harness.cli.tables import (
-    ConfigFilter,
-    ContractFilter,
-    DatasetFilter,
-    PresetFilter,
-    filters_of,
-    only_dataset,
-    print_table,
-)
+from harness.cli.tables import Choice, DatasetFilter, FormatName, print_table
 from harness.errors import StageError, UsageError
 
 if TYPE_CHECKING:
@@ -61,16 +53,12 @@ def audit(
             "beside the runs.",
         ),
     ] = False,
-    format: Annotated[
-        Literal["rich", "text", "md", "latex", "csv", "json", "html"], typer.Option(help="How to print.")
-    ] = "rich",
+    format: Annotated[FormatName, typer.Option(help="How to print.")] = "rich",
     out: Annotated[Path | None, typer.Option(help="File to write instead of stdout.", metavar="FILE")] = None,
     figure: Annotated[
         Path | None, typer.Option(help="Also draw the ranks, as harness figure audit does.", metavar="DIR")
     ] = None,
-    config: ConfigFilter = None,
-    contract: ContractFilter = None,
-    preset: PresetFilter = None,
+    choice: Choice,
     json: Json = False,
     runs_dir: RunsDir = options.RUNS,
     machine: Machine,
@@ -85,7 +73,7 @@ def audit(
         from harness.jobs.local import start_server
 
         start_server()
-    rows = _rows(runs_dir, dataset, runs or [], filters_of(config, contract, preset))
+    rows = _rows(runs_dir, dataset, runs or [], choice.filters())
     if searches:
         _decode(rows, searches, runs_dir, machine)
     if fit:
@@ -114,6 +102,7 @@ def searches_of(text: str | None) -> list[Search]:
 def _rows(runs_dir: Path, dataset: str | None, names: list[str], filters: Filters) -> list[RowRuns]:
     """The rows that the names mean, or those of the overall table; of one data set and contract."""
     from results.statistics.comparison import named_rows
+    from results.store.find import only_dataset
     from results.store.selection import check_one_population, refuse_mixture, select_runs
 
     if not names:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness.cli import measurements, options, scale
+from harness.cli.data import opened
 from harness.cli.options import CacheDir, Json, Reading, print_json
 from harness.errors import UsageError, nearest
 
@@ -31,12 +32,11 @@ app.command("scale", epilog=scale.EXAMPLES)(scale.scale)
 
 RecBolePython = Annotated[
     str | None,
-    typer.Option(
+    options.machine_option(
         "--recbole-python",
         envvar="HARNESS_RECBOLE_PYTHON",
         metavar="PATH",
         help="A Python that has RecBole (default: this one, if it has).",
-        rich_help_panel=options.MACHINE,
     ),
 ]
 
@@ -56,12 +56,10 @@ def bench(
     ] = 32,
     recbole_python: RecBolePython = None,
     device: Annotated[
-        Literal["cpu", "cuda"],
-        typer.Option(help="Of ours and of T5; RecBole is measured on a CPU alone.", rich_help_panel=options.MACHINE),
+        Literal["cpu", "cuda"], options.machine_option(help="Of ours and of T5; RecBole is measured on a CPU alone.")
     ] = "cpu",
     precision: Annotated[
-        Literal["fp32", "bf16"],
-        typer.Option(help="Of the forward passes, of ours and of T5.", rich_help_panel=options.MACHINE),
+        Literal["fp32", "bf16"], options.machine_option(help="Of the forward passes, of ours and of T5.")
     ] = "fp32",
     repeats: Annotated[
         int, typer.Option("--repeats", min=1, help="Rounds in which ours and the peers take turns.")
@@ -87,15 +85,13 @@ def bench(
     from harness.bench.workload import CORE, QUICK, Setup, Sizes
     from harness.cli import progress
     from harness.cli.machine import cores, device_named
-    from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
 
     source, chosen = Reading().source(dataset), _rows(rows)
     device_named(device)
     with_peer = CORE in chosen and _has_transformers()
     python = checked_python(recbole_python) if device == "cpu" else None
-    with progress.working(f"reading {dataset}"):
-        folder = open_dataset(source, cache_dir)
+    folder = opened(source, cache_dir)
     setup = Setup(
         folder,
         threads=threads or cores(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import options, values
-from harness.cli.options import CacheDir, Json, RunsDir, print_json
+from harness.cli.options import CacheDir, Json, RunsDir, print_json, print_view
 from results.terminal.quantities import size
 
 if TYPE_CHECKING:
@@ -68,16 +68,13 @@ def _summary(found: list[Leftover], removed: list[Leftover], freed: int, is_remo
 
 
 def _print(found: list[Leftover]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    for heading in ("State", "What", "Where", "Size", "Written", "Why"):
-        grid.add_column(heading, justify="right" if heading == "Size" else "left", overflow="fold")
+    from results.terminal.grids import headed_grid
+
+    grid = headed_grid("State", "What", "Where", "Size", "Written", "Why", numbers=("Size",), overflow="fold")
     for one in found:
         why = f"{one.why}; held by a running process" if one.held else one.why
         written = one.changed[:16].replace("T", " ")
         grid.add_row(*map(Text, (one.state, one.what, one.name, size(one.size), written, why)))
-    Console(highlight=False).print(grid)
+    print_view(grid)

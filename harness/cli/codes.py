@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options, values
+from harness.cli.data import opened
 from harness.cli.machine import Execution, Machine
-from harness.cli.options import CacheDir, Json, Judging, Reading, RunsDir, print_json, takes_groups
+from harness.cli.options import CacheDir, Json, Judging, Reading, RunsDir, print_json, print_view, takes_groups
 
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
@@ -166,9 +167,9 @@ def evaluate(
 
     form = "json" if json else format_of(None, out)  # a wrong file is told before anything is trained
     machine, run_jobs = execution.checked(machine, 1)
-    folder = _prepared(dataset, reading, machine.cache_dir)
-    preset, chosen = reading.source(dataset).preset, values.seeds_of(seeds)
-    plans = _plans(files, load_dataset(folder), method, chosen, judging, preset, machine.device)
+    source = reading.source(dataset)
+    folder = opened(source, machine.cache_dir)
+    plans = _plans(files, load_dataset(folder), method, values.seeds_of(seeds), judging, source.preset, machine.device)
     plan, place = joined(plans), machine.place(folder, runs_dir)
     results = progress.observed_results(plan, place, run_jobs, waits=execution.busy == "wait")
     if failed := [result for result in results if result.outcome.status != "done"]:
@@ -218,15 +219,7 @@ def _labels(files: Sequence[Path]) -> list[str]:
 def _opened(dataset: str, reading: Reading, cache_dir: Path) -> Dataset:
     from harness.data.prepare import load_dataset
 
-    return load_dataset(_prepared(dataset, reading, cache_dir))
-
-
-def _prepared(dataset: str, reading: Reading, cache_dir: Path) -> Path:
-    from harness.cli.progress import working
-    from harness.data.open import open_dataset
-
-    with working(f"reading {dataset}"):
-        return open_dataset(reading.source(dataset), cache_dir)
+    return load_dataset(opened(reading.source(dataset), cache_dir))
 
 
 def _shown(value: Any) -> str:
@@ -237,15 +230,13 @@ def _shown(value: Any) -> str:
 
 
 def _print_grid(headings: list[Any], rows: list[list[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
-    grid.add_column("")
+    from results.terminal.grids import headed_grid
+
+    grid = headed_grid("", padding=(0, 2, 0, 0))
     for heading in headings:
         grid.add_column(Text(heading.name if isinstance(heading, Path) else heading), justify="right", overflow="fold")
     for row in rows:
         grid.add_row(*map(Text, row))
-    Console(highlight=False).print(grid)
+    print_view(grid)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli import options
-from harness.cli.options import Json, RunsDir, print_json
-from harness.cli.splits import show_splits
-from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, filters_of
+from harness.cli.options import Json, RunsDir, print_json, print_view, takes_groups
+from harness.cli.tables import Choice, DatasetFilter, FormatName, print_table
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from results.statistics.comparison import Comparison, MetricComparison
+    from results.store.selection import Filters
 
 EXAMPLES = (
     "Examples: [bold]harness compare etegrec tiger[/] · [bold]harness compare etegrec etegrec/wo-sia --json[/] · "
@@ -24,7 +26,9 @@ EXAMPLES = (
 )
 
 
+@takes_groups
 def compare(
+    *,
     first: Annotated[
         str | None,
         typer.Argument(
@@ -51,11 +55,9 @@ def compare(
     k: Annotated[
         list[int] | None, typer.Option(min=1, help="Length of the list (default 5 and 10). Repeatable.")
     ] = None,
-    configs: ConfigFilter = None,
-    contract: ContractFilter = None,
-    preset: PresetFilter = None,
+    choice: Choice,
     format: Annotated[
-        Literal["rich", "text", "md", "latex", "csv", "json", "html"] | None,
+        FormatName | None,
         typer.Option(help="Of --splits: how to print (default: as --out ends, else rich).", show_default=False),
     ] = None,
     out: Annotated[
@@ -73,17 +75,15 @@ def compare(
 
     With --splits: how the order of methods moves between splits of one data set.
     """
-    from rich.console import Console
-
     from results.statistics.comparison import compare as compared
     from results.terminal.comparison import comparison_view
 
-    filters = filters_of(configs, contract, preset)
+    filters = choice.filters()
     if splits:
         if first is not None:
             raise UsageError(f"--splits orders all methods, but got '{first}' beside it; leave one of the two out")
         columns = [(_metric(name), length) for name in metric or ["NDCG"] for length in k or [10]]
-        show_splits(runs_dir, dataset, filters, columns, "json" if json else format, out, figure)
+        _show_splits(runs_dir, dataset, filters, columns, "json" if json else format, out, figure)
         return
     if first is None:
         raise UsageError("harness compare needs a method, such as: harness compare etegrec; or --splits")
@@ -94,7 +94,31 @@ def compare(
     if json:
         print_json([_content(comparison) for comparison in found])
     else:
-        Console(highlight=False).print(comparison_view(found))
+        print_view(comparison_view(found))
+
+
+def _show_splits(
+    runs_dir: Path,
+    dataset: str | None,
+    filters: Filters,
+    columns: Sequence[tuple[str, int]],
+    format: str | None,
+    out: Path | None,
+    figure: Path | None,
+) -> None:
+    """Prints the table of one metric, and draws the figure into a folder if one is given."""
+    from results.figures.splits import splits_figure
+    from results.statistics.splits import split_orders
+    from results.tables.splits import splits_table
+
+    if len(columns) > 1:
+        told = ", ".join(f"{metric}@{k}" for metric, k in columns)
+        raise UsageError(f"--splits shows the order by one metric, but got {told}; keep one of them")
+    found = split_orders(runs_dir, dataset, filters, *columns[0])
+    print_table(splits_table(found), format, out)
+    if figure is not None:
+        for path in splits_figure(found).save(figure):
+            print(f"wrote {path}", file=sys.stderr)
 
 
 def _metric(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options
-from harness.cli.options import CacheDir, Json, Reading, print_json, takes_groups
+from harness.cli.options import CacheDir, Json, Reading, print_json, print_view, takes_groups
 from harness.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -28,18 +28,19 @@ NamedOrPath = Annotated[str, typer.Argument(metavar="NAME_OR_PATH", help="A name
 @app.command("list", epilog="Example: [bold]harness data list --json[/]")
 def list_(json: Json = False, cache_dir: CacheDir = options.CACHE) -> None:
     """List the named data sets, and what is prepared."""
-    from rich.console import Console
     from rich.text import Text
 
     from harness.data.catalog import NAMED
     from harness.data.open import prepared_folders
     from harness.data.prepare import describe
+    from results.terminal.grids import headed_grid
 
     prepared = [{**describe(folder), "folder": str(folder)} for folder in prepared_folders(cache_dir)]
     if json:
         print_json({"named": list(NAMED), "prepared": prepared})
         return
-    grid = _grid("Data set", "Users", "Items", "Interactions", "Prepared in")
+    numbers = ("Users", "Items", "Interactions")
+    grid = headed_grid("Data set", *numbers, "Prepared in", numbers=numbers, padding=(0, 2, 0, 0), overflow="fold")
     for name in NAMED:
         if not any(found["name"] == name for found in prepared):
             grid.add_row(name, "", "", "", Text("not yet", "dim"))
@@ -47,7 +48,7 @@ def list_(json: Json = False, cache_dir: CacheDir = options.CACHE) -> None:
         label = found["name"] + (" (synthetic)" if found["synthetic"] else "")
         counts = [f"{found[key]:,}" for key in ("users", "items", "interactions")]
         grid.add_row(*map(Text, [label, *counts, found["folder"]]))
-    Console(highlight=False).print(grid)
+    print_view(grid)
 
 
 @app.command("fetch", epilog="Example: [bold]harness data fetch scientific[/]")
@@ -100,13 +101,9 @@ def items(
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
     """Print the items' keys in the order of their numbers, one a line: the order of vectors without keys."""
-    from harness.cli.progress import working
-    from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
 
-    source = reading.source(name)
-    with working(f"reading {source.name}"):
-        keys = load_dataset(open_dataset(source, cache_dir)).catalog.keys
+    keys = load_dataset(opened(reading.source(name), cache_dir)).catalog.keys
     if json:
         print_json(keys)
     else:
@@ -143,12 +140,9 @@ def export(
 
 def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> None:
     """Prepares the data set and prints what it is."""
-    from harness.cli.progress import working
-    from harness.data.open import open_dataset
     from harness.data.prepare import describe
 
-    with working(f"reading {source.name}"):
-        folder = open_dataset(source, cache_dir, again=again)
+    folder = opened(source, cache_dir, again=again)
     found = describe(folder)
     tell_notes(found["notes"])
     if as_json:
@@ -156,6 +150,15 @@ def _prepare(source: Source, cache_dir: Path, as_json: bool, *, again: bool) -> 
         return
     _print_description(found)
     print(f"prepared in {folder}", file=sys.stderr)
+
+
+def opened(source: Source, cache_dir: Path, *, again: bool = False) -> Path:
+    """The folder of the prepared data set, as `open_dataset`; a terminal shows that it is being read."""
+    from harness.cli.progress import working
+    from harness.data.open import open_dataset
+
+    with working(f"reading {source.name}"):
+        return open_dataset(source, cache_dir, again=again)
 
 
 def tell_columns(folder: Path) -> None:
@@ -182,6 +185,7 @@ def _print_description(found: dict[str, Any]) -> None:
     from harness.data.text.metadata import told_texts
     from harness.data.times import told_times
     from harness.data.traps import TRAPS
+    from results.terminal.grids import bare_grid
 
     console, source = Console(highlight=False), found["source"]
     console.print(Text(found["name"] + (" (synthetic)" if found["synthetic"] else ""), "bold"))
@@ -190,7 +194,9 @@ def _print_description(found: dict[str, Any]) -> None:
         if told:
             console.print(Text.assemble((f"{label:9}", "dim"), told), soft_wrap=True)
     console.print()
-    grid = _grid("", "", heading=False)
+    grid = bare_grid()
+    grid.add_column(overflow="fold")
+    grid.add_column(justify="right", overflow="fold")
     for key, label in LABELS.items():
         if key in found:
             grid.add_row(Text(label, "dim"), Text(shown(key, found[key])))
@@ -200,20 +206,3 @@ def _print_description(found: dict[str, Any]) -> None:
         label, effect = TRAPS[key]
         told = Text.assemble(f"{shown(key, share):>9}  {label}", (f": {effect}" if share else "", "dim"))
         console.print(told, soft_wrap=True)
-
-
-def _grid(*headings: str, heading: bool = True) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    grid = Table(
-        box=box.SIMPLE_HEAD if heading else None,
-        show_header=heading,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-    )
-    for place, name in enumerate(headings):
-        is_number = 0 < place < len(headings) - 1 or (not heading and place == 1)
-        grid.add_column(name, justify="right" if is_number else "left", overflow="fold")
-    return grid

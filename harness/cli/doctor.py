@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import options
-from harness.cli.options import CacheDir, Json, RunsDir, print_json
+from harness.cli.options import CacheDir, Json, RunsDir, print_json, print_view
 from results.terminal.quantities import size
 
 EXAMPLES = "Examples: [bold]harness doctor[/] · [bold]harness doctor --thorough[/]"
@@ -185,14 +185,14 @@ def _methods() -> Iterator[Finding]:
 
 
 def _print(findings: list[Finding]) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
+    from results.terminal.grids import bare_grid
+
     marks = {"ok": ("✓", "green"), "absent": ("–", "dim"), "problem": ("✗", "bold red")}
-    grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    grid = bare_grid()
     for finding in findings:
         grid.add_row(Text(*marks[finding.state]), Text(finding.what), Text(finding.told))
-    Console(highlight=False).print(grid)
+    print_view(grid)
     if any(finding.state == "problem" for finding in findings):
         print("error: there are problems (✗); mend them, then give harness doctor again", file=sys.stderr)

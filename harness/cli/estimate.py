@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from rich import box
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
@@ -17,6 +16,7 @@ from harness.experiment.estimate import Estimate, PlannedStage, estimated
 from harness.experiment.place import Place
 from harness.experiment.plan import Plan
 from harness.provenance import gpu
+from results.terminal.grids import headed_grid
 from results.terminal.quantities import duration
 
 
@@ -53,7 +53,7 @@ def show(planned: Sequence[tuple[Plan, Place]], *, card: Card | None = None, as_
 
 
 def _stage_grid(estimate: Estimate) -> Grid:
-    grid = _grid("Stage", "Key", "Seed", "Used by", "State", "Time")
+    grid = headed_grid("Stage", "Key", "Seed", "Used by", "State", "Time")
     for stage in estimate.stages:
         by = stage.used_by[0] if len(stage.used_by) == 1 else f"{len(stage.used_by)} cells"
         style = "" if stage.state in ("to compute", "started") else "dim"
@@ -63,17 +63,10 @@ def _stage_grid(estimate: Estimate) -> Grid:
 
 
 def _cell_grid(estimate: Estimate) -> Grid:
-    grid = _grid("Cell", "Config", "State")
+    grid = headed_grid("Cell", "Config", "State")
     for cell in estimate.cells:
         style = "dim" if cell.done else ""
         grid.add_row(*[Text(text, style) for text in (cell.label, cell.config, "done" if cell.done else "to run")])
-    return grid
-
-
-def _grid(*headings: str) -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    for heading in headings:
-        grid.add_column(heading)
     return grid
 
 

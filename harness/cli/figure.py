@@ -14,7 +14,7 @@ import typer
 from harness.cli import options, values
 from harness.cli.drawing import uncollected
 from harness.cli.options import METHOD, CacheDir, Json, RunsDir, Studies, print_json, takes_groups
-from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, filters_of
+from harness.cli.tables import Choice, DatasetFilter
 from harness.errors import HarnessError, UsageError
 from results.errors import ResultsError
 
@@ -63,9 +63,7 @@ def figure(
         "png,svg,pdf"
     ),
     method: Annotated[str, typer.Option(help="Of curves, tokenizer, ablation, sweeps.")] = METHOD,
-    config: ConfigFilter = None,
-    contract: ContractFilter = None,
-    preset: PresetFilter = None,
+    choice: Choice,
     study: Annotated[
         str | None, typer.Option(help="Beginning of a study's name, of sweep and hyperparameters.", metavar="STUDY")
     ] = None,
@@ -87,7 +85,7 @@ def figure(
     names = list(known) if name == "all" else [name]
     studies = _studies(where.opened(), study) if set(names) & set(OF_STUDIES) else ()
     dataset = dataset or _only_dataset(runs_dir, studies)
-    sources = Sources(runs_dir, cache_dir, dataset, method, filters_of(config, contract, preset), studies)
+    sources = Sources(runs_dir, cache_dir, dataset, method, choice.filters(), studies)
     folder = out or Path("figures") / dataset
     made: list[tuple[Figure, list[Path]]] = []
     refused: dict[str, str] = {}

@@ -11,7 +11,7 @@ import typer
 
 from harness.cli import options
 from harness.cli.options import CacheDir, DatasetName, Json, Reading, RunsDir, print_json, takes_groups
-from harness.cli.tables import run_folder_named
+from harness.cli.tables import check_folder_of, run_folder_named
 from harness.cli.values import names_of
 
 SCORE_EXAMPLES = (
@@ -55,8 +55,8 @@ def score(
     from harness.evaluation.given_lists import ALLOWED
     from harness.experiment.score import Given, contract_for, score_lists
     from results.store.selection import Filters
+    from results.tables.console import RichTable
     from results.tables.performance import overall_table
-    from results.tables.render import to_rich
 
     allowed = names_of(allow, ALLOWED, "fault", {"all": ALLOWED}) if allow else []
     prepared = open_dataset(reading.source(dataset), cache_dir)
@@ -73,7 +73,7 @@ def score(
         print_json({"folder": str(made.run.folder), "new": made.is_new, **asdict(made.run.record), "metrics": metrics})
         return
     filters = Filters(contract=made.run.record.contract_digest)
-    Console().print(to_rich(overall_table(runs_dir, f"{data.name}-{data.fingerprint}", filters)))
+    Console().print(RichTable(overall_table(runs_dir, f"{data.name}-{data.fingerprint}", filters)))
 
 
 def export(
@@ -90,7 +90,6 @@ def export(
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
     """Write a run's ranked lists, users and items by their raw keys, as harness score and other programs read them."""
-    from harness.errors import UsageError
     from harness.evaluation.list_files import form_of, write_lists
     from harness.experiment.score import lists_of
     from results.store.runs import read_run
@@ -99,8 +98,7 @@ def export(
     record = found.record
     out = out or Path(f"{record.method}-{record.variant}-seed{record.seed}.csv")
     form_of(out)
-    if not out.parent.is_dir():
-        raise UsageError(f"--out must be in a folder that exists, but {out.parent} does not; make it, or name another")
+    check_folder_of(out)
     lists = lists_of(found, cache_dir)
     write_lists(lists, out, record.title)
     users = lists["user"].n_unique()

@@ -8,9 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
-from harness.cli.options import CACHE, MACHINE, CacheDir
+from harness.cli.options import CACHE, CacheDir, machine_option
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,14 +29,12 @@ class Machine:
 
     jobs: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            help="Processes side by side (default: cores / threads; GPUs, each its own); changes no number.",
-            rich_help_panel=MACHINE,
+        machine_option(
+            min=1, help="Processes side by side (default: cores / threads; GPUs, each its own); changes no number."
         ),
     ] = None
-    threads: Annotated[int, typer.Option(min=1, help="Threads of each process.", rich_help_panel=MACHINE)] = 1
-    device: Annotated[DeviceName, typer.Option(help="Where to compute.", rich_help_panel=MACHINE)] = "auto"
+    threads: Annotated[int, machine_option(min=1, help="Threads of each process.")] = 1
+    device: Annotated[DeviceName, machine_option(help="Where to compute.")] = "auto"
     cache_dir: CacheDir = CACHE
 
     def checked(self) -> Machine:
@@ -61,28 +57,23 @@ class Execution:
 
     executor: Annotated[
         Literal["local", "submitit"],
-        typer.Option(
-            help="Where jobs run: in processes here, or through submitit on a Slurm cluster (100 at once, or --jobs).",
-            rich_help_panel=MACHINE,
+        machine_option(
+            help="Where jobs run: in processes here, or through submitit on a Slurm cluster (100 at once, or --jobs)."
         ),
     ] = "local"
     slurm: Annotated[
         list[str] | None,
-        typer.Option(
+        machine_option(
             help="Any long option of sbatch: partition=gpu, time=240, gpus=1, mem=16G. Repeatable.",
             metavar="OPTION=VALUE",
-            rich_help_panel=MACHINE,
         ),
     ] = None
-    submitit_cluster: Annotated[
-        Literal["slurm", "local"], typer.Option(help="local: try it without a cluster.", rich_help_panel=MACHINE)
-    ] = "slurm"
+    submitit_cluster: Annotated[Literal["slurm", "local"], machine_option(help="local: try it without a cluster.")] = (
+        "slurm"
+    )
     busy: Annotated[
         Literal["wait", "leave"],
-        typer.Option(
-            help="Runs that another process works on: wait for them when all else is done, or leave them.",
-            rich_help_panel=MACHINE,
-        ),
+        machine_option(help="Runs that another process works on: wait for them when all else is done, or leave them."),
     ] = "wait"
 
     def checked(self, machine: Machine, num_processes: int) -> tuple[Machine, RunJobs]:

@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from harness.cli import options
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-Threads = Annotated[
-    int | None,
-    typer.Option(min=1, help="Threads of ours and of peers (default: cores).", rich_help_panel=options.MACHINE),
-]
+Threads = Annotated[int | None, options.machine_option(min=1, help="Threads of ours and of peers (default: cores).")]
 
 
 def table(title: str, columns: Sequence[str]) -> Table:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import Json, Recipe, print_json
+from harness.cli.options import Json, Recipe, print_json, print_view
 
 if TYPE_CHECKING:
     from harness.config import Config
@@ -97,19 +97,18 @@ def _list(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    from results.terminal.grids import headed_grid
+
+    grid = headed_grid()
     shown = {"name": "Method", "family": "Family", "groups": "Groups", "needs": "Needs", "time": "Time"}
     shown |= {"recipes": "Recipes", "ablations": "Ablations"}
     for key, heading in shown.items():
         grid.add_column(heading, no_wrap=key in ("name", "family"), justify="right" if key == "time" else "left")
     for row in rows:
         grid.add_row(*[Text(_listed(row[key])) for key in shown])
-    Console(highlight=False).print(grid)
+    print_view(grid)
 
 
 def _against_sasrec(effort: float, efforts: Mapping[str, float]) -> float | None:

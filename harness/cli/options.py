@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -14,6 +15,8 @@ import typer
 from harness.cli import groups, values
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from harness.data.open import Source
     from harness.experiment.plan import Settings
     from sweeps.storage import StudyStorage
@@ -22,6 +25,9 @@ SEARCH = "The search"
 CONTRACT = "How all methods are judged"
 MACHINE = "Machine and folders"
 FILES = "Reading and filtering a path"
+search_option, contract_option, machine_option, files_option = (
+    partial(typer.Option, rich_help_panel=panel) for panel in (SEARCH, CONTRACT, MACHINE, FILES)
+)
 
 RUNS = Path("runs")
 CACHE = Path("cache")
@@ -37,19 +43,12 @@ DatasetName = Annotated[
     ),
 ]
 RunsDir = Annotated[
-    Path,
-    typer.Option(
-        "--runs-dir", envvar="HARNESS_RUNS_DIR", metavar="DIR", help="Where results lie.", rich_help_panel=MACHINE
-    ),
+    Path, machine_option("--runs-dir", envvar="HARNESS_RUNS_DIR", metavar="DIR", help="Where results lie.")
 ]
 CacheDir = Annotated[
     Path,
-    typer.Option(
-        "--cache-dir",
-        envvar="HARNESS_CACHE_DIR",
-        metavar="DIR",
-        help="Where prepared data and stages lie.",
-        rich_help_panel=MACHINE,
+    machine_option(
+        "--cache-dir", envvar="HARNESS_CACHE_DIR", metavar="DIR", help="Where prepared data and stages lie."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
@@ -75,42 +74,27 @@ class Reading:
     ] = "leave-one-out"
     format: Annotated[
         str | None,
-        typer.Option(
+        files_option(
             metavar="F",
             help="amazon2023, recbole, s3rec, etegrec-jsonl, letter, csv, parquet (default: told by the content).",
-            rich_help_panel=FILES,
         ),
     ] = None
     metadata: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The items' texts (default: found beside the file).", rich_help_panel=FILES),
+        Path | None, files_option(metavar="FILE", help="The items' texts (default: found beside the file).")
     ] = None
     user_col: Annotated[
-        str | None,
-        typer.Option(
-            metavar="C", help="Column of users in csv or parquet (default: by usual names).", rich_help_panel=FILES
-        ),
+        str | None, files_option(metavar="C", help="Column of users in csv or parquet (default: by usual names).")
     ] = None
-    item_col: Annotated[str | None, typer.Option(metavar="C", help="Column of items.", rich_help_panel=FILES)] = None
-    time_col: Annotated[
-        str | None,
-        typer.Option(metavar="C", help="Column of times; none: row order is time.", rich_help_panel=FILES),
-    ] = None
-    core: Annotated[
-        int | None,
-        typer.Option(min=0, help="k of the k-core filter (default 0: no filter).", rich_help_panel=FILES),
-    ] = None
+    item_col: Annotated[str | None, files_option(metavar="C", help="Column of items.")] = None
+    time_col: Annotated[str | None, files_option(metavar="C", help="Column of times; none: row order is time.")] = None
+    core: Annotated[int | None, files_option(min=0, help="k of the k-core filter (default 0: no filter).")] = None
     repeats: Annotated[
         Literal["keep", "drop"] | None,
-        typer.Option(metavar="keep|drop", help="A user's repeats of an item (default keep).", rich_help_panel=FILES),
+        files_option(metavar="keep|drop", help="A user's repeats of an item (default keep)."),
     ] = None
     short_users: Annotated[
         Literal["error", "drop"] | None,
-        typer.Option(
-            metavar="error|drop",
-            help="Users with fewer than 3 interactions (default error).",
-            rich_help_panel=FILES,
-        ),
+        files_option(metavar="error|drop", help="Users with fewer than 3 interactions (default error)."),
     ] = None
 
     def source(self, name: str) -> Source:
@@ -166,28 +150,22 @@ class Judging:
     ] = None
     contract: Annotated[
         str | None,
-        typer.Option(
+        contract_option(
             help="Rules of others (docs/methods.md A.8): s3rec, letter, minionerec, hstu (default: ours).",
             metavar="NAME",
-            rich_help_panel=CONTRACT,
         ),
     ] = None
     decoding: Annotated[
         Literal["trie", "free", "released"] | None,
-        typer.Option(
+        contract_option(
             help="trie: beams over existing items (default); free: over all codes; released: as each authors' code; "
             "exact: the true best of all items.",
             metavar="HOW",
-            rich_help_panel=CONTRACT,
         ),
     ] = None
-    beams: Annotated[int | None, typer.Option(help="Beam width (default 20).", rich_help_panel=CONTRACT)] = None
-    top_k: Annotated[
-        int | None, typer.Option(help="Length of the ranked lists (default 10).", rich_help_panel=CONTRACT)
-    ] = None
-    precision: Annotated[
-        Literal["fp32", "bf16"], typer.Option(help="Of the forward passes.", rich_help_panel=MACHINE)
-    ] = "fp32"
+    beams: Annotated[int | None, contract_option(help="Beam width (default 20).")] = None
+    top_k: Annotated[int | None, contract_option(help="Length of the ranked lists (default 10).")] = None
+    precision: Annotated[Literal["fp32", "bf16"], machine_option(help="Of the forward passes.")] = "fp32"
 
     def settings(self, default_preset: str, device: str, processes: int = 1) -> Settings:
         """The settings of an experiment on a kind of device, whose models so many processes train together.
@@ -228,20 +206,14 @@ class Studies:
 
     studies_dir: Annotated[
         Path,
-        typer.Option(
-            envvar="HARNESS_STUDIES_DIR",
-            metavar="DIR",
-            help="Where studies lie, one journal file each.",
-            rich_help_panel=MACHINE,
-        ),
+        machine_option(envvar="HARNESS_STUDIES_DIR", metavar="DIR", help="Where studies lie, one journal file each."),
     ] = STUDIES
     storage: Annotated[
         str | None,
-        typer.Option(
+        machine_option(
             envvar="HARNESS_STORAGE",
             metavar="URL",
             help="A database instead, which several machines may share: postgresql://..., sqlite:///FILE.",
-            rich_help_panel=MACHINE,
         ),
     ] = None
 
@@ -255,3 +227,10 @@ class Studies:
 def print_json(content: Any) -> None:
     """`content` as the only thing on stdout."""
     typer.echo(json.dumps(content, indent=1, default=str))
+
+
+def print_view(view: RenderableType) -> None:
+    """What rich shows, on stdout."""
+    from rich.console import Console
+
+    Console(highlight=False).print(view)

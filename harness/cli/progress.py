@@ -25,9 +25,6 @@ WIDE = 110  # columns of a terminal that has room for bars
 LINE_SECONDS = 30.0  # between two lines of a job where there are no bars
 
 
-SILENT = Observer(started=lambda key: None, message=lambda key, epoch: None, ended=lambda key, outcome: None)
-
-
 def job_labels(plan: Plan) -> dict[str, str]:
     """What each job does, by its key: a cell's fit and its test bear the cell's name, shared stages their kind's."""
     labels = {stage.key: f"{stage.kind}, seed {stage.seed}" for stage in plan.stages}
@@ -56,20 +53,16 @@ def told() -> Iterator[Callable[[str], None]]:
 
 def observed_results(plan: Plan, place: Place, execute: RunJobs = run_jobs, *, waits: bool = True) -> list[CellResult]:
     """What `run_plan` returns, shown as it goes on."""
-    with observed(plan, num_jobs(plan, place)) as observer:
+    with observed_jobs(job_labels(plan), num_jobs(plan, place), frozenset(c.fit.key for c in plan.cells)) as observer:
         return run_plan(plan, place, observer, execute=execute, waits=waits)
 
 
 @contextmanager
-def observed(plan: Plan, total: int) -> Iterator[Observer]:
-    """An observer for `run_plan` that shows what goes on while the block lasts; `total` jobs are expected."""
-    with observed_jobs(job_labels(plan), total, frozenset(cell.fit.key for cell in plan.cells)) as observer:
-        yield observer
-
-
-@contextmanager
 def observed_jobs(labels: dict[str, str], total: int, recommenders: frozenset[str]) -> Iterator[Observer]:
-    """The same for jobs by their labels; the scores of `recommenders` are validation NDCG@10."""
+    """Shows how jobs go on while the block lasts, by their labels; `total` are expected.
+
+    The scores of `recommenders` are validation NDCG@10.
+    """
     console = Console(stderr=True, highlight=False)
     jobs = Jobs(labels, total, recommenders)
     if not console.is_terminal:

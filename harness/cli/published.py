@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harness.cli import options
-from harness.cli.options import CacheDir, Json, RunsDir, print_json
-from harness.cli.tables import ConfigFilter, PresetFilter, PublishedFile, filters_of
+from harness.cli.options import CacheDir, Json, RunsDir, print_json, print_view
+from harness.cli.tables import Choice, ConfigFilter, PresetFilter, PublishedFile
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,8 +43,6 @@ def published(
     cache_dir: CacheDir = options.CACHE,
 ) -> None:
     """List published figures: source, kind, method, values, and the rules that they were made under."""
-    from rich.console import Console
-
     from results.published.registry import registry
     from results.terminal.published import figures_view
 
@@ -60,7 +58,7 @@ def published(
     if json:
         print_json([asdict(figure) for figure in figures])
     else:
-        Console(highlight=False).print(figures_view(figures, known.counts))
+        print_view(figures_view(figures, known.counts))
 
 
 def verify(
@@ -86,14 +84,12 @@ def verify(
         raise UsageError(f"harness verify takes a data set or --install, {what}")
     if dataset is None:
         return _verify_installation(json)
-    from rich.console import Console
-
     from results.published.registry import registry
     from results.published.verdicts import checks, rows_of
     from results.terminal.published import checks_view
 
     known = registry(published_file)
-    rows = rows_of(runs_dir, dataset, filters_of(configs, None, preset).configs, preset)
+    rows = rows_of(runs_dir, dataset, Choice(configs).filters().configs, preset)
     if not rows:
         raise UsageError(
             f"harness verify needs finished runs of '{dataset}', but {runs_dir} has none; harness ls lists them"
@@ -114,7 +110,7 @@ def verify(
     if json:
         print_json([asdict(check) for check in found])
     else:
-        Console(highlight=False).print(checks_view(found, dataset, name))
+        print_view(checks_view(found, dataset, name))
     return 0
 
 
@@ -124,8 +120,6 @@ def _verify_installation(as_json: bool) -> int:
 
     start_server()
     import tempfile
-
-    from rich.console import Console
 
     from harness.cli.progress import observed_results
     from harness.experiment.installation import compared, measured, shipped_values
@@ -140,7 +134,7 @@ def _verify_installation(as_json: bool) -> int:
         print_json({"agrees": all(one.agrees for one in found), "seconds": seconds, "quantities": told})
     else:
         lines = [(one.quantity, one.shipped, one.found, one.allowed, one.agrees) for one in found]
-        Console(highlight=False).print(installation_view(lines, seconds))
+        print_view(installation_view(lines, seconds))
     return int(not all(one.agrees for one in found))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import webbrowser
 from functools import partial
@@ -14,8 +13,7 @@ import typer
 from harness.cli import options
 from harness.cli.drawing import uncollected
 from harness.cli.options import CacheDir, Json, RunsDir, Studies, print_json, takes_groups
-from harness.cli.tables import ConfigFilter, ContractFilter, DatasetFilter, PresetFilter, filters_of, only_dataset
-from harness.errors import UsageError
+from harness.cli.tables import Choice, DatasetFilter, check_folder_of
 
 if TYPE_CHECKING:
     from results.report import Material, Section
@@ -38,9 +36,7 @@ def report(
         str | None,
         typer.Option(help="The paper's data set to compare with (default: by name).", metavar="NAME"),
     ] = None,
-    config: ConfigFilter = None,
-    contract: ContractFilter = None,
-    preset: PresetFilter = None,
+    choice: Choice,
     json: Json = False,
     runs_dir: RunsDir = options.RUNS,
     cache_dir: CacheDir = options.CACHE,
@@ -50,16 +46,17 @@ def report(
     from harness.experiment.stored import pretraining_of
     from results.report import gather, page_of
     from results.report.blocks import anchor
+    from results.store.find import only_dataset
+    from results.store.whole_files import write_whole
 
     dataset = dataset or only_dataset(runs_dir)
     out = out or Path(f"report-{anchor(dataset)}.html")
-    if not out.parent.is_dir():
-        raise UsageError(f"--out must be in a folder that exists, but {out.parent} does not; make it, or name another")
+    check_folder_of(out)
     with uncollected():
         material = gather(
             runs_dir,
             dataset,
-            filters_of(config, contract, preset),
+            choice.filters(),
             paper_dataset=paper_dataset,
             pretraining=partial(pretraining_of, cache=cache_dir),
         )
@@ -70,9 +67,7 @@ def report(
             reproduction=reproduction_section(material),
         )
         html = page.html()
-    temporary = out.with_name(out.name + ".tmp")
-    temporary.write_text(html, encoding="utf-8")
-    os.replace(temporary, out)
+    write_whole(out, html)
     if json:
         print_json({"path": str(out), "sections": [section.title for section in page.sections]})
     else:
@@ -83,11 +78,14 @@ def report(
 
 def sweep_sections(material: Material, where: Studies) -> list[Section]:
     """The section on the studies of this very data, in a list that is empty where there are none."""
-    from harness.cli.report_sweeps import sweeps_section
     from sweeps.summaries import load_studies
 
     fingerprint = material.groups[0].record.dataset_fingerprint
     studies = [one for one in load_studies(where.opened()) if one.sweep.fingerprint == fingerprint]
+    if not studies:
+        return []
+    from harness.cli.report_sweeps import sweeps_section  # needs what draws a search in a terminal
+
     section = sweeps_section(studies)
     return [] if section is None else [section]
 

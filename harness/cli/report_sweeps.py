@@ -12,7 +12,7 @@ from harness.methods import method_named
 from results.report import Section
 from results.report.blocks import Block, DataCell, DataColumn, DataRow, DataTable, Facts, Folded, Heading, Prose
 from results.report.pictures import made, picture_of
-from results.tables.render import UNKNOWN
+from results.tables.marks import UNKNOWN
 from results.terminal.quantities import duration
 from sweeps.figures import hyperparameters_figure, sweep_figure
 from sweeps.summaries import cost_of, importances, note_of, state_of, trials_frame

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options, values
-from harness.cli.data import tell_columns, tell_notes
+from harness.cli.data import opened, tell_columns, tell_notes
 from harness.cli.machine import Execution, Machine
 from harness.cli.options import Json, Judging, Reading, RunsDir, takes_groups
 from harness.errors import UsageError
@@ -73,6 +73,7 @@ def run(
         start_server()
     from harness.cli import estimate, progress, summary
     from harness.experiment.run import run_plan
+    from harness.jobs.graph import Observer
     from harness.jobs.torchrun import World, end_when_others_end
 
     world = World.of_environment()
@@ -91,7 +92,7 @@ def run(
     experiments = [_experiment(name, reading, judging, machine, runs_dir, world, asked) for name in names]
     if not world.is_main:
         if not dry_run:
-            run_plan(*experiments[0][1:], progress.SILENT)
+            run_plan(*experiments[0][1:], Observer())
         return 0
     if dry_run:
         estimate.show([(plan, place) for _, plan, place in experiments], card=chosen_card, as_json=json)
@@ -115,15 +116,14 @@ def _experiment(
     asked: Mapping[str, Any],
 ) -> tuple[Dataset, Plan, Place]:
     """The data set, prepared now if need be, what is to be computed on it, and where; tells what is left out."""
-    from harness.cli import progress, summary
-    from harness.data.open import open_dataset
+    from harness.cli import summary
     from harness.data.prepare import describe, load_dataset
     from harness.experiment.plan import make_plan
 
     source = reading.source(name)
     settings = judging.settings(source.preset, machine.device, world.size)
-    with world.main_first("data set"), progress.working(f"reading {name}"):
-        folder = open_dataset(source, machine.cache_dir)
+    with world.main_first("data set"):
+        folder = opened(source, machine.cache_dir)
     data = load_dataset(folder)
     with judging.telling_lines():
         plan = make_plan(data, settings=settings, **asked)

@@ -50,11 +50,8 @@ def scale(
     ] = "png,svg,pdf",
     folder: Annotated[
         Path | None,
-        typer.Option(
-            "--folder",
-            metavar="DIR",
-            help="Where temporary files go: 4 GB if there are 30 million interactions.",
-            rich_help_panel=options.MACHINE,
+        options.machine_option(
+            "--folder", metavar="DIR", help="Where temporary files go: 4 GB if there are 30 million interactions."
         ),
     ] = None,
     json: Json = False,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import options, values
+from harness.cli.data import opened
 from harness.cli.machine import Machine
 from harness.cli.options import Json, RunsDir, Studies, print_json, takes_groups
 from harness.errors import UsageError
@@ -138,15 +139,13 @@ def finish(
 ) -> int:
     """Run the best trial's config like harness run, test split included; its rows say how many trials preceded them."""
     from harness.cli import progress, summary
-    from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
     from results.store.runs import raise_trials
     from sweeps.best import best_plan
 
     found = load_with_best(study, where.opened())
     machine, source = machine.checked(), found.sweep.data_source()
-    with progress.working(f"reading {source.name}"):
-        folder = open_dataset(source, machine.cache_dir)
+    folder = opened(source, machine.cache_dir)
     data = load_dataset(folder)
     plan = best_plan(found, data, [found.sweep.seed] if seeds is None else values.seeds_of(seeds), machine.device)
     place = machine.place(folder, runs_dir)

@@ -17,10 +17,11 @@ from harness.experiment.plan import Cell
 from harness.experiment.run import CellResult
 from results.errors import ResultsError
 from results.store.selection import Filters
+from results.tables.console import RichTable
 from results.tables.content import Table
 from results.tables.joined import side_by_side
 from results.tables.performance import PAPER_COLUMNS, View, ablation_table, overall_table
-from results.tables.render import render, to_rich
+from results.tables.render import render
 
 
 class Done(NamedTuple):
@@ -52,7 +53,7 @@ def show(done: Sequence[Done], *, as_json: bool) -> int:
         console = Console()
         for table in tables.values():
             console.print()
-            console.print(to_rich(table))
+            console.print(RichTable(table))
     for reason in reasons:
         print(reason, file=sys.stderr)
     failed = [(f"{one.dataset.name}, " if len(done) > 1 else "", result) for one in done for result in one.failed]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness.cli import options, studies, values
-from harness.cli.data import tell_columns
+from harness.cli.data import opened, tell_columns
 from harness.cli.machine import Machine
-from harness.cli.options import SEARCH, DatasetName, Json, Judging, Reading, Studies, takes_groups
+from harness.cli.options import DatasetName, Json, Judging, Reading, Studies, takes_groups
 from harness.errors import FieldError, UsageError
 
 if TYPE_CHECKING:
@@ -51,11 +51,10 @@ def sweep(
     seed: Annotated[int, typer.Option(min=0, help="Of the search and of every fit.")] = 0,
     space: Annotated[
         Path | None,
-        typer.Option(
+        options.search_option(
             help="TOML file, a table per method: field = \\[values], {low=, high=, log=true} or {low=, high=, step=} "
             "(default: the methods' published grids).",
             metavar="FILE",
-            rich_help_panel=SEARCH,
         ),
     ] = None,
     log_uniform: Annotated[
@@ -65,27 +64,22 @@ def sweep(
         str | None,
         typer.Option(help="One field alone, every value of it: mu or lambda for the paper's curves.", metavar="FIELD"),
     ] = None,
-    sampler: Annotated[
-        Literal["tpe", "random", "grid"], typer.Option(help="How values are picked.", rich_help_panel=SEARCH)
-    ] = "tpe",
+    sampler: Annotated[Literal["tpe", "random", "grid"], options.search_option(help="How values are picked.")] = "tpe",
     pruner: Annotated[
-        Literal["median", "hyperband", "none"],
-        typer.Option(help="When a trial is given up early.", rich_help_panel=SEARCH),
+        Literal["median", "hyperband", "none"], options.search_option(help="When a trial is given up early.")
     ] = "median",
     study: Annotated[
-        str | None,
-        typer.Option(help="The study's name (default: made of what decides its numbers).", rich_help_panel=SEARCH),
+        str | None, options.search_option(help="The study's name (default: made of what decides its numbers).")
     ] = None,
     machine: Machine,
     judging: Judging,
     where: Studies,
     heartbeat: Annotated[
         int,
-        typer.Option(
+        options.machine_option(
             min=1,
             metavar="SECONDS",
             help="Between signs of life in a database; after two without, a trial is taken over.",
-            rich_help_panel=options.MACHINE,
         ),
     ] = 60,
     json: Json = False,
@@ -96,8 +90,6 @@ def sweep(
     """
     if context.invoked_subcommand is not None:
         return 0
-    from harness.cli import progress
-    from harness.data.open import open_dataset
     from harness.data.prepare import load_dataset
     from harness.experiment.plan import check_limits
     from sweeps.study import Sweep
@@ -111,8 +103,7 @@ def sweep(
         raise UsageError(f"--study must be letters, digits, dots, - and _, but got '{study}'; choose another name")
     if grid:
         sampler, pruner = "grid", "none"
-    with progress.working(f"reading {dataset}"):
-        folder = open_dataset(source, machine.cache_dir)
+    folder = opened(source, machine.cache_dir)
     data = load_dataset(folder)
     with judging.telling_lines():
         check_limits(data, settings.contract)

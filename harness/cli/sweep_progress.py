@@ -34,7 +34,7 @@ def watched() -> Iterator[Watch]:
             jobs.labels[key] = label
         jobs.recommenders |= {f"{trial}/{cell.fit.key}"}
         if watcher is None:
-            return Observer(lambda key: None, lambda key, epoch: None, lambda key, outcome: None)
+            return Observer()
         return Observer(
             lambda key: watcher.started(f"{trial}/{key}"),
             lambda key, epoch: watcher.message(f"{trial}/{key}", epoch),

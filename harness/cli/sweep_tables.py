@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from harness.cli.sweep_progress import shown, told_params
 from harness.methods import method_named
+from results.terminal.grids import headed_grid
 from results.terminal.quantities import duration
 from sweeps.summaries import MIN_FOR_IMPORTANCE, StudySummary, cost_of, importances, note_of, state_of
 from sweeps.trials import RECALL
@@ -149,7 +149,7 @@ def _cost(study: StudySummary) -> Text:
 
 def _grid(*headings: str) -> Table:
     """An empty table; the first and the last column fold where the console is narrow, the numbers between do not."""
-    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    grid = headed_grid()
     for place, name in enumerate(headings):
         is_outer = place in (0, len(headings) - 1)
         grid.add_column(name, justify="left" if is_outer else "right", no_wrap=not is_outer, overflow="fold")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from harness.cli import options
-from harness.cli.options import CacheDir, Json, RunsDir, print_json
+from harness.cli.options import CacheDir, Json, RunsDir, print_json, print_view, takes_groups
 from harness.cli.values import names_in
 from harness.errors import UsageError
 
@@ -70,19 +69,28 @@ ConfigFilter = Annotated[
         metavar="LIST",
     ),
 ]
+FormatName = Literal["rich", "text", "md", "latex", "csv", "json", "html"]
 
 
-def filters_of(
-    configs: list[str] | None, contract: str | None, preset: str | None, mask_history: bool = False
-) -> Filters:
+@dataclass(frozen=True)
+class Choice:
     """Which runs count; the configs are words with commas between, or given one by one."""
-    from results.store.selection import Filters
 
-    words = [word.strip() for text in configs or [] for word in text.split(",") if word.strip()]
-    return Filters(tuple(words), contract, preset, mask_history)
+    configs: ConfigFilter = None
+    contract: ContractFilter = None
+    preset: PresetFilter = None
+
+    def filters(self, mask_history: bool = False) -> Filters:
+        """As the store takes them."""
+        from results.store.selection import Filters
+
+        words = [word.strip() for text in self.configs or [] for word in text.split(",") if word.strip()]
+        return Filters(tuple(words), self.contract, self.preset, mask_history)
 
 
+@takes_groups
 def table(
+    *,
     which: Annotated[
         Literal["overall", "ablation", "datasets"], typer.Argument(help="Table 3, Table 4 or Table 2 of the paper.")
     ],
@@ -94,7 +102,7 @@ def table(
     ] = None,
     k: Annotated[str | None, typer.Option("--k", help="Lengths of the list (default 5,10).", metavar="LIST")] = None,
     format: Annotated[
-        Literal["rich", "text", "md", "latex", "csv", "json", "html"] | None,
+        FormatName | None,
         typer.Option(help="How to print (default: as --out ends, else rich).", show_default=False),
     ] = None,
     out: Annotated[
@@ -109,9 +117,7 @@ def table(
         ),
     ] = None,
     published_file: PublishedFile = None,
-    config: ConfigFilter = None,
-    contract: ContractFilter = None,
-    preset: PresetFilter = None,
+    choice: Choice,
     mask_history: MaskHistory = False,
     slice: SliceBy = None,
     ci: Annotated[
@@ -143,7 +149,7 @@ def table(
         titles=titles,
         intervals=ci or form in ("csv", "json"),
     )
-    filters = filters_of(config, contract, preset, mask_history)
+    filters = choice.filters(mask_history)
     names = _datasets(runs_dir, dataset)
     if which == "overall":
         tables = [overall_table(runs_dir, name, filters, view) for name in names]
@@ -164,8 +170,6 @@ def ls(
     runs_dir: RunsDir = options.RUNS,
 ) -> None:
     """List runs, those that are unfinished last."""
-    from rich.console import Console
-
     from results.store.find import RunFilter, find_runs, find_unfinished
     from results.terminal.listing import runs_table
 
@@ -176,7 +180,7 @@ def ls(
     if json:
         print_json([_record(run) for run in runs] + [_unfinished(run) for run in unfinished])
     elif runs or unfinished:
-        Console(highlight=False).print(runs_table(runs, unfinished))
+        print_view(runs_table(runs, unfinished))
     else:
         print(f"no run in {runs_dir} matches; make one with: harness run", file=sys.stderr)
 
@@ -189,8 +193,6 @@ def show(
     runs_dir: RunsDir = options.RUNS,
 ) -> None:
     """Print one run: scores, curves, health of the codes, cost, config, environment."""
-    from rich.console import Console
-
     from results.store.runs import read_run
     from results.terminal.panels import run_panel
 
@@ -199,7 +201,7 @@ def show(
         environment = {"environment": found.environment(), "config_toml": found.config_text()}
         print_json(_record(found) | environment)
     else:
-        Console(highlight=False).print(run_panel(found))
+        print_view(run_panel(found))
 
 
 def _shown(published: str | None, published_file: Path | None, slice: str | None) -> View:
@@ -217,6 +219,12 @@ def _shown(published: str | None, published_file: Path | None, slice: str | None
     )
 
 
+def check_folder_of(out: Path) -> None:
+    """`UsageError` for a file in a folder that is not there."""
+    if not out.parent.is_dir():
+        raise UsageError(f"--out must be in a folder that exists, but {out.parent} does not; make it, or name another")
+
+
 def format_of(format: str | None, out: Path | None) -> str:
     """The name that `render` takes: of the format that is asked for, else as the file ends, else for a terminal.
 
@@ -224,8 +232,8 @@ def format_of(format: str | None, out: Path | None) -> str:
     """
     from results.tables.render import ENDINGS
 
-    if out is not None and not out.parent.is_dir():
-        raise UsageError(f"--out must be in a folder that exists, but {out.parent} does not; make it, or name another")
+    if out is not None:
+        check_folder_of(out)
     if format is None and out is not None:
         if out.suffix.lower() not in ENDINGS:
             raise UsageError(
@@ -250,12 +258,12 @@ def _columns(metrics: str | None, lengths: str | None) -> tuple[list[tuple[str, 
 
 def _datasets(runs_dir: Path, text: str | None) -> list[str]:
     """The data sets that are asked for; without a word, the only one that has runs."""
+    from results.store.find import RunFilter, find_runs, only_dataset
+
     if text is None:
         return [only_dataset(runs_dir)]
     if "," not in text:
         return [text]
-    from results.store.find import RunFilter, find_runs
-
     return [text] if find_runs(runs_dir, RunFilter(dataset=text)) else names_in(text, "--dataset")
 
 
@@ -275,30 +283,23 @@ def _counts(cache_dir: Path, datasets: str | None) -> dict[str, dict[str, Any]]:
     return {name: counts[name] for name in names}
 
 
-def only_dataset(runs_dir: Path) -> str:
-    """The data set that all finished runs are of; `ResultsError` when there are several, or none."""
-    from results.store.find import only_dataset as found
-
-    return found(runs_dir)
-
-
 def print_table(made: Table, format: str | None, out: Path | None) -> None:
     """The table on stdout, or in a file; `format` as the command line names it, None: as the file ends."""
     from rich.console import Console
 
-    from results.tables.render import render, to_rich
+    from results.store.whole_files import write_whole
+    from results.tables.console import RichTable
+    from results.tables.render import render
 
     form = format_of(format, out)
     if form == "rich" and out is None:
-        Console().print(to_rich(made))
+        Console().print(RichTable(made))
         return
     text = render(made, "text" if form == "rich" else form)
     if out is None:
         typer.echo(text, nl=False)
         return
-    temporary = out.with_name(out.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, out)
+    write_whole(out, text)
     print(f"wrote {out}", file=sys.stderr)
 
 

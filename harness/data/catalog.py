@@ -17,8 +17,6 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from huggingface_hub import get_hf_file_metadata, hf_hub_url
-
 from harness.data.demo import DEMO_CONFIG, demo
 from harness.data.filters import PrepareConfig
 from harness.data.formats.format import RawInteractions
@@ -84,6 +82,8 @@ def fetch(file: str, cache: Path, *, revision: str = REVISION, pause_s: float = 
     target = cache / "downloads" / revision / file
     if target.exists():
         return target
+    from huggingface_hub import hf_hub_url  # here, since most commands that know the names download nothing
+
     endpoint = os.environ.get("HF_ENDPOINT") or None
     url = hf_hub_url(REPOSITORY, file, repo_type="dataset", revision=revision, endpoint=endpoint)
     size, checksum = _promised(url)
@@ -97,6 +97,8 @@ def fetch(file: str, cache: Path, *, revision: str = REVISION, pause_s: float = 
 
 def _promised(url: str) -> tuple[int, str]:
     """Size in bytes and checksum of a file, as the hub states them."""
+    from huggingface_hub import get_hf_file_metadata
+
     try:
         metadata = get_hf_file_metadata(url, token=False, timeout=TIMEOUT_S)
     except Exception as error:  # the client's transport, and so its error types, change with its version

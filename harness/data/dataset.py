@@ -15,6 +15,17 @@ import numpy as np
 PADDING = 0
 
 
+def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """start, start + 1, ..., start + length - 1 of each pair, one after another."""
+    ends = np.cumsum(lengths)
+    return np.arange(lengths.sum()) + np.repeat(starts - ends + lengths, lengths)
+
+
+def offsets_of(lengths: np.ndarray) -> np.ndarray:
+    """(B + 1,) int64 where each of B rows of these lengths begins, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
 @dataclass(frozen=True)
 class Sequences:
     """Ragged rows of item ids: row i is `items[offsets[i]:offsets[i + 1]]`, oldest first."""
@@ -30,7 +41,7 @@ class Sequences:
         """Sequences from Python lists (tests, small inputs)."""
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         items = np.array([item for row in rows for item in row], dtype=np.int32)
-        return cls(items, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+        return cls(items, offsets_of(lengths))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -48,27 +59,23 @@ class Sequences:
         """Rows of what stands at the given places of the flat axis, of the given users."""
         return Sequences(self.items[places], offsets, None if self.times is None else self.times[places], users)
 
+    def cut(self, starts: np.ndarray, lengths: np.ndarray, users: np.ndarray | None) -> Sequences:
+        """Rows of so many items from the given places of the flat axis on, of the given users."""
+        return self.at(ranges(starts, lengths), offsets_of(lengths), users)
+
     def take(self, rows: np.ndarray) -> Sequences:
         """The given rows, in the given order."""
-        lengths = self.lengths[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
         users = None if self.users is None else self.users[rows]
-        return self.at(np.repeat(self.offsets[:-1][rows], lengths) + within, offsets, users)
+        return self.cut(self.offsets[:-1][rows], self.lengths[rows], users)
 
     def last(self, count: int) -> Sequences:
         """Each row's last `count` items (all of a shorter row)."""
         lengths = np.minimum(self.lengths, count)
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-        return self.at(np.repeat(self.offsets[1:] - lengths, lengths) + within, offsets, self.users)
+        return self.cut(self.offsets[1:] - lengths, lengths, self.users)
 
     def without_last(self, count: int) -> Sequences:
         """Each row without its last `count` items (none of a shorter row)."""
-        kept = np.maximum(self.lengths - count, 0)
-        within = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], self.lengths)
-        offsets = np.concatenate([[0], np.cumsum(kept)])
-        return self.at(np.flatnonzero(within < np.repeat(kept, self.lengths)), offsets, self.users)
+        return self.cut(self.offsets[:-1], np.maximum(self.lengths - count, 0), self.users)
 
     def appended(self, items: np.ndarray) -> Sequences:
         """Each row with one more item at its end, without times; `items` is (B,)."""
@@ -131,6 +138,11 @@ class Dataset:
     def num_items(self) -> int:
         """N: ids run from 1 to N."""
         return len(self.catalog)
+
+    @cached_property
+    def item_counts(self) -> np.ndarray:
+        """(N,) int64 training interactions of each item; validation and test targets are not among them."""
+        return np.bincount(self.train.items, minlength=self.num_items + 1)[PADDING + 1 :]
 
     @property
     def num_users(self) -> int:

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from harness.errors import DataError
 
+EXCERPT = 60  # characters of a line that a message quotes
 HEAD_SIZE = 1 << 16  # characters that tell a file's kind
 ARCHIVES = {
     b"PK\x03\x04": "a zip archive",
@@ -94,7 +95,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, record
 
 
-def excerpt(line: str, width: int = 60) -> str:
+def excerpt(line: str) -> str:
     """The line's start, quoted, for a message."""
     line = line.rstrip("\n")
-    return repr(line if len(line) <= width else line[:width] + "…")
+    return repr(line if len(line) <= EXCERPT else line[:EXCERPT] + "…")

@@ -29,7 +29,7 @@ from uuid import uuid4
 import numpy as np
 import polars as pl
 
-from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
+from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences, offsets_of
 from harness.data.filters import PrepareConfig, Prepared, prepared
 from harness.data.formats.format import RawInteractions
 from harness.data.item_features import COLUMN, features_of
@@ -186,12 +186,11 @@ def _lists(sequences: Sequences, name: str) -> dict[str, pl.Series]:
 def _sequences(table: pl.DataFrame, name: str) -> Sequences:
     """What `_lists` was made from."""
     lists = table[name]
-    offsets = np.concatenate([[0], np.cumsum(lists.list.len().to_numpy(), dtype=np.int64)])
     has_item = lists.list.len() > 0
     times = table["times"].filter(has_item).explode()
     return Sequences(
         lists.explode().drop_nulls().to_numpy().astype(np.int32),
-        offsets,
+        offsets_of(lists.list.len().to_numpy()),
         None if times.null_count() else times.to_numpy().astype(np.int64),
     )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.data.dataset import Dataset, Sequences
+from harness.data.dataset import Dataset, Sequences, offsets_of, ranges
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,8 @@ class PrefixSamples:
         """Histories (B rows) and targets (B,) int64 of the given samples."""
         starts, ends = self.starts[samples], self.ends[samples]
         lengths = ends - starts
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-        items = self.sequences.items[np.repeat(starts, lengths) + within]
-        return Sequences(items, offsets), self.sequences.items[ends].astype(np.int64)
+        histories = Sequences(self.sequences.items[ranges(starts, lengths)], offsets_of(lengths))
+        return histories, self.sequences.items[ends].astype(np.int64)
 
 
 def shuffled_batches(count: int, size: int, stream: np.random.Generator) -> Iterator[np.ndarray]:

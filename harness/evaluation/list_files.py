@@ -15,6 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from harness.errors import DataError
+from results.store.whole_files import whole
 
 NAMES = {  # small letters → the column that is meant
     **dict.fromkeys(("user", "user_id", "userid", "uid", "reviewerid", "qid", "query"), "user"),
@@ -58,9 +59,8 @@ def write_lists(lists: pl.DataFrame, path: Path, tag: str) -> None:
     content = io.BytesIO()
     WRITERS[form](lists.drop("score") if lists["score"].is_null().all() else lists, content, tag)
     data = content.getvalue()
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
-    temporary.replace(path)
+    with whole(path) as temporary:
+        temporary.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
 def _named(frame: pl.DataFrame, path: Path) -> pl.DataFrame:

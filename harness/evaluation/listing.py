@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from harness.data.dataset import PADDING, Dataset, EvalCases
+from harness.data.dataset import Dataset, EvalCases
 from harness.distributed import ALONE
 from harness.evaluation.outcomes import target_ranks
 from harness.evaluation.ranking import ranked_cases
@@ -35,7 +35,7 @@ def listing_of(recommender: Recommender, dataset: Dataset, cases: EvalCases, k: 
     A recommender that gives the scores of all items tells exact ranks. One that generates codes lists what its search
     found. Of any other one only the `k` best are asked, as its interface promises no more.
     """
-    popularity_N = np.bincount(dataset.train.items, minlength=dataset.num_items + 1)[PADDING + 1 :]
+    popularity_N = dataset.item_counts
     if isinstance(recommender, ScoresFew):
         return Listing(*sparse_ranked_cases(recommender, cases, min(places, dataset.num_items), popularity_N))
     scorer = getattr(recommender, "scores", None)

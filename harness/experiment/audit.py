@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import tomllib
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from harness.experiment.plan import Cell, Settings, cell_of
 from harness.experiment.reproduce import made_by
 from harness.interfaces import Contract
 from results.statistics.audit import EXACT, decoded_path
-from results.store.runs import Run, read_run
+from results.store.runs import Run, read_run, write_parquet
 
 Search = int | str  # so many beams over existing items, or `exact`
 
@@ -48,9 +47,7 @@ def decode_again(
         )
         outcomes = outcomes_of(recommender, dataset, cases, listing)
         asked(len(cases), time.perf_counter() - started)
-    temporary = path.with_name(path.name + ".tmp")
-    outcomes.write_parquet(temporary)
-    os.replace(temporary, path)
+    write_parquet(path, outcomes)
     return path
 
 

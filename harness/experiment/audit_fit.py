@@ -7,7 +7,6 @@ where no selection looks.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,7 +27,7 @@ from harness.interfaces import Recommender
 from harness.jobs.graph import Job, Send
 from harness.stages import IN_USE, PARTIAL, alive, full_disk_as_one_line, locked
 from results.store.epochs import epochs_frame, epochs_path
-from results.store.runs import Run
+from results.store.runs import Run, write_parquet
 
 FOLDER = "audit-fits"  # of the cache
 KEPT = "kept"  # in the fit's folder: a recommender's folder for each epoch
@@ -86,9 +85,7 @@ def fit_again(run: Run, place: Place, send: Send) -> None:
         rows = ranks_of_epochs(cell, place, folder, send)
         if not rows:
             raise UsageError(f"{cell.label} does not tell its epochs (FitContext.keep), so --fit is not for it")
-        temporary = path.with_name(path.name + ".tmp")
-        epochs_frame(rows).write_parquet(temporary)
-        os.replace(temporary, path)
+        write_parquet(path, epochs_frame(rows))
         shutil.rmtree(folder)
 
 

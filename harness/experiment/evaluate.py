@@ -68,7 +68,7 @@ def evaluate_cell(cell: Cell, folder: Path, place: Place, send: Send) -> None:
             history=history_frame(histories(fitted)),
             config_toml=to_toml({cell.method: cell.config.model_dump(mode="json")}),
             env=environment() | {"processes": group_size(cell.fit, place)} | gpu_facts(cell, place),
-            item_counts=np.bincount(dataset.train.items, minlength=dataset.num_items + 1)[1:],
+            item_counts=dataset.item_counts,
         )
 
 
@@ -170,11 +170,10 @@ def gpu_facts(cell: Cell, place: Place) -> dict[str, Any]:
 
 def cases_of(recommender: Recommender, dataset: Dataset, cases: EvalCases) -> pl.DataFrame:
     """What is known of each case beside the rank (`CASES_SCHEMA`), to cut the users into slices by."""
-    counts = np.bincount(dataset.train.items, minlength=dataset.num_items + 1)
     sharers_N = recommender.item_sharers() if isinstance(recommender, SharesCodes) else None
     return cases_frame(
         cases.histories.lengths,
-        counts[cases.targets],
+        dataset.item_counts[cases.targets - PADDING - 1],
         None if sharers_N is None else sharers_N[cases.targets - PADDING - 1],
         cases.new_users,
         cases.owners,

@@ -91,8 +91,9 @@ def _values(method: str, run: Run) -> Values:
     values = {f"{method}, users": float(len(run.ranks(["user"]))), f"{method}, last loss": float(losses[-1])}
     values[f"{method}, parameters"] = float(run.record.num_parameters)
     for metric, k in METRICS:
-        row = run.metrics().filter((pl.col("metric") == metric) & (pl.col("k") == k))
-        values[f"{method}, {metric}@{k}"] = float(row["value"].item())
+        value = run.stored(metric, k)
+        assert value is not None, "metrics at 10 are stored"
+        values[f"{method}, {metric}@{k}"] = value
     return values
 
 

@@ -14,7 +14,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -197,12 +197,8 @@ def _measured(one: Leftover, is_busy: bool) -> Leftover:
     files = _files(one.path)
     newest = max((file.st_mtime for file in files), default=one.path.stat().st_mtime)
     is_read = is_busy and one.state == UNUSED
-    return Leftover(
-        one.what,
-        one.state,
-        one.path,
-        one.why,
-        one.lock,
+    return replace(
+        one,
         size=sum(file.st_size for file in files),
         changed=datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds"),
         held=is_read or is_held(one.lock),

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from harness.config import Config, merged
+from harness.config import merged
 from harness.data.catalog import NAMED
 from harness.data.splits.registry import unsplit_name
 from harness.errors import HarnessError
-from harness.experiment.plan import FULL, Settings, config_digest, configured
+from harness.experiment.plan import FULL, Settings, config_digest, configured, differences
 from harness.experiment.settings import assignments_of, settings_of
 from harness.interfaces import Ablation, Method
 from harness.methods import methods
@@ -162,10 +162,7 @@ def _changes(method: Method, ablation: Ablation, record: RunRecord, config_toml:
         stored = merged(basis, tomllib.loads(config_toml)[record.method])
     except (HarnessError, tomllib.TOMLDecodeError, KeyError):
         return None
-    given, wanted = dict(_fields(basis)), dict(_fields(stored))
-    return tuple(
-        f"{record.method}.{path}={_spelled(value)}" for path, value in wanted.items() if given.get(path) != value
-    )
+    return tuple(f"{record.method}.{path}={_spelled(value)}" for path, value in differences(basis, stored).items())
 
 
 def _contract_changes(record: RunRecord) -> tuple[str, ...]:
@@ -174,16 +171,6 @@ def _contract_changes(record: RunRecord) -> tuple[str, ...]:
     return tuple(
         f"contract.{name}={_spelled(value)}" for name, value in record.contract.items() if basis.get(name) != value
     )
-
-
-def _fields(config: Config, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Dotted paths of the plain values and what they are, as JSON."""
-    for name, value in config.model_dump(mode="json").items():
-        child = getattr(config, name)
-        if hasattr(child, "model_dump"):
-            yield from _fields(child, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _spelled(value: Any) -> str:

@@ -103,7 +103,7 @@ def score_lists(given: Given, prepared: Path, runs_dir: Path, contract: Contract
         history=history_frame([]),
         config_toml=to_toml({"lists": {"name": given.name, "file": given.path.name, "sha256": checksum}}),
         env=environment(),
-        item_counts=np.bincount(dataset.train.items, minlength=dataset.num_items + 1)[PADDING + 1 :],
+        item_counts=dataset.item_counts,
     )
     return Scored(run, True, notes)
 

@@ -6,6 +6,7 @@ Shape legend: B samples, N items, L code levels, K codes of a level, k places of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +23,12 @@ from harness.data.samples import PrefixSamples, shuffled_batches
 from harness.distributed import Group
 from harness.evaluation.outcomes import validation_score
 from harness.evaluation.ranking import Scorer, Scores, ranked
+from harness.generative.counted import counts_on_codes
 from harness.generative.decoding.beam import Search, recommend_by_codes
 from harness.generative.decoding.exact import exact_scores
 from harness.generative.decoding.trie import Trie
 from harness.generative.tokenizer.codes import CodeTable, code_health, tuple_keys
-from harness.interfaces import FitContext, Recommendations
+from harness.interfaces import FitContext, Method, Recommendations
 from harness.nn.code_seq2seq import CodeSeq2Seq, LaidOut
 from harness.nn.kernels.precision import full_precision, widened
 from harness.nn.moving import moved
@@ -291,6 +293,16 @@ def load_recommender(folder: Path, config: Config, dataset: Dataset, context: Fi
     """The `Method.load` of every method that recommends by codes."""
     return CodeRecommender.load(folder, dataset, context)
 
+
+# A `Method` that recommends by codes, with what such methods have in common.
+code_method = partial(
+    Method,
+    family="generative",
+    is_distributed=True,
+    load=load_recommender,
+    effort=lambda config: config.training.epochs,
+    counts=counts_on_codes,
+)
 
 # The lite preset: the same code with sizes for two CPU cores, chosen by validation NDCG@10. Narrow and shallow, because
 # on a few thousand samples the number of steps decides; the standard deviation keeps signals' size at width 64.

@@ -37,11 +37,11 @@ class Interrupted(Exception):
 
 
 class Observer(NamedTuple):
-    """What the parent process does as jobs go on."""
+    """What the parent process does as jobs go on; by default nothing."""
 
-    started: Callable[[str], None]
-    message: Callable[[str, Any], None]
-    ended: Callable[[str, Outcome], None]
+    started: Callable[[str], None] = lambda key: None
+    message: Callable[[str, Any], None] = lambda key, content: None
+    ended: Callable[[str, Outcome], None] = lambda key, outcome: None
     waiting: Callable[[str], None] = lambda what: None  # for another process that works on it
 
 

@@ -25,7 +25,9 @@ def mlp(sizes: tuple[int, ...], generator: torch.Generator | None = None) -> MLP
     """Layers of the given sizes; Xavier-normal weights drawn from `generator`, zero biases."""
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
-        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # no draw from the global generator
+        linear = nn.Linear(fan_in, fan_out, device="meta")  # no draw from the global generator
+        # `skip_init` would do the same by way of SymPy, which takes longer to import than a model to load.
+        linear.weight, linear.bias = (nn.Parameter(torch.empty(one.shape)) for one in (linear.weight, linear.bias))
         nn.init.xavier_normal_(linear.weight, generator=generator)
         nn.init.zeros_(linear.bias)
         layers += [linear, nn.ReLU()]

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -25,6 +23,10 @@ def weights_file(name: str) -> Path:
 
     The revision is asked for, since what a branch holds may change.
     """
+    # Here, since every process that fits or looks up methods imports this module, and hardly any downloads.
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
     if Path(name).is_dir():
         return Path(name) / WEIGHTS
     repository, _, revision = name.partition("@")

@@ -92,7 +92,6 @@ class SequenceRecommender:
 
     def save(self, folder: Path) -> None:
         """Writes the weights, and what the table's rows stand for."""
-        folder.mkdir(parents=True, exist_ok=True)
         save_tensors(folder / f"{self.name}.safetensors", self.network.state_dict())
         write_json(folder / f"{self.name}.json", catalog_mark(self.catalog))
 
@@ -191,11 +190,16 @@ class SequenceModel:
         kernels = KERNELS_PER_WEIGHT * len(list(network.parameters())) * steps
         return Counts(config.epochs * kernels, config.epochs * OPERATIONS * (of_items + of_targets))
 
-    def method(self, title: str, config: type[SequenceTraining], **facts: Any) -> Method:
-        """The model as a method; `facts` are fields of `Method`, those that are given here already included."""
+    def method(
+        self, title: str, config: type[SequenceTraining], lite: SequenceTraining | None = None, **facts: Any
+    ) -> Method:
+        """The model as a method; `facts` are fields of `Method`, those that are given here already included.
+
+        With a `lite` config the presets are that and, for `paper`, the defaults.
+        """
         # The beams of a contract change nothing here, and processes share the batches and the users.
         shared: dict[str, Any] = {"is_distributed": True, "follows_contract": False, "grid": GRID, "effort": effort}
-        shared["counts"] = self.counts
+        shared |= {"counts": self.counts, "presets": {"paper": config(), "lite": lite} if lite else {}}
         return Method(self.name, title, config, self.fit, self.load, **{**shared, **facts})
 
 

@@ -96,9 +96,9 @@ TINY = {**TINY_SCHEDULE, "hidden_size": 16, "inner_size": 32, "num_layers": 1, "
 LITE_VECTORS = LITE  # where another method only needs the item table
 
 
-def vectors_config(hidden_size: int, base: SASRecConfig = PAPER) -> SASRecConfig:
+def vectors_config(hidden_size: int) -> SASRecConfig:
     """The config of a SASRec whose item table has this width: 256 (ETEGRec, TIGER-SAS; 4 heads), 32 (LETTER; 2)."""
-    return base.replace(hidden_size=hidden_size, num_heads=4 if hidden_size >= 256 else 2, inner_size=256)
+    return PAPER.replace(hidden_size=hidden_size, num_heads=4 if hidden_size >= 256 else 2, inner_size=256)
 
 
 def sasrec_vectors(config: SASRecConfig) -> Need:

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
-from harness.data.dataset import Dataset, Sequences
+from harness.data.dataset import Dataset, Sequences, ranges
 from harness.data.samples import PrefixSamples
 from harness.errors import DataError
 
@@ -62,7 +62,7 @@ class TrainingRows:
         later_U = np.maximum(lengths - 1 - longest, 0)
         windows_U = -(-later_U // stride)
         window_users = np.repeat(np.arange(len(lengths)), windows_U)
-        window_ends = np.minimum(_ranges(np.ones_like(windows_U), windows_U) * stride, later_U[window_users])
+        window_ends = np.minimum(ranges(np.ones_like(windows_U), windows_U) * stride, later_U[window_users])
         targets = np.concatenate([head_lengths, (window_ends - 1) % stride + 1])
         return cls(
             dataset.train,
@@ -101,9 +101,7 @@ class TrainingRows:
 
     def histories(self, rows: np.ndarray) -> Sequences:
         """The items of the given rows."""
-        lengths = self.lengths[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return self.sequences.at(_ranges(self.starts[rows], lengths), offsets, self.users[rows])
+        return self.sequences.cut(self.starts[rows], self.lengths[rows], self.users[rows])
 
     def next_items(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The given rows' targets, row by row: (M,) int64 each.
@@ -114,14 +112,8 @@ class TrainingRows:
         counts = self.targets[rows]
         row_M = np.repeat(np.arange(len(rows)), counts)
         ends = self.starts[rows] + self.lengths[rows]
-        places_M = _ranges(ends - counts + 1, counts)
+        places_M = ranges(ends - counts + 1, counts)
         return row_M, ends[row_M] - places_M, self.sequences.items[places_M].astype(np.int64)
-
-
-def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """start, start + 1, ..., start + length - 1 of each pair, one after another."""
-    ends = np.cumsum(lengths)
-    return np.arange(lengths.sum()) + np.repeat(starts - ends + lengths, lengths)
 
 
 class Draws(Protocol):
@@ -180,9 +172,7 @@ class ItemDraws:
     @classmethod
     def of(cls, dataset: Dataset, by: Literal["uniform", "popularity"], count: int) -> ItemDraws:
         """Draws from all items alike, or by training interactions and one more, so that every item can be drawn."""
-        weights_N = np.ones(dataset.num_items)
-        if by == "popularity":
-            weights_N += np.bincount(dataset.train.items, minlength=dataset.num_items + 1)[1:]
+        weights_N = np.ones(dataset.num_items) + (dataset.item_counts if by == "popularity" else 0)
         cumulative_N = np.cumsum(weights_N)
         return cls(cumulative_N / cumulative_N[-1], count)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -101,6 +101,20 @@ def softmax_assumptions(config: SequenceTraining, title: str = "SASRec") -> list
         f"{title}: a sampled softmax over {config.num_negatives} items drawn {how}, logits corrected for it (logQ), "
         "stands in for the softmax over all items; the published loss is another"
     ]
+
+
+def open_choices(title: str, choices: str, remark: str = "") -> Callable[[Any], list[str]]:
+    """The `Method.assumptions` of a baseline of which the paper gives only the width of items.
+
+    `choices` tells what was chosen besides, fields of the config in braces; `remark` stands at the line's end.
+    """
+
+    def assumptions(config: SequenceTraining) -> list[str]:
+        chosen = choices.format_map(dict(config))
+        line = f"{title}: the paper gives only the item dimension (128); {chosen} are assumed{remark}"
+        return [line, *softmax_assumptions(config, title)]
+
+    return assumptions
 
 
 class Objective(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from harness.errors import StageError
 from harness.stages import read_json, write_json
 from harness.training.learner import Learner
+from results.store.whole_files import whole
 
 
 class State(NamedTuple):
@@ -97,12 +97,11 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes safetensors to a temporary name, then renames, so that a reader never sees half a file."""
+    """Writes safetensors, which no reader sees half of."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    # Clones: safetensors refuses tensors that share memory, as tied weights do.
-    save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, temporary)
-    os.replace(temporary, path)
+    with whole(path) as temporary:
+        # Clones: safetensors refuses tensors that share memory, as tied weights do.
+        save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, temporary)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

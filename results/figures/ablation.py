@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from results.errors import ResultsError
-from results.figures.registry import FigureMaker, FigureRequest
+from results.figures.registry import FigureMaker
 from results.figures.rendering import Figure
 from results.published import paper
 from results.statistics.inference import bootstrap_difference, fixed_random
@@ -122,8 +122,8 @@ def draw(frame: pl.DataFrame) -> Picture:
     return drawn
 
 
-def _make(asked: FigureRequest) -> list[Figure]:
-    return [ablation_figure(asked.runs, asked.dataset, asked.method, asked.filters)]
-
-
-MAKER = FigureMaker("ablation", "runs of a method and its variants", _make)
+MAKER = FigureMaker(
+    "ablation",
+    "runs of a method and its variants",
+    lambda asked: [ablation_figure(asked.runs, asked.dataset, asked.method, asked.filters)],
+)

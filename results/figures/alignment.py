@@ -69,7 +69,7 @@ def draw(frame: pl.DataFrame) -> Picture:
             axes.plot(
                 x, y, "o", color=color, markersize=7.5, markeredgecolor="white", markeredgewidth=0.4, zorder=layer
             )
-            axes.annotate(
+            number = axes.annotate(
                 str(number_of[item]),
                 (x, y),
                 ha="center",
@@ -78,6 +78,7 @@ def draw(frame: pl.DataFrame) -> Picture:
                 color=_readable_on(color),
                 zorder=layer,
             )
+            number.set_in_layout(False)  # it lies in its circle, so that to measure it would move nothing
         stars = shown.filter(pl.col("kind") == "item").select("item", "x", "y")
         for item, x, y in stars.iter_rows():
             color = COLORS[number_of[item] % len(COLORS)]

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from results.errors import ResultsError
-from results.figures.registry import FigureMaker, FigureRequest
+from results.figures.registry import FigureMaker
 from results.figures.rendering import Figure
 from results.statistics.audit import Audit, audit
 from results.store.selection import Filters, dataset_label, select_runs
@@ -71,8 +71,8 @@ def figure_of_runs(runs_dir: Path, dataset: str, filters: Filters | None = None)
     return audit_figure(audit(selection.rows), selection.notes)
 
 
-def _make(asked: FigureRequest) -> list[Figure]:
-    return [figure_of_runs(asked.runs, asked.dataset, asked.filters)]
-
-
-MAKER = FigureMaker("audit", "runs of two methods that kept outcomes", _make)
+MAKER = FigureMaker(
+    "audit",
+    "runs of two methods that kept outcomes",
+    lambda asked: [figure_of_runs(asked.runs, asked.dataset, asked.filters)],
+)

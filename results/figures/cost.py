@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from results.figures.registry import FigureMaker, FigureRequest
+from results.figures.registry import FigureMaker
 from results.figures.rendering import Figure
 from results.statistics.inference import bootstrap_interval, fixed_random
 from results.store.selection import Filters, Selection, select_runs
@@ -98,8 +98,6 @@ def draw(frame: pl.DataFrame) -> Picture:
     return drawn
 
 
-def _make(asked: FigureRequest) -> list[Figure]:
-    return [cost_figure(asked.runs, asked.dataset, asked.filters)]
-
-
-MAKER = FigureMaker("cost", "runs of some methods", _make)
+MAKER = FigureMaker(
+    "cost", "runs of some methods", lambda asked: [cost_figure(asked.runs, asked.dataset, asked.filters)]
+)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from results.errors import ResultsError
-from results.figures.registry import FigureMaker, FigureRequest
+from results.figures.registry import FigureMaker
 from results.figures.rendering import Figure
 from results.store.schema import HISTORY_SCHEMA
 from results.store.selection import Filters, select_runs
@@ -253,8 +253,8 @@ def _legend(rows: pl.DataFrame) -> list[Line2D]:
     return handles
 
 
-def _make(asked: FigureRequest) -> list[Figure]:
-    return [curves_figure(asked.runs, asked.dataset, asked.method, asked.filters, asked.pretraining())]
-
-
-MAKER = FigureMaker("curves", "a run of a method that is trained by epochs", _make)
+MAKER = FigureMaker(
+    "curves",
+    "a run of a method that is trained by epochs",
+    lambda asked: [curves_figure(asked.runs, asked.dataset, asked.method, asked.filters, asked.pretraining())],
+)

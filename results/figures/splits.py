@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from results.figures.registry import FigureMaker, FigureRequest
+from results.figures.registry import FigureMaker
 from results.figures.rendering import Figure
 from results.statistics.inference import Interval
 from results.statistics.splits import SplitOrders, split_orders
@@ -69,8 +69,8 @@ def draw(frame: pl.DataFrame) -> Picture:
     return places_picture(frame, "split", rotation=0)
 
 
-def _make(asked: FigureRequest) -> list[Figure]:
-    return [splits_figure(split_orders(asked.runs, asked.dataset, asked.filters))]
-
-
-MAKER = FigureMaker("splits", "runs of two methods under two splits of the data set", _make)
+MAKER = FigureMaker(
+    "splits",
+    "runs of two methods under two splits of the data set",
+    lambda asked: [splits_figure(split_orders(asked.runs, asked.dataset, asked.filters))],
+)

@@ -9,7 +9,7 @@ import polars as pl
 
 from results.errors import ResultsError
 from results.figures.curves import TOKENIZER, TRAINING
-from results.figures.registry import FigureMaker, FigureRequest
+from results.figures.registry import FigureMaker
 from results.figures.rendering import Figure
 from results.store.schema import HISTORY_SCHEMA, RunRecord
 from results.store.selection import Filters, select_runs
@@ -215,8 +215,8 @@ def _panel(axes: Axes, shown: pl.DataFrame, panel: Panel) -> None:
         axes.axhline(size, color=GREY, linewidth=0.7, linestyle=(0, (6, 3)), zorder=1)
 
 
-def _make(asked: FigureRequest) -> list[Figure]:
-    return [tokenizer_figure(asked.runs, asked.dataset, asked.method, asked.filters, asked.pretraining())]
-
-
-MAKER = FigureMaker("tokenizer", "a run of a method with item codes", _make)
+MAKER = FigureMaker(
+    "tokenizer",
+    "a run of a method with item codes",
+    lambda asked: [tokenizer_figure(asked.runs, asked.dataset, asked.method, asked.filters, asked.pretraining())],
+)

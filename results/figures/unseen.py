@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from results.errors import ResultsError
-from results.figures.registry import FigureMaker, FigureRequest
+from results.figures.registry import FigureMaker
 from results.figures.rendering import Figure
 from results.statistics.inference import bootstrap_interval, fixed_random
 from results.store.find import RunFilter, find_runs
@@ -107,8 +107,8 @@ def draw(frame: pl.DataFrame) -> Picture:
     return drawn
 
 
-def _make(asked: FigureRequest) -> list[Figure]:
-    return [unseen_figure(asked.runs, asked.dataset, asked.filters)]
-
-
-MAKER = FigureMaker("unseen", "runs under the split of unseen users", _make)
+MAKER = FigureMaker(
+    "unseen",
+    "runs under the split of unseen users",
+    lambda asked: [unseen_figure(asked.runs, asked.dataset, asked.filters)],
+)

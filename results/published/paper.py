@@ -1,6 +1,7 @@
 """The numbers that the paper prints in its Tables 2 to 4 (METHODS E.1 to E.3)."""
 
 import csv
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
@@ -52,6 +53,10 @@ def _metrics(name: str, label: str, dataset: str) -> Published:
     }
 
 
-def _rows(name: str) -> list[dict[str, str]]:
-    text = files("results").joinpath("published", name).read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
+def _rows(name: str) -> Iterable[dict[str, str]]:
+    return csv.DictReader(text_of(name).splitlines())
+
+
+def text_of(name: str) -> str:
+    """The text of a file beside this module."""
+    return files("results").joinpath("published", name).read_text(encoding="utf-8")

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,13 +139,9 @@ def registry(own: Path | None = None) -> Registry:
 
 @cache
 def _shipped() -> Registry:
-    rows = csv.DictReader(_text("datasets.csv").splitlines())
+    rows = csv.DictReader(paper.text_of("datasets.csv").splitlines())
     counts = {row["dataset"]: Counts(*(int(row[name]) for name in COUNTS)) for row in rows}
-    return Registry((*_of_the_paper(), *_figures(_lines(_text(ELSEWHERE), ELSEWHERE), ELSEWHERE)), counts)
-
-
-def _text(name: str) -> str:
-    return files("results").joinpath("published", name).read_text(encoding="utf-8")
+    return Registry((*_of_the_paper(), *_figures(_lines(paper.text_of(ELSEWHERE), ELSEWHERE), ELSEWHERE)), counts)
 
 
 def _of_the_paper() -> list[Figure]:

@@ -118,9 +118,11 @@ def expected_values(outcomes: pl.DataFrame, metric: str, k: int, list_length: in
     return total_U / group_U
 
 
-def missed_share(outcomes: pl.DataFrame, exact: pl.DataFrame, k: int = AUDITED_K) -> float:
-    """The share of users of whose true `k` best items the search missed one."""
-    found, true = (frame.sort("user")["items"].list.head(k).list.sort().to_list() for frame in (outcomes, exact))
+def missed_share(outcomes: pl.DataFrame, exact: pl.DataFrame) -> float:
+    """The share of users of whose true best items, `AUDITED_K`, the search missed one."""
+    found, true = (
+        frame.sort("user")["items"].list.head(AUDITED_K).list.sort().to_list() for frame in (outcomes, exact)
+    )
     return sum(one != other for one, other in zip(found, true, strict=True)) / len(true)
 
 

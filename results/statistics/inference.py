@@ -10,6 +10,7 @@ Where a user has several cases (`owners`), these are no independent sample: they
 (`by_user`), and a bootstrap draws users with all their cases.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -199,11 +200,11 @@ def paired_power(gap: float, std: float, num_users: int, alpha: float = ALPHA) -
     return _power(gap * math.sqrt(num_users) / std, num_users - 1, alpha)
 
 
-def users_needed(gap: float, std: float, power: float = POWER, alpha: float = ALPHA) -> int | None:
-    """The least number of users for which `paired_power` reaches `power`; None for no gap, which none can resolve."""
+def users_needed(gap: float, std: float) -> int | None:
+    """The least number of users for which `paired_power` reaches `POWER`; None for no gap, which none can resolve."""
     if gap == 0:
         return None
-    return 2 if std == 0 else _least(lambda count: paired_power(gap, std, count, alpha) >= power)
+    return 2 if std == 0 else _least(lambda count: paired_power(gap, std, count) >= POWER)
 
 
 def seeds_power(gap: float, stds: tuple[float, float], num_seeds: int, alpha: float = ALPHA) -> float:
@@ -215,17 +216,15 @@ def seeds_power(gap: float, stds: tuple[float, float], num_seeds: int, alpha: fl
     return _power(gap / math.sqrt((stds[0] ** 2 + stds[1] ** 2) / num_seeds), 2 * (num_seeds - 1), alpha)
 
 
-def seeds_needed(
-    gap: float, stds: tuple[float | None, float | None], power: float = POWER, alpha: float = ALPHA
-) -> int | None:
-    """The least number of seeds on either side for which `seeds_power` reaches `power`.
+def seeds_needed(gap: float, stds: tuple[float | None, float | None]) -> int | None:
+    """The least number of seeds on either side for which `seeds_power` reaches `POWER`.
 
     None for no gap, and where a side's standard deviation is not known (None: it has one seed).
     """
     first, second = stds
     if gap == 0 or first is None or second is None:
         return None
-    return 2 if first == second == 0 else _least(lambda count: seeds_power(gap, (first, second), count, alpha) >= power)
+    return 2 if first == second == 0 else _least(lambda count: seeds_power(gap, (first, second), count) >= POWER)
 
 
 def error_over_users(values_C: np.ndarray, owners_C: np.ndarray | None = None) -> float:
@@ -297,11 +296,17 @@ def _power(shift: float, freedom: int, alpha: float) -> float:
         return alpha
     from scipy.special import chdtri, ndtr, stdtrit
 
-    nodes, weights = np.polynomial.legendre.leggauss(POWER_NODES)  # over -1 to 1
+    nodes, weights = _legendre(POWER_NODES)  # over -1 to 1
     x = (nodes + 1) / 2
     quantiles, density = x**2 * (3 - 2 * x), 6 * x * (1 - x)  # closer together at the ends, where deviations run away
     reach = -stdtrit(freedom, alpha / 2) * np.sqrt(chdtri(freedom, quantiles) / freedom)
     return float((weights * density / 2) @ (ndtr(shift - reach) + ndtr(-shift - reach)))
+
+
+@functools.cache
+def _legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of Gauss and Legendre over -1 to 1, kept: a sample size is found by some 30 powers."""
+    return np.polynomial.legendre.leggauss(count)
 
 
 def _least(suffices: Callable[[int], bool]) -> int:

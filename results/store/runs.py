@@ -7,7 +7,6 @@ that was interrupted, and a file that was cut short later, are both seen.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import polars as pl
 
 from results.errors import ResultsError
 from results.store.schema import CASES_SCHEMA, HISTORY_SCHEMA, METRICS_SCHEMA, RANKS_SCHEMA, RunRecord, conform
+from results.store.whole_files import whole, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,14 +44,19 @@ class Run:
         """One row per metric and k (`METRICS_SCHEMA`)."""
         return read_parquet(self.folder / METRICS)
 
+    def stored(self, name: str, k: int) -> float | None:
+        """A metric at k as it was stored; None where it was not."""
+        found = self.metrics().filter((pl.col("metric") == name) & (pl.col("k") == k))["value"]
+        return float(found.item()) if len(found) else None
+
     def metric(self, name: str, k: int) -> float | None:
         """A metric of whole lists at k, stored or computed from the lists; None where what it needs is not known.
 
         `ResultsError` for k beyond the lists.
         """
-        stored = self.metrics().filter((pl.col("metric") == name) & (pl.col("k") == k))["value"]
-        if len(stored):
-            return float(stored.item())
+        stored = self.stored(name, k)
+        if stored is not None:
+            return stored
         if not 1 <= k <= self.list_length:
             raise ResultsError(
                 f"1 <= k <= list length must hold, but got {name}@{k} and stored lists of {self.list_length} items; "
@@ -158,17 +163,17 @@ def write_run(
     outcomes = None if users.outcomes is None else checked_outcomes(users.outcomes, ranks)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DONE).unlink(missing_ok=True)
-    _write_text(folder / CONFIG, config_toml)
-    _write_text(folder / ENVIRONMENT, json.dumps(dict(env), indent=1, sort_keys=True) + "\n")
-    _write_text(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
-    _write_parquet(folder / RANKS, ranks)
-    _write_parquet(folder / CASES, cases)
+    write_whole(folder / CONFIG, config_toml)
+    write_whole(folder / ENVIRONMENT, json.dumps(dict(env), indent=1, sort_keys=True) + "\n")
+    write_whole(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
+    write_parquet(folder / RANKS, ranks)
+    write_parquet(folder / CASES, cases)
     if outcomes is not None:
-        _write_parquet(folder / OUTCOMES, outcomes)
-    _write_parquet(folder / HISTORY, conform(history, HISTORY_SCHEMA, "history"))
-    _write_parquet(folder / METRICS, metrics_frame(record, ranks, item_counts))
+        write_parquet(folder / OUTCOMES, outcomes)
+    write_parquet(folder / HISTORY, conform(history, HISTORY_SCHEMA, "history"))
+    write_parquet(folder / METRICS, metrics_frame(record, ranks, item_counts))
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
-    _write_text(folder / DONE, json.dumps(sizes, indent=1) + "\n")
+    write_whole(folder / DONE, json.dumps(sizes, indent=1) + "\n")
     return Run(folder, record)
 
 
@@ -180,8 +185,8 @@ def raise_trials(folder: Path, trials: int) -> Run:
     record = replace(run.record, trials=trials)
     sizes = _read_json(folder / DONE)
     (folder / DONE).unlink()
-    _write_text(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
-    _write_text(folder / DONE, json.dumps(sizes | {RECORD: (folder / RECORD).stat().st_size}, indent=1) + "\n")
+    write_whole(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
+    write_whole(folder / DONE, json.dumps(sizes | {RECORD: (folder / RECORD).stat().st_size}, indent=1) + "\n")
     return Run(folder, record)
 
 
@@ -241,16 +246,10 @@ def _check_ranks(ranks: pl.DataFrame, top_k: int) -> None:
         raise ResultsError(f"rank <= top_k must hold (0: not in the list), but got rank={worst}, top_k={top_k}")
 
 
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def _write_parquet(path: Path, frame: pl.DataFrame) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    frame.write_parquet(temporary)
-    os.replace(temporary, path)
+def write_parquet(path: Path, frame: pl.DataFrame) -> None:
+    """Writes the table as a whole."""
+    with whole(path) as temporary:
+        frame.write_parquet(temporary)
 
 
 def _read_text(path: Path) -> str:

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as Grid
 from rich.text import Text
 
 from results.tables.content import Table, TableCell, Unit, format_value
 from results.tables.marks import UNKNOWN, groups_of, lines_below, notes_of, units_of, with_sections
+from results.terminal.grids import headed_grid
 
 BEST, SECOND = "¹", "²"  # where there is neither bold nor underlined print
 LABEL_WIDTH = 28  # of a line below a row; other forms have it whole
@@ -100,8 +100,7 @@ def _group_line(heading: str, table: Table, groups: list[tuple[str, int]]) -> Te
 
 
 def _grid(table: Table, padding: int, narrow: bool, styled: bool) -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, padding), collapse_padding=True)
-    grid.add_column(table.corner, no_wrap=True)
+    grid = headed_grid(table.corner, padding=(0, padding), no_wrap=True)
     for column in table.columns:
         # Metrics have one width, so they align on the left and leave their ± and * to hang on the right.
         grid.add_column(column.name, no_wrap=True, justify="left" if column.unit is Unit.METRIC else "right")

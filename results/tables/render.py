@@ -12,26 +12,9 @@ from rich.console import Console
 from results.errors import ResultsError
 from results.tables.console import RichTable
 from results.tables.content import Origin, Table, TableCell, TableRow
-from results.tables.hypertext import html_fragment, to_html
+from results.tables.hypertext import to_html
 from results.tables.latex import to_latex
-from results.tables.marks import DIFFERENCE, PAPER, UNKNOWN, lines_below, marked, notes_of, units_of, with_sections
-
-__all__ = [
-    "DIFFERENCE",
-    "ENDINGS",
-    "FORMATS",
-    "PAPER",
-    "UNKNOWN",
-    "html_fragment",
-    "render",
-    "to_csv",
-    "to_html",
-    "to_json",
-    "to_latex",
-    "to_markdown",
-    "to_rich",
-    "to_text",
-]
+from results.tables.marks import lines_below, marked, notes_of, units_of, with_sections
 
 SCHEMA_VERSION = 2  # of csv and json; raised when a field changes its name or its meaning
 
@@ -43,11 +26,6 @@ def render(table: Table, format: str, *, width: int = 100) -> str:
     if format not in FORMATS:
         raise ResultsError(f"unknown format '{format}'; known: text, {', '.join(FORMATS)}")
     return FORMATS[format](table)
-
-
-def to_rich(table: Table) -> RichTable:
-    """A renderable for a rich console."""
-    return RichTable(table)
 
 
 def to_text(table: Table, width: int) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table as Grid
 from rich.text import Text
@@ -13,7 +12,8 @@ from results.statistics.comparison import Comparison, MetricComparison, shown_p
 from results.statistics.inference import ALPHA, POWER
 from results.tables.content import DECIMALS
 from results.tables.lines import CLUSTERED
-from results.tables.render import UNKNOWN
+from results.tables.marks import UNKNOWN
+from results.terminal.grids import headed_grid
 
 NAME_WIDTH = 11  # of a method in a heading
 
@@ -50,13 +50,6 @@ class Fitting:
         yield wide if fits else self.grid(0)
 
 
-def _comparison_grid(names: Sequence[str], padding: int) -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, padding), collapse_padding=True)
-    for name in names:
-        grid.add_column(name, no_wrap=True, justify="left" if name == "Metric" else "right")
-    return grid
-
-
 def _add_comparisons(
     grid: Grid, comparisons: Sequence[Comparison], several: bool, cells: Callable[[MetricComparison], Sequence[str]]
 ) -> None:
@@ -80,10 +73,10 @@ def _short(label: str, comparisons: Sequence[Comparison]) -> str:
 def _numbers_grid(comparisons: Sequence[Comparison], several: bool, padding: int) -> Grid:
     """Means, difference and the three tests."""
     rival = "other" if several else comparisons[0].second
-    names = ("Metric", comparisons[0].first, rival, "gap", "95 % interval", "t", "Wilc.", "perm.")
+    names = (comparisons[0].first, rival, "gap", "95 % interval", "t", "Wilc.", "perm.")
     # A long name gives way to the letter that the command's help calls its side by; the caption says who that is.
-    shown = [name if len(name) <= NAME_WIDTH or place > 2 else "AB"[place - 1] for place, name in enumerate(names)]
-    grid = _comparison_grid(shown, padding)
+    shown = [name if len(name) <= NAME_WIDTH or place > 1 else "AB"[place] for place, name in enumerate(names)]
+    grid = headed_grid("Metric", *shown, numbers=shown, padding=(0, padding), no_wrap=True)
 
     def cells(metric: MetricComparison) -> list[str]:
         mean, low, high = metric.difference
@@ -106,7 +99,8 @@ def _signed(value: float) -> str:
 
 def _sizes_grid(comparisons: Sequence[Comparison], several: bool, padding: int) -> Grid:
     """Effect sizes and what would resolve them."""
-    grid = _comparison_grid(("Metric", "gain", "d_z", "better", "worse", "equal", "users", "seeds"), padding)
+    numbers = ("gain", "d_z", "better", "worse", "equal", "users", "seeds")
+    grid = headed_grid("Metric", *numbers, numbers=numbers, padding=(0, padding), no_wrap=True)
 
     def cells(metric: MetricComparison) -> list[str]:
         size = metric.effect

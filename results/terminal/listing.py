@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import polars as pl
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
@@ -11,7 +9,8 @@ from rich.text import Text
 from results.store.find import UnfinishedRun
 from results.store.runs import Run
 from results.tables.content import DECIMALS
-from results.tables.render import UNKNOWN
+from results.tables.marks import UNKNOWN
+from results.terminal.grids import headed_grid
 from results.terminal.quantities import duration, size
 
 
@@ -36,22 +35,15 @@ def _folder(run: Run) -> str:
 
 
 def _runs_grid(runs: Sequence[Run], unfinished: Sequence[UnfinishedRun]) -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    for name in ("Method", "Variant", "Config"):
-        grid.add_column(name, no_wrap=True)
-    for name in ("Seed", "Recall@10", "NDCG@10", "Time", "Size"):
-        grid.add_column(name, justify="right", no_wrap=True)
+    numbers = ("Seed", "Recall@10", "NDCG@10", "Time", "Size")
+    grid = headed_grid("Method", "Variant", "Config", *numbers, numbers=numbers, no_wrap=True)
     for run in runs:
         record = run.record
-        scores = [_score(run, metric) for metric in ("Recall", "NDCG")]
+        found = [run.stored(metric, 10) for metric in ("Recall", "NDCG")]
+        scores = [UNKNOWN if value is None else f"{value:.{DECIMALS}f}" for value in found]
         place = [record.method, record.variant, record.config_digest[:8], str(record.seed)]
         grid.add_row(*map(Text, [*place, *scores, duration(sum(record.seconds.values())), size(run.num_bytes)]))
     for open_run in unfinished:
         place = [open_run.method, open_run.variant, open_run.config_digest[:8], str(open_run.seed)]
         grid.add_row(*[Text(text, "dim") for text in [*place, UNKNOWN, UNKNOWN, "unfinished", UNKNOWN]])
     return grid
-
-
-def _score(run: Run, metric: str, k: int = 10) -> str:
-    found = run.metrics().filter((pl.col("metric") == metric) & (pl.col("k") == k))["value"]
-    return f"{found.item():.{DECIMALS}f}" if len(found) else UNKNOWN

@@ -20,6 +20,7 @@ from results.store.runs import Run
 from results.store.schema import RunRecord
 from results.store.selection import dataset_label
 from results.tables.content import DECIMALS
+from results.terminal.grids import bare_grid
 from results.terminal.quantities import duration
 
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -90,7 +91,7 @@ def health_lines(health: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _score_grid(run: Run) -> RenderableType:
     """Each metric with its bootstrap interval over users."""
     ranks_U, owners_U = run.ranks(["user", "rank"]).sort("user")["rank"].to_numpy(), run.owners()
-    grid = _bare_grid()
+    grid = bare_grid()
     for metric in rank_metrics():
         for k in SHOWN_KS:
             if k <= run.list_length:
@@ -108,7 +109,7 @@ def _curve_grid(history: pl.DataFrame) -> RenderableType | None:
     """For each stage the total loss of each phase and the validation score, first to last value."""
     if history.is_empty():
         return None
-    grid = _bare_grid()
+    grid = bare_grid()
     for stage in history["stage"].unique(maintain_order=True):
         rows = history.filter(pl.col("stage") == stage)
         losses = rows.filter(pl.col("quantity") == "loss/total")
@@ -153,11 +154,7 @@ def _shown(value: Any) -> str:
 
 def _lines(pairs: Iterable[tuple[str, str]]) -> RenderableType | None:
     """Names and values in two aligned columns; None where there is none."""
-    grid = _bare_grid()
+    grid = bare_grid()
     for name, value in pairs:
         grid.add_row(Text(name, "dim"), Text(value))
     return grid if grid.row_count else None
-
-
-def _bare_grid() -> Grid:
-    return Grid(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
@@ -12,6 +11,7 @@ from results.published.registry import Counts, Figure, reports
 from results.published.verdicts import Check
 from results.tables.content import DECIMALS
 from results.tables.marks import UNKNOWN
+from results.terminal.grids import headed_grid
 
 SHOWN = (("Recall", 5), ("Recall", 10), ("NDCG", 5), ("NDCG", 10))
 
@@ -97,9 +97,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _grid(left: Sequence[str], numbers: Sequence[str], wide: Sequence[str]) -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    for name in left:
-        grid.add_column(name, overflow="fold", max_width=28)
+    grid = headed_grid(*left, overflow="fold", max_width=28)
     for name in numbers:
         grid.add_column(name, justify="right", no_wrap=True)
     for name in wide:

@@ -15,7 +15,6 @@ from baselines.letter_tokenizer import (
     code_groups,
     collaborative_loss,
     colliding_groups,
-    deduplicated,
     diversity_loss,
     draw_partners,
     fit_letter_tokenizer,
@@ -195,10 +194,7 @@ def test_an_interrupted_fit_between_two_groupings_goes_on_to_the_same_bits(tmp_p
     assert [row["losses"] for row in histories[0]] == [row["losses"] for row in histories[1]]
 
 
-def test_the_dedup_variant_makes_unique_tuples_of_three_levels_and_a_token(tmp_path: Path) -> None:
-    official = deduplicated(LetterTokenizerConfig())
-    assert (official.rqvae.num_levels, official.rqvae.code_dim, official.dedup) == (3, 128, True)
-    assert official.rqvae.hidden_sizes == (2048, 1024, 512, 256)
+def test_the_dedup_variant_makes_unique_tuples_of_its_levels_and_a_token(tmp_path: Path) -> None:
     text, cf = text_and_cf()
     config = SMALL.replace(dedup=True, rqvae=SMALL.rqvae.replace(num_levels=2, codebook_size=32))
     _, codes = fit_letter_tokenizer(config, text, cf, FitContext(seed=1, folder=tmp_path))

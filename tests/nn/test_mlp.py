@@ -64,3 +64,16 @@ def test_under_autocast_gradients_are_near_those_without():
     for a, b in zip(torch.autograd.grad(out.float().sum(), list(layers.parameters())), exact, strict=True):
         assert a.dtype == torch.float32
         assert ((a - b).norm() / b.norm()).item() < 0.05
+
+
+def test_weights_are_xavier_normal_of_the_generator_and_the_global_one_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    layers, stream = mlp((7, 6, 5), torch.Generator().manual_seed(3)), torch.Generator().manual_seed(3)
+    assert torch.equal(torch.get_rng_state(), before)
+    for place, (fan_in, fan_out) in ((0, (7, 6)), (2, (6, 5))):
+        weight, bias = layers[place].parameters()
+        expected = torch.nn.init.xavier_normal_(torch.empty(fan_out, fan_in), generator=stream)
+        torch.testing.assert_close(weight.detach(), expected, rtol=0, atol=0)
+        assert not bias.any()
+        assert weight.requires_grad
+        assert bias.requires_grad

@@ -13,8 +13,10 @@ from rich.console import Console
 
 from results.errors import ResultsError
 from results.store.find import UnfinishedRun
+from results.tables.console import RichTable
 from results.tables.content import Beside, Table, TableCell, TableColumn, TableRow, Unit
-from results.tables.render import FORMATS, html_fragment, render, to_csv, to_json, to_latex, to_markdown, to_rich
+from results.tables.hypertext import html_fragment
+from results.tables.render import FORMATS, render, to_csv, to_json, to_latex, to_markdown
 from results.terminal.listing import runs_table
 from results.terminal.panels import health_lines, run_panel, sparkline
 from results.terminal.quantities import duration, size
@@ -148,12 +150,12 @@ def test_a_full_ablation_table_fits_the_terminal_uncut(width: int) -> None:
 def test_the_terminal_shows_best_in_bold_second_underlined_and_brackets_as_they_are(table: Table) -> None:
     console = Console(width=100, file=io.StringIO(), force_terminal=True, color_system="standard")
     with console.capture() as captured:
-        console.print(to_rich(table))
+        console.print(RichTable(table))
     text = captured.get()
     assert "\x1b[1m0.1235\x1b[0m" in text
     assert "\x1b[4m0.5000\x1b[0m" in text
     assert "¹" not in text
-    assert "[new]" in shown(to_rich(Table("[new]", "", (), ())), 80)
+    assert "[new]" in shown(RichTable(Table("[new]", "", (), ())), 80)
 
 
 def test_an_unknown_format_names_the_known_ones(table: Table) -> None:

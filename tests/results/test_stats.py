@@ -1,6 +1,7 @@
 """Oracles: scipy, exact enumeration, a slow loop, arithmetic by hand, coverage in simulation."""
 
 from itertools import product
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -237,6 +238,13 @@ def test_the_users_needed_are_the_fewest_that_reach_the_power(gap: float, std: f
     assert paired_power(gap, std, count) >= 0.8 > paired_power(gap, std, count - 1)
     normal = ((stats.norm.isf(0.005) + stats.norm.isf(0.2)) * std / gap) ** 2
     assert normal < count < normal + 6  # the normal approximation, a little too hopeful for few users
+
+
+def test_one_sample_size_computes_the_nodes_of_its_powers_at_most_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = Mock(wraps=np.polynomial.legendre.leggauss)
+    monkeypatch.setattr(np.polynomial.legendre, "leggauss", nodes)
+    assert users_needed(0.0083, 0.2) is not None
+    assert nodes.call_count <= 1
 
 
 def test_the_seeds_needed_are_the_fewest_that_reach_the_power_and_unknown_from_one_seed() -> None:

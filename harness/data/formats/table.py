@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from harness.data.formats.columns import ChosenColumns, chosen_columns
+from harness.data.formats.columns import chosen_columns
 from harness.data.formats.delimited import Table, first_line, parsed_times, read_table
 from harness.data.formats.format import Columns, Format, Head
 from harness.data.formats.items import item_features, item_texts
@@ -37,16 +37,6 @@ def parquet_header(path: Path) -> list[str]:
         return list(pl.read_parquet_schema(path))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from None
-
-
-def columns_of_delimited(path: Path, asked: Columns) -> ChosenColumns:
-    """The columns that are read of a text table."""
-    return chosen_columns(path, delimited_header(path), asked)
-
-
-def columns_of_parquet(path: Path, asked: Columns) -> ChosenColumns:
-    """The columns that are read of a parquet file."""
-    return chosen_columns(path, parquet_header(path), asked)
 
 
 def read_delimited(paths: tuple[Path, ...], columns: Columns) -> pl.DataFrame:
@@ -95,7 +85,7 @@ CSV = Format(
     read_delimited,
     texts=item_texts,
     features=item_features,
-    columns=columns_of_delimited,
+    columns=lambda path, asked: chosen_columns(path, delimited_header(path), asked),
     is_text_table=True,
 )
 PARQUET = Format(
@@ -104,5 +94,5 @@ PARQUET = Format(
     read_parquet,
     texts=item_texts,
     features=item_features,
-    columns=columns_of_parquet,
+    columns=lambda path, asked: chosen_columns(path, parquet_header(path), asked),
 )

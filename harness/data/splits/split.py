@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.config import Config
-from harness.data.dataset import Sequences
+from harness.data.dataset import Sequences, offsets_of, ranges
 from harness.errors import UsageError
 
 LEAVE_ONE_OUT = "leave-one-out"  # the default split
@@ -70,14 +70,11 @@ def parts_of(whole: Whole, part_T: np.ndarray) -> Parts:
         places = places[places > sequences.offsets[:-1][rows_T[places]]]
         users = rows_T[places]
         lengths = places - sequences.offsets[:-1][users]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-        before = np.repeat(sequences.offsets[:-1][users], lengths) + within
-        return Cases(users, sequences.at(before, offsets, None), sequences.items[places])
+        return Cases(users, sequences.cut(sequences.offsets[:-1][users], lengths, None), sequences.items[places])
 
     learnt = np.flatnonzero(part_T == Part.TRAIN)
     users, lengths = np.unique(rows_T[learnt], return_counts=True)
-    train = sequences.at(learnt, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), None)
+    train = sequences.at(learnt, offsets_of(lengths), None)
     return Parts(users, train, cases(Part.VALIDATION), cases(Part.TEST))
 
 
@@ -85,8 +82,7 @@ def part_of_each(whole: Whole, parts: Parts) -> np.ndarray | None:
     """(T,) uint8 of `Part`, from which `parts_of` makes these parts; None: no such labels do."""
     starts = whole.sequences.offsets[:-1]
     part_T = np.full(len(whole.sequences.items), Part.CONTEXT, dtype=np.uint8)
-    within = np.arange(len(parts.train.items)) - np.repeat(parts.train.offsets[:-1], parts.train.lengths)
-    part_T[np.repeat(starts[parts.users], parts.train.lengths) + within] = Part.TRAIN
+    part_T[ranges(starts[parts.users], parts.train.lengths)] = Part.TRAIN
     for part, cases in ((Part.VALIDATION, parts.validation), (Part.TEST, parts.test)):
         part_T[starts[cases.users] + cases.histories.lengths] = part
     again = parts_of(whole, part_T)

@@ -6,7 +6,6 @@ Shape legend: N items, L levels (the de-duplication level included where there i
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from harness.data.dataset import PADDING
 from harness.errors import DataError, StageError
+from results.store.whole_files import whole
 
 
 def tuple_keys(codes_NL: Tensor, codebook_size: int | None = None) -> Tensor:
@@ -143,10 +143,9 @@ class CodeTable:
         """Write a safetensors file in one step; `item_keys` (item i's at i - 1) make later joins safe."""
         assert item_keys is None or len(item_keys) == self.num_items, "one key per item"
         table = {"sizes": self.sizes, "item_keys": None if item_keys is None else list(item_keys)}
-        temporary = path.with_name(path.name + ".tmp")
-        # One entry: safetensors writes several in an order that differs from process to process.
-        save_file({"codes": self.codes.cpu().contiguous()}, temporary, {"table": json.dumps(table)})
-        os.replace(temporary, path)
+        with whole(path) as temporary:
+            # One entry: safetensors writes several in an order that differs from process to process.
+            save_file({"codes": self.codes.cpu().contiguous()}, temporary, {"table": json.dumps(table)})
 
     @classmethod
     def load(cls, path: Path, item_keys: Sequence[str] | None = None) -> CodeTable:

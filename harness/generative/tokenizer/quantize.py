@@ -98,23 +98,11 @@ def squared_error(estimate_BD: Tensor, truth_BD: Tensor, form: LossForm) -> Tens
     return (estimate_BD - truth_BD).square().sum(-1).mean()
 
 
-def codebook_loss(quantized: Quantized, form: LossForm = "mean") -> Tensor:
-    """||sg(v_l) - e_l||², averaged ("mean") or summed ("sum") over levels: it moves each level's own codebook."""
-    return _gap_loss(quantized, 1.0, 0.0, form)
-
-
-def commitment_loss(quantized: Quantized, form: LossForm = "mean") -> Tensor:
-    """||v_l - sg(e_l)||², averaged ("mean") or summed ("sum") over levels: it moves the quantiser's input."""
-    return _gap_loss(quantized, 0.0, 1.0, form)
-
-
 def quantization_loss(quantized: Quantized, beta: float, form: LossForm = "mean") -> Tensor:
-    """Codebook term plus `beta` times the commitment term (METHODS B.2)."""
-    return _gap_loss(quantized, 1.0, beta, form)
+    """Codebook term plus `beta` times the commitment term, averaged ("mean") or summed over levels (METHODS B.2).
 
-
-def _gap_loss(quantized: Quantized, pull_codes: float, pull_residuals: float, form: LossForm) -> Tensor:
-    """The weighted sum of both terms, whose squared gaps are the same numbers."""
+    ||sg(v_l) - e_l||² moves each level's own codebook, ||v_l - sg(e_l)||² the quantiser's input.
+    """
     first = quantized.residuals[0]
     scale = 1 / (len(first) if form == "sum" else first.numel() * len(quantized.residuals))
-    return gap_loss(pull_codes * scale, pull_residuals * scale, quantized.code_vectors, quantized.residuals)
+    return gap_loss(scale, beta * scale, quantized.code_vectors, quantized.residuals)

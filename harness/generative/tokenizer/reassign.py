@@ -33,16 +33,22 @@ class Reassigned(NamedTuple):
     left: int  # items of groups that are larger than the last codebook, and so stay as they are
 
 
-@torch.no_grad()
 def semantic_codes(rqvae: RQVAE, vectors_NZ: Tensor, zero_collisions: ZeroCollisions = "off") -> Tensor:
     """(N, L) int64 nearest codes of all items, without collisions where these are asked for."""
     if zero_collisions == "off":
         return rqvae.codes(vectors_NZ)
-    parts = [
-        rqvae.quantize(rqvae.encode(vectors_BZ)) for vectors_BZ in vectors_NZ.split(pieces_on(vectors_NZ.device).items)
-    ]
-    codes_NL, last_NK = torch.cat([part.codes_BL for part in parts]), torch.cat([part.distances[-1] for part in parts])
-    return without_collisions(codes_NL, last_NK, zero_collisions)
+    return without_collisions(*nearest_codes(rqvae, vectors_NZ), zero_collisions)
+
+
+@torch.no_grad()
+def nearest_codes(rqvae: RQVAE, vectors_NZ: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, L) int64 nearest codes of all items, and (N, K) their squared distances to the last level's codes."""
+    codes, last_distances = [], []
+    for vectors_BZ in vectors_NZ.split(pieces_on(vectors_NZ.device).items):
+        quantized = rqvae.quantize(rqvae.encode(vectors_BZ))
+        codes.append(quantized.codes_BL)
+        last_distances.append(quantized.distances[-1])  # those of the other levels would fill the memory
+    return torch.cat(codes), torch.cat(last_distances)
 
 
 def without_collisions(codes_NL: Tensor, last_distances_NK: Tensor, zero_collisions: ZeroCollisions) -> Tensor:

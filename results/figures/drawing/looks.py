@@ -130,25 +130,24 @@ def label_points(
     figure = axes.figure
     assert isinstance(figure.canvas, FigureCanvasAgg)
     renderer = figure.canvas.get_renderer()
+    scale = figure.dpi / 72.0
     pixels = axes.transData.transform(points)
-    size = 6.0 * figure.dpi / 72.0
-    taken = [Bbox.from_bounds(x - size / 2, y - size / 2, size, size) for x, y in pixels] + list(obstacles)
+    corners = pixels - 3.0 * scale
+    taken_T4 = np.vstack([np.hstack([corners, corners + 6.0 * scale]), *(box.extents for box in obstacles)])
     apart = np.linalg.norm(pixels[:, None] - pixels[None], axis=-1) + np.diag(np.full(len(pixels), np.inf))
     for index in np.argsort(apart.min(axis=1), kind="stable"):
         text = _label(axes, labels[index], points[index], (0, 0, "left", "bottom"))
         size_of_text = np.asarray(text.get_window_extent(renderer).size)
         text.remove()
-        candidates = [_box(pixels[index], place, size_of_text, figure.dpi / 72.0) for place in PLACES]
-        others = np.delete(pixels, index, axis=0)
-        costs = [
-            _outside(box, axes.bbox)
-            + 3.0 * sum(_overlap(box, other) for other in taken)
-            + _ambiguity(box, pixels[index], others, taken)
-            for box in candidates
-        ]
-        best = int(np.argmin(np.round(costs, 3)))
+        boxes_C4 = _boxes(pixels[index], size_of_text, scale)
+        costs_C = (
+            _outside(boxes_C4, np.array(axes.bbox.extents))
+            + 3.0 * _overlaps(boxes_C4, taken_T4).sum(axis=1)
+            + _ambiguity(boxes_C4, pixels[index], np.delete(pixels, index, axis=0), taken_T4)
+        )
+        best = int(np.argmin(np.round(costs_C, 3)))
         _label(axes, labels[index], points[index], PLACES[best], colors[index])
-        taken.append(candidates[best])
+        taken_T4 = np.vstack([taken_T4, boxes_C4[best]])
 
 
 def settle_layout(axes: Axes) -> None:
@@ -180,32 +179,48 @@ def _label(
     )
 
 
-def _box(point: np.ndarray, place: tuple[int, int, str, str], size: np.ndarray, scale: float) -> Bbox:
-    """The box of a text of so many pixels that stands at the place beside a point; `scale`: pixels of a point."""
-    dx, dy, horizontal, vertical = place
+# Below, a box is a row of least x, least y, greatest x and greatest y, in pixels; C candidates, T taken boxes.
+
+
+def _boxes(point: np.ndarray, size: np.ndarray, scale: float) -> np.ndarray:
+    """(C, 4) the box of a text of so many pixels at each of `PLACES` beside a point; `scale`: pixels of a point."""
     before = {"left": 0.0, "bottom": 0.0, "center": 0.5, "right": 1.0, "top": 1.0}
-    corner = point + scale * np.array([dx, dy]) - size * np.array([before[horizontal], before[vertical]])
-    return Bbox([corner, corner + size])
+    offsets_C2 = np.array([(dx, dy) for dx, dy, _, _ in PLACES])
+    shares_C2 = np.array([(before[horizontal], before[vertical]) for _, _, horizontal, vertical in PLACES])
+    corners_C2 = point + scale * offsets_C2 - size * shares_C2
+    return np.hstack([corners_C2, corners_C2 + size])
 
 
-def _outside(box: Bbox, frame: Bbox) -> float:
-    """Four times the box's area outside the frame, in square pixels: worse than to cover something."""
-    return 4.0 * (float(box.width * box.height) - _overlap(box, frame))
+def _areas(boxes_C4: np.ndarray) -> np.ndarray:
+    """(C,) square pixels."""
+    areas_C: np.ndarray = (boxes_C4[:, 2:] - boxes_C4[:, :2]).prod(axis=1)
+    return areas_C
 
 
-def _ambiguity(box: Bbox, point: np.ndarray, others: np.ndarray, taken: Sequence[Bbox]) -> float:
-    """What a label costs that stands nearer to another point than to its own, or whose line runs over something."""
-    near = np.clip(point, box.min, box.max)
-    nearest = np.clip(others, box.min, box.max)
-    own = float(np.linalg.norm(near - point))
-    rival = float(np.linalg.norm(nearest - others, axis=1).min()) if len(others) else np.inf
-    line = point + (near - point) * np.linspace(0.0, 1.0, 20)[:, None]
-    crossed = sum(bool(other.count_contains(line)) for other in taken) - 1
-    area = float(box.width * box.height)
-    return (0.5 * area if rival < own else 0.0) + 0.1 * area * max(0, crossed)
+def _overlaps(boxes_C4: np.ndarray, others_T4: np.ndarray) -> np.ndarray:
+    """(C, T) the areas that the boxes share with others, in square pixels."""
+    low_CT2 = np.maximum(boxes_C4[:, None, :2], others_T4[:, :2])
+    high_CT2 = np.minimum(boxes_C4[:, None, 2:], others_T4[:, 2:])
+    areas_CT: np.ndarray = np.maximum(high_CT2 - low_CT2, 0.0).prod(axis=-1)
+    return areas_CT
 
 
-def _overlap(first: Bbox, second: Bbox) -> float:
-    """The area that two boxes share, in square pixels."""
-    shared = Bbox.intersection(first, second)
-    return float(shared.width * shared.height) if shared is not None else 0.0
+def _outside(boxes_C4: np.ndarray, frame_4: np.ndarray) -> np.ndarray:
+    """(C,) four times the boxes' areas outside the frame, in square pixels: worse than to cover something."""
+    return 4.0 * (_areas(boxes_C4) - _overlaps(boxes_C4, frame_4[None])[:, 0])
+
+
+def _ambiguity(boxes_C4: np.ndarray, point: np.ndarray, others: np.ndarray, taken_T4: np.ndarray) -> np.ndarray:
+    """(C,) what a label costs that stands nearer to another point than to its own, or whose line runs over something.
+
+    `others` are the other points, (n, 2) in pixels.
+    """
+    low_C2, high_C2 = boxes_C4[:, :2], boxes_C4[:, 2:]
+    near_C2 = np.clip(point, low_C2, high_C2)
+    own_C = np.linalg.norm(near_C2 - point, axis=1)
+    gaps_Cn2 = np.clip(others, low_C2[:, None], high_C2[:, None]) - others
+    rival_C = np.linalg.norm(gaps_Cn2, axis=-1).min(axis=1, initial=np.inf)
+    lines_C1S2 = point + (near_C2 - point)[:, None, None] * np.linspace(0.0, 1.0, 20)[:, None]
+    is_inside_CT = ((taken_T4[:, None, :2] < lines_C1S2) & (lines_C1S2 < taken_T4[:, None, 2:])).all(-1).any(-1)
+    crossed_C = is_inside_CT.sum(axis=1) - 1
+    return np.where(rival_C < own_C, 0.5, 0.0) * _areas(boxes_C4) + 0.1 * _areas(boxes_C4) * np.maximum(0, crossed_C)

@@ -13,7 +13,8 @@ from results.statistics.audit import audit
 from results.store.runs import OUTCOMES
 from results.tables.audit import audit_table
 from results.tables.content import Unit, format_value
-from results.tables.render import UNKNOWN, to_csv
+from results.tables.marks import UNKNOWN
+from results.tables.render import to_csv
 
 ABOUT = (
     "Papers count otherwise than this page does. The table gives, from the same runs, what each method would have "

@@ -8,7 +8,7 @@ from results.report.blocks import (
     DataCell,
 )
 from results.tables.content import DECIMALS
-from results.tables.render import UNKNOWN
+from results.tables.marks import UNKNOWN
 
 
 def count_cell(value: int | None) -> DataCell:

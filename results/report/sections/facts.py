@@ -23,7 +23,7 @@ from results.report.sections.cells import count_cell, num_epochs, seconds_cell
 from results.report.verdicts import against_paper, summary
 from results.store.contract import told
 from results.store.selection import RowRuns
-from results.tables.render import UNKNOWN
+from results.tables.marks import UNKNOWN
 from results.terminal.quantities import duration
 
 COUNTS = {

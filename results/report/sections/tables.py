@@ -17,7 +17,8 @@ from results.report.material import Board, Material
 from results.report.page import Section
 from results.report.pictures import picture_of
 from results.tables.content import DECIMALS, Table, TableCell, TableRow, Unit, format_difference, format_value
-from results.tables.render import DIFFERENCE, PAPER, UNKNOWN, to_csv
+from results.tables.marks import DIFFERENCE, PAPER, UNKNOWN
+from results.tables.render import to_csv
 
 # METHODS F.
 UNKNOWN_OF_THE_PAPER = (

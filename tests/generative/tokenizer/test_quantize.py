@@ -5,8 +5,6 @@ import torch
 
 from etegrec.objectives import l_psa, l_sia
 from harness.generative.tokenizer.quantize import (
-    codebook_loss,
-    commitment_loss,
     quantization_loss,
     quantize,
     squared_distances,
@@ -111,8 +109,8 @@ def test_losses_by_hand_in_both_forms() -> None:
     # One row (3, 0): level 1 takes (2, 0), leaving (1, 0); level 2 takes (1, 1), leaving (0, -1).
     result = quantize(torch.tensor([[3.0, 0.0]]), torch.tensor([[[2.0, 0.0], [-9.0, 0.0]], [[1.0, 1.0], [9.0, 9.0]]]))
     # Squared errors: level 1 (1, 0), level 2 (0, 1). Mean form: 1/2 each, mean 1/2. Sum form: 1 + 1.
-    assert codebook_loss(result, "mean").item() == commitment_loss(result, "mean").item() == 0.5
-    assert codebook_loss(result, "sum").item() == commitment_loss(result, "sum").item() == 2.0
+    assert quantization_loss(result, 0.0, "mean").item() == 0.5
+    assert quantization_loss(result, 0.0, "sum").item() == 2.0
     assert quantization_loss(result, 0.25, "mean").item() == 0.5 * 1.25
     assert quantization_loss(result, 0.25, "sum").item() == 2.0 * 1.25
 
@@ -154,7 +152,7 @@ class TestGradientTable:
 
     def test_the_codebook_term_moves_each_level_and_nothing_else(self, gradient: str) -> None:
         rqvae = small_rqvae(gradient)
-        loss = codebook_loss(rqvae(items()).quantized)
+        loss = quantization_loss(rqvae(items()).quantized, 0.0)
         assert moved(rqvae, loss) == parts(encoder=False, decoder=False, codebooks=(1, 2, 3))
 
     def test_the_codebook_term_of_a_level_moves_its_own_level(self, gradient: str) -> None:
