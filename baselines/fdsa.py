@@ -37,6 +37,11 @@ class FDSAConfig(SequenceTraining, TransformerSizes):
     )
     text_vectors: TextConfig = Field(TextConfig(), description="how texts become vectors (reads=text)")
 
+    @property
+    def text_field(self) -> str | None:
+        """`text_vectors`, where texts are read."""
+        return "text_vectors" if self.reads == "text" else None
+
     @model_validator(mode="after")
     def _text_vectors_have_a_width(self) -> Self:
         if self.reads == "text" and self.text_vectors.dim is None:

@@ -57,6 +57,11 @@ class Config(BaseModel):
         changed = {name: child for name, child in children.items() if child != getattr(self, name)}
         return self.replace(**changed) if changed else self
 
+    @property
+    def text_field(self) -> str | None:
+        """The field that says how texts are read, which `--text` sets; None: no text is read."""
+        return "text" if "text" in type(self).model_fields else None
+
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, validated like a new one; `ValidationError` if a rule breaks."""
         return type(self).model_validate({**dict(self), **changes})

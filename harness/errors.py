@@ -31,5 +31,6 @@ class StageError(HarnessError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """The remedy for an unknown name: `did you mean 'x'?`, and all that are known."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return (f"did you mean '{close[0]}'? " if close else "") + f"known: {', '.join(known)}"
+    spelled = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.5)
+    return (f"did you mean '{spelled[close[0]]}'? " if close else "") + f"known: {', '.join(known)}"

@@ -197,11 +197,15 @@ def write_json(path: Path, content: Any) -> None:
     write_whole(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; `StageError` when it is cut short."""
+def read_json(path: Path, kind: type = dict) -> Any:
+    """The content of a JSON file; `StageError` when it is cut short or holds another kind."""
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise StageError(
             f"{path}:{error.lineno}: must be whole JSON, but {error.msg}; delete the file's folder"
         ) from None
+    if not isinstance(content, kind):
+        found = type(content).__name__
+        raise StageError(f"{path}: must hold a {kind.__name__}, but holds a {found}; delete the file's folder")
+    return content

@@ -169,6 +169,13 @@ def test_a_finished_stage_keeps_its_record_and_no_checkpoint(tmp_path: Path) -> 
     }
 
 
+def test_a_json_file_of_another_kind_is_told(tmp_path: Path) -> None:
+    (tmp_path / "stage.json").write_text("[1]")
+    assert read_json(tmp_path / "stage.json", list) == [1]
+    with pytest.raises(StageError, match=r"stage\.json: must hold a dict, but holds a list; delete the file's folder"):
+        read_json(tmp_path / "stage.json")
+
+
 def test_a_failed_stage_is_not_done_and_goes_on_in_the_same_folder(tmp_path: Path) -> None:
     store = StageStore(tmp_path)
 

@@ -5,6 +5,7 @@ Modules that hold commands import torch and polars only inside them, so that `ha
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -17,6 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     An interrupted process ends at once: to take torch and the server of jobs down in order would take seconds.
     """
+    if arguments is None and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's end of time is an interruption
     try:
         from harness.cli.app import main
 

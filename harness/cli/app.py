@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -34,7 +36,7 @@ from harness.cli.values import completed
 from harness.errors import DataError, HarnessError, UsageError
 from results.errors import ResultsError
 
-WRITABLE = "choose a folder that you may write with --runs-dir and --cache-dir"
+WRITABLE = "name one that you may write (--out, --runs-dir, --cache-dir, --studies-dir)"
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 app = typer.Typer(
@@ -103,6 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs a command and exits: 0 done, 1 something failed, 2 wrong usage or bad input, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
+    sys.stdout = sys.stdout or io.StringIO()  # None where the caller closed it
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding cannot write
     arguments = completed([argument for argument in arguments if argument != "--debug"])
     try:
         code = app(arguments, prog_name="harness", standalone_mode=False)
@@ -140,6 +145,7 @@ def _is_teller() -> bool:
 def exit_code(error: Exception) -> int:
     """2 for what the user asked wrongly or gave in bad shape, 1 for everything else."""
     is_input = isinstance(error, UsageError | DataError | ResultsError | FileNotFoundError | NotADirectoryError)
+    is_input |= isinstance(error, IsADirectoryError)
     is_input |= isinstance(error, PermissionError) and is_unreadable(error)
     return USAGE if is_input else getattr(error, "exit_code", FAILED)
 
@@ -170,6 +176,8 @@ def _told_by_system(error: OSError) -> str:
         errno.EROFS: WRITABLE,
         errno.EPERM: WRITABLE,
         errno.ENOTDIR: "choose another folder",
+        errno.ENOENT: "check the path",
+        errno.EISDIR: "name a file",
     }
     remedy = remedies.get(error.errno or 0)
     if is_unreadable(error):
@@ -180,10 +188,14 @@ def _told_by_system(error: OSError) -> str:
 
 
 def is_unreadable(error: OSError) -> bool:
-    """Whether the error is of a file or folder that is there and that this user may not read."""
+    """Whether the error is of a file or folder that is there, or in one, that this user may not read."""
     if error.errno not in (errno.EACCES, errno.EPERM) or not isinstance(error.filename, str | os.PathLike):
         return False
-    return os.path.exists(error.filename) and not os.access(error.filename, os.R_OK)
+    if os.path.exists(error.filename):
+        return not os.access(error.filename, os.R_OK)
+    # A file in a folder that may not be entered does not seem to exist; one that could not be made does not exist.
+    above = next(folder for folder in Path(error.filename).absolute().parents if os.path.exists(folder))
+    return not os.access(above, os.X_OK)
 
 
 def _one_line(text: str) -> str:

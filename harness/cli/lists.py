@@ -12,7 +12,7 @@ import typer
 from harness.cli import options
 from harness.cli.options import CacheDir, DatasetName, Json, Reading, RunsDir, print_json, takes_groups
 from harness.cli.tables import check_folder_of, run_folder_named
-from harness.cli.values import names_of
+from harness.cli.values import LARGEST_SEED, names_of
 
 SCORE_EXAMPLES = (
     'Examples: [bold]harness score lists.csv --dataset beauty.csv --name "My model"[/] · '
@@ -32,7 +32,7 @@ def score(
     ],
     dataset: DatasetName,
     name: Annotated[str, typer.Option(help="What the tables call the model.", metavar="NAME")],
-    seed: Annotated[int, typer.Option(min=0, help="Files of several seeds make one row.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Files of several seeds make one row.")] = 0,
     allow: Annotated[
         str | None,
         typer.Option(help="Faults to let pass: missing-users, unknown-users, unknown-items, short-lists, all."),

@@ -156,7 +156,7 @@ class Judging:
         ),
     ] = None
     decoding: Annotated[
-        Literal["trie", "free", "released"] | None,
+        Literal["trie", "free", "released", "exact"] | None,
         contract_option(
             help="trie: beams over existing items (default); free: over all codes; released: as each authors' code; "
             "exact: the true best of all items.",

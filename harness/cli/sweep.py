@@ -48,7 +48,7 @@ def sweep(
     ] = None,
     dataset: DatasetName = "demo",
     reading: Reading,
-    seed: Annotated[int, typer.Option(min=0, help="Of the search and of every fit.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=values.LARGEST_SEED, help="Of the search and of every fit.")] = 0,
     space: Annotated[
         Path | None,
         options.search_option(

@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.errors import FieldError, UsageError, nearest
 
+MOST_SEEDS, LARGEST_SEED = 100, 2**63 - 1
 PUBLISHED = ("paper", "elsewhere", "all")  # what --published shows
 
 
@@ -19,7 +20,16 @@ def seeds_of(text: str) -> list[int]:
     if not parts or not all(part.isdecimal() for part in parts):
         raise UsageError(f"--seeds must be a number of seeds, or seeds with commas, but got '{text}'; write 3 or 0,1,2")
     numbers = list(dict.fromkeys(int(part) for part in parts))
-    return numbers if "," in text else list(range(max(1, numbers[0])))
+    if max(numbers) > LARGEST_SEED:
+        raise UsageError(f"--seeds must be at most {LARGEST_SEED}, but got {max(numbers)}; choose smaller ones")
+    if "," in text:
+        return numbers
+    if numbers[0] > MOST_SEEDS:
+        raise UsageError(
+            f"--seeds {text} means {numbers[0]:,} seeds, but at most {MOST_SEEDS} are taken at once; for seed "
+            f"{numbers[0]} alone write {numbers[0]}, with a comma"
+        )
+    return list(range(max(1, numbers[0])))
 
 
 def names_of(text: str, known: Sequence[str], what: str, groups: Mapping[str, Sequence[str]]) -> list[str]:

@@ -17,12 +17,14 @@ from harness.errors import DataError
 
 EXCERPT = 60  # characters of a line that a message quotes
 HEAD_SIZE = 1 << 16  # characters that tell a file's kind
-ARCHIVES = {
-    b"PK\x03\x04": "a zip archive",
-    b"BZh": "a bzip2 file",
-    b"\xfd7zXZ": "an xz file",
-    b"(\xb5/\xfd": "a zstd file",
-    b"7z\xbc\xaf": "a 7z archive",
+OTHER_FILES = {  # their first bytes; what they are, and the remedy
+    b"PK\x03\x04": "a zip archive; unpack it first",
+    b"BZh": "a bzip2 file; unpack it first",
+    b"\xfd7zXZ": "an xz file; unpack it first",
+    b"(\xb5/\xfd": "a zstd file; unpack it first",
+    b"7z\xbc\xaf": "a 7z archive; unpack it first",
+    b"ARROW1": "an Arrow file; save it as parquet",
+    b"\x89HDF": "an HDF5 file; save it as parquet",
 }
 
 
@@ -45,18 +47,20 @@ def readable(path: Path) -> Iterator[TextIO]:
 
 
 def check_text(path: Path) -> None:
-    """`DataError` that says what a file is whose beginning is not whole UTF-8 text, plain or gzipped."""
+    """`DataError` for an empty file, and one that says what a file is whose beginning is not whole UTF-8 text."""
     with readable(path) as stream:
         text = stream.read(HEAD_SIZE)
+    if not text:
+        raise DataError(f"{path}: the file is empty")
     if told := not_utf8(path, text.encode()):
         raise DataError(told)
 
 
 def not_utf8(path: Path, head: bytes) -> str | None:
     """What a file is that begins with these bytes, and the remedy; None for UTF-8 text, whose end may be cut."""
-    for magic, kind in ARCHIVES.items():
+    for magic, kind in OTHER_FILES.items():
         if head.startswith(magic):
-            return f"{path}: must be a text, gzip or parquet file, but is {kind}; unpack it first"
+            return f"{path}: must be a text, gzip or parquet file, but is {kind}"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or head.count(0) > len(head) // 4 > 2:
         has_mark = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         encoding = "UTF-16" if has_mark else "UTF-16BE" if head[:1] == b"\0" else "UTF-16LE"

@@ -59,6 +59,8 @@ class Source:
 
     def check(self) -> None:
         """`UsageError` for reading or filtering options beside a data set that is fixed, and for unknown names."""
+        if not self.name.strip():
+            raise UsageError(f"a data set must be named, but got '{self.name}'; known: {', '.join(NAMED)}, or a path")
         options = [self.format, self.metadata, *asdict(self.columns).values(), *self.changes.values()]
         if (self.is_named or self.is_prepared) and any(option is not None for option in options):
             raise UsageError(

@@ -41,7 +41,7 @@ from harness.data.times import times_facts
 from harness.data.traps import traps
 from harness.errors import DataError
 
-LAYOUT = 6  # raised when the files of a prepared folder change their form, or what is read into them
+LAYOUT = 7  # raised when the files of a prepared folder change their form, or what is read into them
 TRAIN, VALIDATION, ITEMS, TEST = "train.parquet", "validation.parquet", "items.parquet", "test.parquet"
 META = "meta.json"
 

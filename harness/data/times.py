@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.data.dataset import Sequences
 
+LIMIT = 2.0**63  # times are kept as whole numbers of 64 bits
 # The largest time decides the unit: each range is the years 1973 to 5138 in that unit.
 UNITS = {"s": (1e8, 1e11), "ms": (1e11, 1e14), "us": (1e14, 1e17), "ns": (1e17, 1e20)}
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}

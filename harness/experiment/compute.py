@@ -100,4 +100,4 @@ def fit_context(
 def histories(folder: Path) -> list[dict[str, Any]]:
     """The rows of all training histories in a stage's folder, in the order in which the trainings ran."""
     files = sorted(folder.glob("history-*.json"), key=lambda path: path.stat().st_mtime_ns)
-    return [row for path in files for row in read_json(path)]
+    return [row for path in files for row in read_json(path, list)]

@@ -161,7 +161,7 @@ def _damage(folder: Path) -> str | None:
         return "stage.json is missing"
     try:
         for path in folder.glob("*.json"):
-            read_json(path)
+            read_json(path, dict if path.name == "stage.json" else object)
     except StageError as error:
         return _reason(error, folder)
     for path in folder.glob("*.safetensors"):

@@ -127,11 +127,11 @@ def impossible(cells: Iterable[Cell], dataset: Dataset, optional: Collection[str
 
 def check_readers(configs: Collection[Config], settings: Settings) -> None:
     """`UsageError` for an option that none of the methods reads."""
-    for option, value, name in (
-        ("--text", settings.text_encoder, "text"),
-        ("--vectors", settings.item_vectors, "own_vectors"),
+    for option, value, is_read in (
+        ("--text", settings.text_encoder, any(config.text_field for config in configs)),
+        ("--vectors", settings.item_vectors, any("own_vectors" in type(config).model_fields for config in configs)),
     ):
-        if value is not None and not any(name in type(config).model_fields for config in configs):
+        if value is not None and not is_read:
             raise UsageError(f"{option} {value}: none of the methods reads it; leave it out, or add one that does")
 
 
@@ -242,13 +242,19 @@ def configured(method: Method, dataset: str, settings: Settings) -> Config:
         config = method.for_dataset(config, dataset)
     if recipe_of(method, settings.recipe) != "default":
         config = method.recipes[settings.recipe](config)
-    if settings.text_encoder is not None and "text" in type(config).model_fields:
-        config = with_field(config, "text.encoder", settings.text_encoder, prefix=f"{method.name}.")
+    text = settings.text_encoder and _changed(config, method.name, settings).text_field
+    if text:
+        config = with_field(config, f"{text}.encoder", settings.text_encoder, prefix=f"{method.name}.")
     if settings.item_vectors is not None and "own_vectors" in type(config).model_fields:
         config = with_field(config, "own_vectors", settings.item_vectors, prefix=f"{method.name}.")
-    config = merged(config, dict(settings.tables.get(method.name, {})), prefix=f"{method.name}.")
+    return _changed(config, method.name, settings)
+
+
+def _changed(config: Config, method: str, settings: Settings) -> Config:
+    """The config with the fields that the user gives."""
+    config = merged(config, dict(settings.tables.get(method, {})), prefix=f"{method}.")
     for name, path, value in settings.assignments:
-        if name == method.name:
+        if name == method:
             config = with_field(config, path, value, prefix=f"{name}.")
     return config
 

@@ -81,7 +81,7 @@ def _fits(runs: Sequence[Run], cache: Path) -> Iterator[Path]:
         for path in sorted((cache / method).glob("*/stage.json")):
             try:
                 stage = read_json(path)
-                known = by_place[method, stage["dataset"], stage["seed"]]
+                known = by_place[method, stage.get("dataset", ""), stage.get("seed", 0)]
                 history = history_frame(histories(path.parent) if known else ()).sort(pl.all())
             except StageError:  # damaged: nothing stands on it
                 continue
@@ -91,7 +91,7 @@ def _fits(runs: Sequence[Run], cache: Path) -> Iterator[Path]:
 
 def _ancestors(folder: Path, cache: Path) -> Iterator[Path]:
     """The folders of the stages that a stage stands on, inputs first; those that the cache has no more are left out."""
-    for place in read_json(folder / "stage.json")["inputs"].values():
+    for place in read_json(folder / "stage.json").get("inputs", {}).values():
         if (cache / place / "stage.json").exists():
             yield from _ancestors(cache / place, cache)
             yield cache / place

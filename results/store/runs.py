@@ -30,6 +30,7 @@ HISTORY = "history.parquet"
 CONFIG = "config.toml"
 ENVIRONMENT = "env.json"
 DONE = "DONE"
+UNREADABLE = "{path} must be readable, but you may not read it; change its permissions"
 STORED_KS = (1, 5, 10, 20)
 
 
@@ -227,6 +228,8 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
         return pl.read_parquet(path, columns=columns, glob=False)  # a name may hold brackets
     except FileNotFoundError:
         raise ResultsError(f"{path} must exist, but it is missing; delete the run's folder and run it again") from None
+    except PermissionError:
+        raise ResultsError(UNREADABLE.format(path=path)) from None
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ResultsError(
@@ -257,12 +260,24 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ResultsError(f"{path} must exist, but it is missing; delete the run's folder and run it again") from None
+    except PermissionError:
+        raise ResultsError(UNREADABLE.format(path=path)) from None
+    except (IsADirectoryError, UnicodeDecodeError):
+        raise ResultsError(
+            f"{path} must be a text file, but is none; delete the run's folder and run it again"
+        ) from None
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(_read_text(path))
+        content = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
         raise ResultsError(
             f"{path}:{error.lineno}: must be whole JSON, but {error.msg}; delete the run's folder and run it again"
         ) from None
+    if not isinstance(content, dict):
+        raise ResultsError(
+            f"{path}: must hold a JSON object, but holds a {type(content).__name__}; delete the run's folder and run "
+            "it again"
+        )
+    return content

@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 import polars as pl
 
@@ -53,7 +54,7 @@ class RunRecord:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "RunRecord":
-        """The record of a run.json; `ResultsError` names fields that are missing or unknown."""
+        """The record of a run.json; `ResultsError` names fields that are missing, unknown or of another type."""
         fields = dataclasses.fields(cls)
         known = {f.name for f in fields}
         required = {
@@ -63,7 +64,17 @@ class RunRecord:
         if missing or unknown:
             found = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"also has {', '.join(unknown)}"] * bool(unknown)
             raise ResultsError(f"a run record must hold the known fields, but it {' and '.join(found)}")
+        for one in fields:
+            if one.name in content and not _is_of(content[one.name], one.type):
+                told = getattr(one.type, "__name__", one.type)
+                raise ResultsError(f"'{one.name}' of a run record must be {told}, but it is {content[one.name]!r}")
         return cls(**content)
+
+
+def _is_of(value: Any, wanted: Any) -> bool:
+    """Whether the value is of the type, as far as JSON tells: elements are not looked at, and a float may be whole."""
+    kinds = [get_origin(one) or one for one in (get_args(wanted) if isinstance(wanted, UnionType) else [wanted])]
+    return isinstance(value, (*kinds, int) if float in kinds else tuple(kinds))
 
 
 METRICS_SCHEMA = pl.Schema(

@@ -14,6 +14,7 @@ import polars as pl
 
 from results.errors import ResultsError
 from results.statistics.metrics.registry import user_values
+from results.store.contract import DEFAULTS
 from results.store.find import RunFilter, find_runs, known_datasets, refuse_several_datasets
 from results.store.labels import told_changes, told_conditions
 from results.store.reading import find_readable
@@ -289,9 +290,9 @@ def refuse_mixture(groups: Sequence[RowRuns]) -> None:
 
 def _contract_differences(run: Run, runs: Sequence[Run]) -> str:
     """The parts of the run's contract that are not the same in all runs."""
-    contract = run.record.contract
-    names = sorted({name for other in runs for name in other.record.contract})
-    differing = [n for n in names if any(other.record.contract.get(n) != contract.get(n) for other in runs)]
+    contract, *others = ({**DEFAULTS, **one.record.contract} for one in (run, *runs))
+    names = sorted({name for other in others for name in other})
+    differing = [n for n in names if any(other.get(n) != contract.get(n) for other in others)]
     return ", ".join(f"{name}={contract.get(name)}" for name in differing)
 
 

@@ -1,7 +1,8 @@
 """A `Table` on a terminal: column groups side by side where they fit, else below each other."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as Grid
@@ -20,8 +21,8 @@ LAYOUTS = ((1, False), (0, False), (0, True))  # padding of the columns, interva
 class RichTable:
     """A table for a rich console: best bold, second underlined, what others report dim below ours.
 
-    Columns move closer together, intervals take two lines, and groups of columns go below each other, where the
-    console would cut them otherwise. Without styles the best and the second carry a raised figure.
+    Where the console would cut columns, they move closer together, intervals take two lines, and groups of columns, or
+    at last single columns, go below each other. Without styles the best and the second carry a raised figure.
     """
 
     table: Table
@@ -47,28 +48,33 @@ class RichTable:
 def _fitting(table: Table, console: Console, options: ConsoleOptions, styled: bool) -> list[tuple[Table, int, bool]]:
     """The table in as few parts as the console's width asks for, each with the padding and form of its intervals."""
     unbounded = options.update(max_width=10_000)
-    groups = max(1, len(groups_of(table)))
-    for at_once in range(groups, 0, -1):
-        parts = list(_parts(table, at_once))
+    parts = [table]
+    for parts in _divisions(table):
         for padding, narrow in LAYOUTS:
             grids = [_grid(part, padding, narrow, styled) for part in parts]
-            fits = all(console.measure(grid, options=unbounded).maximum <= options.max_width for grid in grids)
-            if fits or (at_once == 1 and (padding, narrow) == LAYOUTS[-1]):
+            if all(console.measure(grid, options=unbounded).maximum <= options.max_width for grid in grids):
                 return [(part, padding, narrow) for part in parts]
-    raise AssertionError("the last layout is always taken")
+    return [(part, *LAYOUTS[-1]) for part in parts]  # narrower than a single column
 
 
-def _parts(table: Table, at_once: int) -> Iterator[Table]:
-    """The table cut into so many groups of columns at once, without the rows that have no value there."""
-    groups = groups_of(table)
-    if at_once >= len(groups):
+def _divisions(table: Table) -> Iterator[list[Table]]:
+    """The table in ever more parts: whole, of ever fewer groups of columns, then of ever fewer columns."""
+    for counts in ([count for _, count in groups_of(table)], [1] * len(table.columns)):
+        for at_once in range(len(counts), 0, -1):
+            yield list(_parts(table, counts, at_once))
+
+
+def _parts(table: Table, counts: Sequence[int], at_once: int) -> Iterator[Table]:
+    """The table cut into so many runs of columns at once, without the rows that have no value there.
+
+    `counts` are the runs' columns.
+    """
+    if at_once >= len(counts):
         yield table
         return
-    ends = [0]
-    for _, count in groups:
-        ends.append(ends[-1] + count)
-    for first in range(0, len(groups), at_once):
-        cut = slice(ends[first], ends[min(first + at_once, len(groups))])
+    ends = [0, *accumulate(counts)]
+    for first in range(0, len(counts), at_once):
+        cut = slice(ends[first], ends[min(first + at_once, len(counts))])
         rows = [
             replace(
                 row,

@@ -13,6 +13,9 @@ from baselines.fdsa import FDSA_MODEL, METHOD, FDSAConfig, FieldTable, needs
 from harness.artifacts import TEXT_VECTORS
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.data.text.vectors import TextConfig, save_vectors
+from harness.errors import UsageError
+from harness.experiment.plan import check_readers, configured
+from harness.experiment.settings import settings_of
 from harness.interfaces import FitContext, Need
 from harness.methods import obstacle
 from harness.nn.encoder import pack
@@ -128,6 +131,25 @@ def test_texts_are_asked_for_where_they_are_read_and_features_elsewhere():
     assert any("text vectors from tfidf-svd" in line for line in METHOD.assumptions(TEXT))
     with pytest.raises(ValueError, match=r"text_vectors\.dim=none; give one"):
         SIZES.replace(reads="text", text_vectors=TextConfig(dim=None))
+
+
+@pytest.mark.parametrize(
+    ("table", "encoder"),
+    [
+        ({"reads": "text"}, "minilm"),
+        ({}, "tfidf-svd"),
+        ({"reads": "text", "text_vectors": {"encoder": "other"}}, "other"),
+    ],
+)
+def test_the_option_text_names_the_encoder_where_texts_are_read(table, encoder):
+    settings = settings_of({"fdsa": table}, preset="lite", recipe="default", precision="fp32", text="minilm")
+    config = configured(METHOD, "own", settings)
+    assert config.text_vectors.encoder == encoder
+    if table:
+        check_readers([config], settings)
+    else:
+        with pytest.raises(UsageError, match="--text minilm: none of the methods reads it"):
+            check_readers([config], settings)
 
 
 def test_the_defaults_keep_the_digest_that_they_had_without_text():

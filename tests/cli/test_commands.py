@@ -160,13 +160,14 @@ def test_an_ablation_is_expected_by_the_epochs_that_it_trains_itself():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-def test_an_interrupted_run_says_how_to_go_on(ratings, tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_how_to_go_on(ratings, tmp_path, sent):
     slow = ["--methods", "popularity,sasrec", "--set", "sasrec.epochs=100000", "--set", "sasrec.patience=none"]
     command = [sys.executable, "-m", "harness", "run", "--dataset", str(ratings), "--jobs", "2", *slow]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ})
     assert process.stderr is not None
     assert "Popularity, seed 0: done" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "interrupted; everything computed stays, give the same command again to go on"

@@ -27,6 +27,16 @@ def test_seeds_that_are_no_numbers_are_refused(text):
         seeds_of(text)
 
 
+def test_more_seeds_than_a_user_can_mean_are_refused_with_the_way_to_name_one():
+    with pytest.raises(
+        UsageError, match=r"--seeds 2024 means 2,024 seeds, but at most 100 .* write 2024, with a comma"
+    ):
+        seeds_of("2024")
+    assert seeds_of("2024,") == [2024]
+    with pytest.raises(UsageError, match="--seeds must be at most 9223372036854775807"):
+        seeds_of("7,9223372036854775808")
+
+
 def test_a_group_names_its_members_and_repeats_count_once():
     groups = {"all": ["a", "b", "c"], "few": ["a", "b"]}
     assert names_of("all", ["a", "b", "c"], "method", groups) == ["a", "b", "c"]
@@ -37,6 +47,8 @@ def test_a_group_names_its_members_and_repeats_count_once():
 def test_an_unknown_name_brings_the_nearest_known_one():
     with pytest.raises(UsageError, match="unknown method 'tigre'; did you mean 'tiger'"):
         names_of("tigre", ["tiger", "sasrec"], "method", {})
+    with pytest.raises(UsageError, match="unknown method 'SASREC'; did you mean 'sasrec'"):
+        names_of("SASREC", ["tiger", "sasrec"], "method", {})
     with pytest.raises(UsageError, match="unknown method 'papper'; did you mean 'paper'"):
         names_of("papper", ["tiger", "sasrec"], "method", {"paper": ["sasrec"]})
 

@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import io
 import json
 import os
 import subprocess
@@ -42,6 +43,16 @@ def test_a_file_that_is_no_text_is_called_what_it_is(harness, tmp_path, name, co
     assert name in ended.error
 
 
+def test_what_the_encoding_of_the_output_cannot_write_is_escaped(tmp_path, monkeypatch):
+    (tmp_path / "own.csv").write_text(ROWS.replace("i", "\u4e2d"), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="latin-1"))
+    columns = ["--item-col", "\u4e2dtem", "--time-col", "t\u4e2dmestamp"]
+    with pytest.raises(SystemExit) as ended:
+        application.main(["data", "items", str(tmp_path / "own.csv"), *columns, "--cache-dir", str(tmp_path)])
+    assert ended.value.code == 0
+    assert sys.stdout.buffer.getvalue().splitlines()[0] == rb"\u4e2d0"
+
+
 def test_text_that_a_byte_limit_cuts_within_a_letter_is_text():
     assert not_utf8(Path("a.csv"), "tschüss"[:5].encode()[:-1]) is None
 
@@ -75,6 +86,12 @@ def test_unreadable_and_unwritable_are_told_apart(tmp_path, monkeypatch):
     assert "--runs-dir" in application.told(error)
     assert application.exit_code(error) == 1
     assert application.exit_code(DataError("wrong")) == 2
+    inside = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "closed" / "ok.csv" / "meta.json"))
+    assert "cannot be written" in application.told(inside)
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: (Path(path).name, mode) != ("closed", os.X_OK))
+    assert "meta.json: must be readable, but you may not read it" in application.told(inside)
+    assert application.exit_code(inside) == 2
 
 
 def test_compare_takes_names_as_tables_print_them(harness):

@@ -2,8 +2,11 @@
 
 import gzip
 import json
+import os
 import re
+import subprocess
 from collections.abc import Callable
+from datetime import time as clock
 from pathlib import Path
 
 import polars as pl
@@ -157,6 +160,13 @@ AMAZON = "user_id,parent_asin,rating,timestamp\nu,i,5.0,1600000000000\n"
         ("a.inter", "user_id:token\titem_id:token\ttimestamp:float\nu\ti\tnan\n", r"a\.inter:2: the timestamp must be"),
         ("a.inter", "user_id:token\titem_id:token\nu\n", r"a\.inter:2: each row must have 2 fields"),
         ("a.txt", "1 2\n1 3\n", r"a\.txt:2: each user must have one line"),
+        ("a.csv", AMAZON + "\n", r"a\.csv:3: the line is empty; remove it"),
+        ("a.csv", AMAZON.replace("\nu", "\n\nu"), r"a\.csv:2: the line is empty"),
+        ("a.csv", "user,item,time\nu,i,1e30\n", r"a\.csv:2: the time must be a number .*, but got '1e30'"),
+        ("a.csv", "user,item,time\nu,i,2020-02-28\nu,j,2020-02-30\n", r"a\.csv:3: .*, but got '2020-02-30'"),
+        ("a.csv", "user,item,time\nu,i,2020-02-28\nu,j,7\n", r"a\.csv:3: .* line 2 has '2020-02-28' and this one '7'"),
+        ("a.json", '[{"user": "u", "item": "i"}]', r"a\.json: .* its first line is '\[\{.*; save it as csv or parquet"),
+        ("a.dat", "1::2::5::7\n", r"a\.dat: .* its first line is '1::2::5::7'; save it as csv"),
         ("a.bin", "\x00\x01", r"a\.bin: not an interaction file of a known format"),
     ],
 )
@@ -167,6 +177,63 @@ def test_a_bad_file_is_one_line_that_names_file_line_rule_and_value(
     with pytest.raises(DataError, match=message) as error:
         read_interactions(tmp_path / name)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("item", ["i", ""], "row 2: the item must not be null, NaN or empty, as column 'item' is"),
+        ("item", [1.0, float("nan")], "row 2: the item must not be null, NaN or empty"),
+        ("item", [["i"], ["j"]], r"column 'item' must hold a number or a text a row, but holds List\(String\)"),
+        ("item", [{"a": 1}, {"a": 2}], "column 'item' must hold a number or a text a row, but holds Struct"),
+        ("item", [b"\xff", b"i"], "column 'item' must hold texts, but holds Binary that is no UTF-8"),
+        ("time", [7, 2**64 - 1], r"row 2: the time must be finite and have at most 64 bits, .* holds 1\.8446744"),
+        ("time", [7.0, 1e300], r"row 2: the time must be finite and have at most 64 bits, .* holds 1e\+300"),
+        ("time", ["2020-02-28", "2020-02-30"], "row 2: .* column 'time' holds '2020-02-30'; mend"),
+        ("time", [None, "7", "2020-02-28"], "row 3: .* column 'time' holds '2020-02-28' beside '7'"),
+        ("time", [clock(7), clock(8)], "column 'time' must hold numbers or dates, but holds Time"),
+    ],
+)
+def test_a_parquet_column_that_cannot_be_ids_or_times_is_told(
+    tmp_path: Path, column: str, values: list[object], message: str
+) -> None:
+    names = [str(place) for place in range(len(values))]
+    strict = not any(value == 2**64 - 1 for value in values)
+    made = pl.Series(values) if strict else pl.Series(values, dtype=pl.UInt64)
+    pl.DataFrame({"user": names, "item": names, "time": names, column: made}).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=message):
+        read_interactions(tmp_path / "a.parquet")
+
+
+def test_neither_an_empty_nor_a_broken_file_beside_the_data_stops_their_reading(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(AMAZON)
+    (tmp_path / "empty.csv.gz").write_bytes(gzip.compress(b""))
+    (tmp_path / "broken.jsonl.gz").write_bytes(gzip.compress(b"{}" * 99)[:-9])
+    assert len(rows(tmp_path / "a.csv")) == 1
+    with pytest.raises(DataError, match=r"empty\.csv\.gz: the file is empty"):
+        read_interactions(tmp_path / "empty.csv.gz")
+
+
+def test_lines_that_end_as_on_old_macs_are_told_with_the_command_that_mends_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(AMAZON.replace("\n", "\r").encode())
+    with pytest.raises(DataError, match=r"a\.csv: lines must end in a line feed, .*: tr '\\r' '\\n' < ") as told:
+        read_interactions(tmp_path / "a.csv")
+    command = str(told.value).partition("convert it: ")[2].replace("NEW", str(tmp_path / "new.csv"))
+    subprocess.run(command, shell=True, check=True)
+    assert len(rows(tmp_path / "new.csv")) == 1
+
+
+def test_a_pipe_is_refused_rather_than_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match=r"pipe\.csv: must be a file or a folder, but is a pipe or a device"):
+        read_interactions(tmp_path / "pipe.csv")
+
+
+def test_metadata_of_other_items_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user,item,time\nu,i,7\n")
+    (tmp_path / "items.csv").write_text("item,title\nj,Pot\n")
+    with pytest.raises(DataError, match=r"items\.csv: .* names none of them, such as 'i'; name the right file with"):
+        read_interactions(tmp_path / "a.csv", metadata=tmp_path / "items.csv")
 
 
 def test_an_s3rec_line_without_items_is_told_by_its_number(tmp_path: Path) -> None:

@@ -147,6 +147,18 @@ def test_a_full_ablation_table_fits_the_terminal_uncut(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
 
 
+@pytest.mark.parametrize("width", [24, 40])
+def test_a_table_without_groups_hides_no_number_in_a_narrow_terminal(width: int) -> None:
+    names = [f"NDCG@{k}" for k in range(1, 8)]
+    columns = tuple(TableColumn(name) for name in names)
+    cells = tuple(TableCell(value=0.1111 * place) for place in range(1, 8))
+    text = render(Table("Narrow", "Method", columns, (TableRow("ETEGRec", cells),)), "text", width=width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    for place, name in enumerate(names, start=1):
+        assert (text.count(name), text.count(f"{0.1111 * place:.4f}")) == (1, 1)
+
+
 def test_the_terminal_shows_best_in_bold_second_underlined_and_brackets_as_they_are(table: Table) -> None:
     console = Console(width=100, file=io.StringIO(), force_terminal=True, color_system="standard")
     with console.capture() as captured:

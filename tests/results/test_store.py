@@ -114,6 +114,42 @@ def test_a_done_cut_short_is_named_with_its_line(tmp_path: Path, caplog: pytest.
     assert re.search(r"DONE:\d+: must be whole JSON", caplog.text)
 
 
+@pytest.mark.parametrize("name", ["DONE", "run.json"])
+def test_a_file_of_another_kind_leaves_its_run_out_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    whole, other = (write_made_up_run(tmp_path, RANKS, seed=seed).folder / name for seed in (0, 1))
+    other.write_text("[1]".ljust(other.stat().st_size))
+    assert [run.folder for run in find_runs(tmp_path)] == [whole.parent]
+    assert f"{name}: must hold a JSON object, but holds a list; delete the run's folder" in caplog.text
+    other.unlink()
+    other.mkdir()
+    assert [run.folder for run in find_runs(tmp_path)] == [whole.parent]
+
+
+def test_a_file_that_may_not_be_read_is_told_without_the_advice_to_delete_its_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    run = write_made_up_run(tmp_path, RANKS)
+    monkeypatch.setattr(pl, "read_parquet", refuse)
+    with pytest.raises(ResultsError, match=r"ranks\.parquet must be readable, .* not read it; change its permissions$"):
+        run.ranks()
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert find_runs(tmp_path) == []
+    assert "DONE must be readable, but you may not read it; change its permissions" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", {}), ("seconds", [1]), ("title", 3), ("peak_memory_mb", "much")])
+def test_a_record_with_a_value_of_another_type_names_it(name: str, value: object) -> None:
+    content = asdict(made_up_record()) | {"peak_memory_mb": 7}  # a whole number is one of megabytes too
+    assert RunRecord.from_json(content).peak_memory_mb == 7
+    with pytest.raises(ResultsError, match=f"'{name}' of a run record must be .*, but it is"):
+        RunRecord.from_json(content | {name: value})
+
+
 def test_a_record_with_other_fields_names_them() -> None:
     content = asdict(made_up_record()) | {"colour": "red"}
     del content["seed"]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
-import math
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import polars as pl
 
 from harness.data.files import excerpt, readable
+from harness.data.times import LIMIT
 from harness.errors import DataError
 
 
@@ -66,7 +68,7 @@ def read_table(table: Table) -> pl.DataFrame:
     frame = frame.drop("any", "incomplete")
     if table.time and frame["time"].dtype == pl.String:
         frame = frame.with_columns(_parsed_column(table, frame["time"]))
-    if table.time and frame["time"].dtype == pl.Float64 and not frame["time"].is_finite().all():
+    if table.time and frame["time"].dtype == pl.Float64 and not (frame["time"].abs() < LIMIT).all():
         _raise_first_bad_row(table)
     return frame
 
@@ -102,14 +104,17 @@ def _raise_first_bad_row(table: Table) -> None:
     """Raise for the first row that breaks a rule; the slow pass, taken only after the fast one failed."""
     time_place = table.names.index(table.time) if table.time else None
     places = {"user": table.names.index(table.user), "item": table.names.index(table.item)}
+    first: tuple[str | None, str] | None = None  # kind of the first row's time, and what to say of it
     with readable(table.path) as stream:
         rows = csv.reader(
             stream, delimiter=table.separator, quoting=csv.QUOTE_MINIMAL if table.quote else csv.QUOTE_NONE
         )
         for row in rows:
             at = f"{table.path}:{rows.line_num}"
-            if (table.header and rows.line_num == 1) or not row:
+            if table.header and rows.line_num == 1:
                 continue
+            if not row:
+                raise DataError(f"{at}: the line is empty; remove it")
             if len(row) != len(table.names):
                 raise DataError(
                     f"{at}: each row must have {len(table.names)} fields ({table.separator.join(table.names)}), "
@@ -118,32 +123,53 @@ def _raise_first_bad_row(table: Table) -> None:
             for role, place in places.items():
                 if not row[place]:
                     raise DataError(f"{at}: the {role} must not be empty; mend or remove the row")
-            if time_place is not None and not _is_time(row[time_place], table.time_type):
+            if time_place is None:
+                continue
+            kind, time = kind_of_time(row[time_place], table.time_type), excerpt(row[time_place])
+            first = first or (kind, f"line {rows.line_num} has {time}")
+            if kind is None:
                 raise DataError(
-                    f"{at}: {_TIME_RULES[table.time_type]}, but got {excerpt(row[time_place])} in column "
-                    f"'{table.time}'; mend or remove the row"
+                    f"{at}: {_TIME_RULES[table.time_type]}, but got {time} in column '{table.time}'; mend or remove "
+                    "the row"
+                )
+            if kind != first[0]:
+                raise DataError(
+                    f"{at}: the times must be all numbers or all dates, but {first[1]} and this one {time} in column "
+                    f"'{table.time}'; write them in one way"
                 )
 
 
 _TIME_RULES = {
     pl.Int64: "the timestamp must be a whole number (milliseconds)",
-    pl.Float64: "the timestamp must be a finite number",
+    pl.Float64: "the timestamp must be a finite number of at most 64 bits",
     pl.String: "the time must be a number or an ISO 8601 date",
 }
 
 
-def _is_time(text: str, kind: type[pl.DataType]) -> bool:
+def kind_of_time(text: str, kind: type[pl.DataType] = pl.String) -> str | None:
+    """`number` or `date`; None for what is no time in a column of this kind."""
     if kind == pl.Int64:
-        return re.fullmatch(r"[+-]?[0-9]{1,18}", text) is not None
+        return "number" if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else None
     if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
-        return math.isfinite(float(text))
-    return kind == pl.String and re.fullmatch(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?", text) is not None
+        return "number" if abs(float(text)) < LIMIT else None
+    if kind != pl.String or not re.fullmatch(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?", text):
+        return None
+    try:
+        date.fromisoformat(text[:10])
+    except ValueError:  # a thirteenth month, say
+        return None
+    return "date"
 
 
 def first_line(path: Path) -> str:
     """The file's first line; `DataError` where there is none."""
     with readable(path) as stream:
         line = stream.readline().rstrip("\n")
+        if stream.newlines == "\r":
+            raise DataError(
+                f"{path}: lines must end in a line feed, but end in a carriage return, as on old Macs; convert it: "
+                f"tr '\\r' '\\n' < {shlex.quote(str(path))} > NEW"
+            )
     if not line:
         raise DataError(f"{path}: the file is empty, or its first line is")
     return line

@@ -132,7 +132,7 @@ class Format:
 
 
 def head_of(path: Path) -> Head:
-    """The file's beginning; `DataError` for an empty file."""
+    """The file's beginning."""
     with path.open("rb") as stream:
         magic = stream.read(4)
     try:
@@ -143,8 +143,6 @@ def head_of(path: Path) -> Head:
     if "\0" in text:  # UTF-16 without its mark, say
         return Head(magic, [], path.name)
     lines = text.splitlines()
-    if not lines:
-        raise DataError(f"{path}: the file is empty")
     is_cut = len(text) == HEAD_SIZE and len(lines) > 1  # the last line may be
     return Head(magic, lines[:-1] if is_cut else lines, path.name)
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import polars as pl
 
-from harness.data.files import check_text
+from harness.data.files import check_text, excerpt
 from harness.data.formats import amazon, etegrec_jsonl, letter, minionerec, recbole, s3rec, table
 from harness.data.formats.format import Columns, Format, RawInteractions, head_of, plain_files
 from harness.data.formats.maps import Maps, is_map, maps_beside, read_map, with_maps
 from harness.data.plugins import registered
+from harness.data.times import LIMIT
 from harness.errors import DataError, UsageError, nearest
 
 ENTRY_POINTS = "harness.formats"
@@ -89,6 +90,11 @@ def read_files(
     wanted = {*occurring, *(raw.item_order or ()), *(read_map(files.maps.items) if files.maps.items else ())}
     if files.metadata and format.texts:
         raw = replace(raw, texts=format.texts(files.metadata, wanted, text_fields))
+        if not raw.texts:
+            raise DataError(
+                f"{files.metadata}: must hold texts of the items in {files.interactions[-1]}, but names none of them, "
+                f"such as '{occurring[0]}'; name the right file with --metadata"
+            )
     if files.metadata and format.features:
         raw = replace(raw, features=format.features(files.metadata, wanted))
     return with_maps(raw, files.maps, format.numbered)
@@ -103,15 +109,16 @@ def _check(frame: pl.DataFrame, path: Path, columns: Columns) -> None:
         if values.null_count():
             row = int(values.is_null().arg_max() or 0)
             raise DataError(
-                f"{path}: row {row + 1}: the {name} must not be null, as column '{column}' is; mend or remove the row"
+                f"{path}: row {row + 1}: the {name} must not be null, NaN or empty, as column '{column}' is; mend or "
+                "remove the row"
             )
         if name == "time" and not values.dtype.is_numeric():
             raise DataError(f"{path}: column '{column}' must hold numbers or dates, but holds {values.dtype}")
-        if values.dtype.is_float() and not values.is_finite().all():
-            row = int((~values.is_finite()).arg_max() or 0)
+        if values.dtype.is_float() and not (is_good := values.abs() < LIMIT).all():
+            row = int((~is_good).arg_max() or 0)
             raise DataError(
-                f"{path}: row {row + 1}: the {name} must be finite, but column '{column}' holds {values[row]}; "
-                f"mend or remove the row"
+                f"{path}: row {row + 1}: the {name} must be finite and have at most 64 bits, but column '{column}' "
+                f"holds {values[row]}; mend or remove the row"
             )
 
 
@@ -128,6 +135,8 @@ def locate(
         raise UsageError(f"unknown format '{format}'; {nearest(format, formats())}")
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
+    if not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path}: must be a file or a folder, but is a pipe or a device; write it to a file first")
     if metadata is not None and not Path(metadata).is_file():
         raise DataError(f"{metadata}: no such metadata file")
     named = columns is not None and columns.named
@@ -139,7 +148,8 @@ def locate(
     if found is None:
         check_text(file)
         raise DataError(
-            f"{file}: not an interaction file of a known format; name one with --format: {', '.join(formats())}"
+            f"{file}: not an interaction file of a known format, for its first line is {excerpt(head_of(file).first)}; "
+            f"save it as csv or parquet with named columns, or name one with --format: {', '.join(formats())}"
         )
     if metadata is not None and found.texts is None:
         raise UsageError(f"--metadata {metadata}: format '{found.name}' reads no metadata; leave it out")
@@ -149,7 +159,7 @@ def locate(
 
 
 def recognised(path: Path, *, columns_named: bool = False) -> Format | None:
-    """The format of a file's content, None for an unknown one; `DataError` for an empty file.
+    """The format of a file's content, None for an unknown one.
 
     A text table whose columns the user named is read by those names.
     """

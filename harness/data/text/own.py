@@ -141,8 +141,10 @@ def _read(path: Path) -> tuple[np.ndarray, list[str] | None]:
     except (ValueError, OSError, EOFError, SafetensorError, pl.exceptions.PolarsError) as error:
         if isinstance(error, DataError):
             raise
+        # What is no array at all would be a pickle to numpy, which is nothing to advise a reader to load.
+        reason = "it is no array of numbers" if "pickle" in str(error) else (str(error).splitlines() or [""])[0]
         raise DataError(
-            f"{path}: not a readable file of item vectors ({(str(error).splitlines() or [''])[0]}); .npy (numpy.save), "
+            f"{path}: not a readable file of item vectors ({reason}); .npy (numpy.save), "
             f".safetensors and .parquet are read"
         ) from None
 
