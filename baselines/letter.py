@@ -22,6 +22,7 @@ from harness.artifacts import (
 )
 from harness.data.dataset import Dataset
 from harness.data.text.vectors import TextConfig, load_vectors
+from harness.generative.counted import tokenizer_counts
 from harness.generative.generator import (
     LITE_T5,
     LITE_TRAINING,
@@ -71,7 +72,11 @@ def build_letter_tokenizer(
 
 
 LETTER_TOKENIZER = ArtifactKind(
-    "letter-tokenizer", build_letter_tokenizer, effort=lambda config: config.epochs / 12, version=3
+    "letter-tokenizer",
+    build_letter_tokenizer,
+    effort=lambda config: config.epochs / 12,
+    counts=lambda config, dataset: tokenizer_counts(config, config.rqvae, dataset, step="letter"),
+    version=3,
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from etegrec.ablations import ABLATIONS
@@ -12,6 +14,13 @@ from etegrec.training import ETEGRecTraining
 from harness.artifacts import LITE_TOKENIZER, TINY_TOKENIZER, item_vectors_assumptions
 from harness.data.dataset import Dataset
 from harness.data.text.vectors import load_vectors
+from harness.generative.counted import (
+    FORWARD_AND_BACKWARD,
+    STEP_KERNELS,
+    generator_counts,
+    generator_operations,
+    num_samples,
+)
 from harness.generative.generator import (
     LITE_T5,
     LITE_TRAINING,
@@ -22,7 +31,7 @@ from harness.generative.generator import (
     fit_on_codes,
 )
 from harness.generative.tokenizer.fit import load_tokenizer
-from harness.interfaces import Artifacts, Curve, FitContext
+from harness.interfaces import Artifacts, Counts, Curve, FitContext
 from harness.seeding import derive_seed
 from harness.sequence.sasrec import LITE_VECTORS, TINY, vectors_config
 from harness.training.loop import train
@@ -116,6 +125,20 @@ def effort(config: ETEGRecConfig) -> float:
     return config.finetuning.epochs or 1.3 * config.epochs
 
 
+def counts(config: ETEGRecConfig, dataset: Dataset) -> Counts:
+    """What all epochs ask of a device. In a tokenizer epoch the generator runs forward alone."""
+    sizes, finetuning = config.generator, config.finetuning
+    if not config.end_to_end:
+        return generator_counts(sizes, dataset, config.rebuilt.epochs, config.rebuilt.batch_size)
+    chunks = math.ceil(num_samples(dataset) / config.chunk_size)
+    tokenizer = math.ceil(config.epochs / config.cycle) if config.alternating else 0
+    moving, step = config.epochs - tokenizer, "recommender" if config.alternating else "joint"
+    kernels = chunks * (tokenizer * STEP_KERNELS["tokenizer"] + moving * STEP_KERNELS[step])
+    operations = generator_operations(sizes, dataset) * (moving + tokenizer / FORWARD_AND_BACKWARD)
+    tuned = generator_counts(sizes, dataset, finetuning.epochs, config.batch_size)
+    return Counts(kernels + tuned.kernels, operations + tuned.operations)
+
+
 def fit(config: ETEGRecConfig, dataset: Dataset, artifacts: Artifacts, context: FitContext) -> CodeRecommender:
     """The fitted ETEGRec, or for w/o ETE a new recommender on its codes."""
     keys = dataset.catalog.keys
@@ -165,6 +188,7 @@ METHOD = code_method(
     ablations=ABLATIONS,
     assumptions=item_vectors_assumptions,
     effort=effort,
+    counts=counts,
     grid=GRID,
     curves=CURVES,
     for_dataset=for_dataset,

@@ -23,14 +23,15 @@ from harness.evaluation.outcomes import validation_score
 from harness.generative.generator import (
     Batch,
     CodeRecommender,
+    OwnSamples,
     adamw,
-    own_share,
+    own_samples,
     prefix_batches,
     token_losses,
 )
 from harness.generative.tokenizer.codes import flat_health
 from harness.interfaces import FitContext
-from harness.nn.code_seq2seq import GeneratorOutput
+from harness.nn.code_seq2seq import GeneratorOutput, LaidOut
 from harness.nn.moving import moved
 from harness.training.learner import Learner
 from harness.training.loop import Losses, Phase, TrainingPlan, no_measures
@@ -40,7 +41,7 @@ from harness.training.schedules import warmup_then_cosine
 class Chunk(NamedTuple):
     """Samples that are each other's negatives, on the device."""
 
-    histories: Sequences  # B rows
+    histories: Sequences | LaidOut  # B rows
     targets_B: Tensor
     counted_U: Tensor  # rows whose targets count in SIA, PSA and L_SQ: those where a target stands for the first time
     share: float  # of the batch
@@ -124,7 +125,8 @@ class ETEGRecTraining:
         """The phase that a row of `PHASES` describes, with SIA and PSA or without."""
         rule = PHASES[name]
         end = self.refresh_codes if rule.refreshes_codes else no_measures
-        return Phase(name, rule.learners, partial(self.losses, name, aligned=aligned), partial(self.thaw, name), end)
+        losses, prepare = partial(self.losses_of, name, aligned=aligned), partial(self.prepared, name, aligned=aligned)
+        return Phase(name, rule.learners, losses, partial(self.thaw, name), end, prepare)
 
     def thaw(self, name: str) -> None:
         """Lets the phase's parts move and freezes the rest; a frozen generator is in eval mode (C.5 #24)."""
@@ -160,31 +162,42 @@ class ETEGRecTraining:
             there = moved({"targets": chunk.targets, "counted": counted}, self.context.device)
             yield Chunk(chunk.histories, there["targets"], there["counted"], len(rows) / total)
 
-    def generate(self, histories: Sequences, targets_B: Tensor) -> tuple[GeneratorOutput, Tensor]:
+    def prepared(self, name: str, batch: Batch, *, aligned: bool) -> OwnSamples | list[Chunk]:
+        """A batch of the phase as `losses_of` takes it: what of the work can be done before the step."""
+        device, generator = self.context.device, self.model.generator
+        if name == "recommender" and not aligned:  # samples that do not meet in the loss
+            return own_samples(generator, batch, device, self.context.group)
+        chunks = self.chunks(batch)
+        return [chunk._replace(histories=generator.prepared(chunk.histories, device)) for chunk in chunks]
+
+    def generate(self, histories: Sequences | LaidOut, targets_B: Tensor) -> tuple[GeneratorOutput, Tensor]:
         """The generator's output under teacher forcing, and the targets' codes."""
         codes_BL = self.model.codes_NL[targets_B]
         return self.model.generator(histories, codes_BL, self.model.codes_NL), codes_BL
 
-    def generation_losses(self, batch: Batch) -> Iterator[Losses]:
+    def generation_losses(self, own: OwnSamples) -> Iterator[Losses]:
         """L_REC alone."""
-        own, share = own_share(batch, self.context.group)
-        if share:
-            for loss in token_losses(self.model.generator, own, self.model.codes_NL):
-                yield {"total": share * self.rec_weight * loss}
+        if own.share:
+            for loss in token_losses(self.model.generator, own.histories, own.targets_B, self.model.codes_NL):
+                yield {"total": own.share * self.rec_weight * loss}
 
     def losses(self, name: str, batch: Batch, *, aligned: bool) -> Iterator[Losses]:
+        """The losses of a batch that was not prepared."""
+        return self.losses_of(name, self.prepared(name, batch, aligned=aligned), aligned=aligned)
+
+    def losses_of(self, name: str, prepared: OwnSamples | list[Chunk], *, aligned: bool) -> Iterator[Losses]:
         """The phase's own terms, with `aligned` mu L_SIA + lambda L_PSA too (METHODS C.2), a chunk at a time."""
         terms, model = PHASES[name].terms, self.model
         if "rec" in terms and self.config.adapters_while_off == "decay":
             self.start_adapters_at_zero()
-        if name == "recommender" and not aligned:
-            yield from self.generation_losses(batch)
+        if isinstance(prepared, OwnSamples):
+            yield from self.generation_losses(prepared)
             return
         if name == "joint" and self.config.joint_refresh == "step":
             model.refresh_codes()
             self.context.group.copy_from_main([model.codes_NL])
         aligned = aligned and bool(self.config.mu or self.config.lambda_)
-        for chunk in self.chunks(batch):
+        for chunk in prepared:
             losses: Losses = {}
             if "rec" in terms:
                 output, codes_BL = self.generate(chunk.histories, chunk.targets_B)

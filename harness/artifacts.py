@@ -16,6 +16,7 @@ from harness.data.dataset import Dataset
 from harness.data.text.own import location, own_vectors, pinned, short_name, width_of
 from harness.data.text.vectors import TextConfig, encode_items, load_vectors, obstacle_to_vectors, save_vectors
 from harness.errors import DataError
+from harness.generative.counted import tokenizer_counts
 from harness.generative.tokenizer.code_files import read_codes
 from harness.generative.tokenizer.codes import CodeTable, deduplicate
 from harness.generative.tokenizer.fit import TokenizerConfig, fit_tokenizer, save_tokenizer
@@ -144,7 +145,13 @@ TEXT_VECTORS_IF_ANY = ArtifactKind("text-vectors-if-any", build_text_vectors_if_
 OWN_VECTORS = ArtifactKind(
     "own-vectors", build_own_vectors, effort=lambda config: 0.0, is_seeded=False, obstacle=own_obstacle
 )
-TOKENIZER = ArtifactKind("tokenizer", build_tokenizer, effort=lambda config: config.epochs / 150, version=2)
+TOKENIZER = ArtifactKind(
+    "tokenizer",
+    build_tokenizer,
+    effort=lambda config: config.epochs / 150,
+    counts=lambda config, dataset: tokenizer_counts(config, config.rqvae, dataset, step="pre-training"),
+    version=2,
+)
 
 # The lite preset's tokenizer, for a few hundred to a few thousand items.
 LITE_TOKENIZER = TokenizerConfig(

@@ -149,6 +149,18 @@ class FitContext:
     keep: Callable[[str, int, Recommender], None] | None = None
 
 
+class Counts(NamedTuple):
+    """What a whole training asks of a device."""
+
+    kernels: float  # launches
+    operations: float  # multiplications and additions of matrix products, backward included
+
+
+def not_counted(config: Any, dataset: Dataset) -> Counts | None:
+    """Of what does not say what it asks: its effort stands in."""
+    return None
+
+
 @dataclass(frozen=True)
 class ArtifactKind:
     """What methods share, or a method's own fit: how it is made, and what its result depends on.
@@ -161,6 +173,7 @@ class ArtifactKind:
     build: Callable[[Any, Dataset, Artifacts, FitContext], None]
     # About how long it takes, what it is made from apart, in epochs of a generator; what may take longest goes first.
     effort: Callable[[Any], float] = lambda config: 1.0
+    counts: Callable[[Any, Dataset], Counts | None] = not_counted  # of all epochs of `build`, evaluations apart
     is_seeded: bool = True  # False: made without a random number that matters, so one serves all seeds
     is_distributed: bool = False  # `build` shares its work among the processes of `context.group`
     follows_contract: bool = False  # the contract decides the result, through the selection by validation NDCG@10
@@ -177,18 +190,6 @@ class Need(NamedTuple):
     kind: ArtifactKind | str  # a name: the method of that name, fitted
     config: Config
     inputs: Mapping[str, Need] = {}
-
-
-class Counts(NamedTuple):
-    """What a whole training asks of a device."""
-
-    kernels: float  # launches
-    operations: float  # multiplications and additions of matrix products, backward included
-
-
-def not_counted(config: Any, dataset: Dataset) -> Counts | None:
-    """Of a method that does not say what it asks: its effort stands in."""
-    return None
 
 
 Artifacts = Mapping[str, Path]  # the need's name → the folder of the finished stage
@@ -222,7 +223,7 @@ class Method:
     released_decoding: Literal["trie", "free"] = "free"  # how the authors' own code generates (METHODS C.6)
     assumptions: Callable[[Any], list[str]] = lambda config: []
     effort: Callable[[Any], float] = lambda config: math.inf  # of `fit`, as `ArtifactKind.effort`
-    counts: Callable[[Any, Dataset], Counts | None] = not_counted  # of all epochs of `fit`, evaluations apart
+    counts: Callable[[Any, Dataset], Counts | None] = not_counted  # of `fit`, as `ArtifactKind.counts`
     is_distributed: bool = False  # as in `ArtifactKind`, and its recommender shares an evaluation
     follows_contract: bool = True  # as in `ArtifactKind`
     reads_times: bool = False  # as in `ArtifactKind`

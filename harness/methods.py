@@ -97,6 +97,7 @@ def fitted(method: Method) -> ArtifactKind:
         method.name,
         functools.partial(build_fit, name=method.name),
         effort=method.effort,
+        counts=method.counts,
         is_distributed=method.is_distributed,
         follows_contract=method.follows_contract,
         reads_times=method.reads_times,
@@ -136,22 +137,27 @@ def obstacle(need: Need, dataset: Dataset) -> str | None:
     return next(filter(None, found), None)
 
 
-def current_versions() -> dict[str, int]:
-    """The version of each kind of stage that the presets of any method need."""
-    found: dict[str, int] = {}
+def kinds() -> dict[str, ArtifactKind]:
+    """Each kind of stage that the presets of any method need, by its name."""
+    found: dict[str, ArtifactKind] = {}
 
     def add(needs: Mapping[str, Need]) -> None:
         for need in needs.values():
             if isinstance(need.kind, str):
                 continue  # a method, which is added itself
-            found[need.kind.name] = need.kind.version
+            found[need.kind.name] = need.kind
             add(need.inputs)
 
     for method in methods().values():
-        found[method.name] = method.version
+        found[method.name] = fitted(method)
         for config in method.presets.values():
             add(method.needs(config))
     return found
+
+
+def current_versions() -> dict[str, int]:
+    """The version of each of these kinds."""
+    return {name: kind.version for name, kind in kinds().items()}
 
 
 def stage_of(need: Need, *, dataset: str, seed: int, conditions: Mapping[str, Any]) -> Stage:

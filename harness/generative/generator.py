@@ -23,12 +23,13 @@ from harness.data.samples import PrefixSamples, shuffled_batches
 from harness.distributed import Group
 from harness.evaluation.outcomes import validation_score
 from harness.evaluation.ranking import Scorer, Scores, ranked
+from harness.generative.counted import counts_on_codes
 from harness.generative.decoding.beam import Search, recommend_by_codes
 from harness.generative.decoding.exact import exact_scores
 from harness.generative.decoding.trie import Trie
 from harness.generative.tokenizer.codes import CodeTable, code_health, tuple_keys
 from harness.interfaces import FitContext, Method, Recommendations
-from harness.nn.code_seq2seq import CodeSeq2Seq
+from harness.nn.code_seq2seq import CodeSeq2Seq, LaidOut
 from harness.nn.kernels.precision import full_precision, widened
 from harness.nn.moving import moved
 from harness.nn.t5 import T5Config
@@ -79,6 +80,21 @@ def own_share(batch: Batch, group: Group) -> tuple[Batch, float]:
     return Batch(batch.histories.take(rows), batch.targets[rows]), len(rows) / len(batch.targets)
 
 
+class OwnSamples(NamedTuple):
+    """This process's samples of a batch, where its network is."""
+
+    histories: Sequences | LaidOut
+    targets_B: Tensor
+    share: float  # of the batch; 0 where a small batch leaves this process none
+
+
+def own_samples(model: CodeSeq2Seq, batch: Batch, device: torch.device, group: Group) -> OwnSamples:
+    """What of the work on a batch can be done before its step."""
+    own, share = own_share(batch, group)
+    histories = model.prepared(own.histories, device) if share else own.histories
+    return OwnSamples(histories, moved({"targets": own.targets}, device)["targets"], share)
+
+
 def prefix_batches(samples: PrefixSamples, batch_size: int, stream: np.random.Generator) -> Iterator[Batch]:
     """One epoch of shuffled training batches; every sample once."""
     for indices in shuffled_batches(len(samples), batch_size, stream):
@@ -98,7 +114,8 @@ def token_loss(logits_LBK: Tensor, codes_BL: Tensor, temperature: float = 1.0) -
 
 def token_losses(
     model: CodeSeq2Seq,
-    batch: Batch,
+    histories: Sequences | LaidOut,
+    targets_B: Tensor,
     codes_NL: Tensor,
     temperature: float = 1.0,
     *,
@@ -108,11 +125,12 @@ def token_losses(
 
     Where samples do not meet in the loss, the graph of one part is freed before the next is built.
     """
-    for rows in model.chunks(batch.histories, codes_NL.device, max_tokens):
-        target_codes_BL = codes_NL[moved({"targets": batch.targets[rows]}, codes_NL.device)["targets"]]
-        encoded = model.encode(batch.histories.take(rows), codes_NL)
+    laid_out = model.laid_out(histories, codes_NL.device, max_tokens)
+    for chunk, chunk_targets_B in zip(laid_out.chunks, laid_out.split(targets_B), strict=True):
+        target_codes_BL = codes_NL[chunk_targets_B]
+        encoded = model.encode(chunk, codes_NL)
         logits_LBK = model.logits(model.teacher_forced(encoded, target_codes_BL))
-        yield len(rows) / len(batch.targets) * token_loss(logits_LBK, target_codes_BL, temperature)
+        yield len(chunk_targets_B) / len(targets_B) * token_loss(logits_LBK, target_codes_BL, temperature)
 
 
 def adamw(parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
@@ -134,19 +152,21 @@ def fit_generator(
     samples = PrefixSamples.of(dataset)
     steps_per_epoch = -(-len(samples) // config.batch_size)
 
-    def losses(batch: Batch) -> Iterator[Losses]:
-        own, share = own_share(batch, context.group)
-        if not share:
+    def prepare(batch: Batch) -> OwnSamples:
+        return own_samples(model, batch, context.device, context.group)
+
+    def losses(own: OwnSamples) -> Iterator[Losses]:
+        if not own.share:
             return
-        for loss in token_losses(model, own, codes_NL, config.temperature):
-            yield {"total": share * loss}
+        for loss in token_losses(model, own.histories, own.targets_B, codes_NL, config.temperature):
+            yield {"total": own.share * loss}
 
     learner = Learner(
         adamw(model.parameters(), config.learning_rate, config.weight_decay),
         warmup_then_cosine(config.warmup_epochs * steps_per_epoch, config.epochs * steps_per_epoch),
         config.max_norm,
     )
-    phase = Phase("generator", ("generator",), losses, begin=model.train)
+    phase = Phase("generator", ("generator",), losses, model.train, prepare=prepare)
     train(
         TrainingPlan(
             name="generator",
@@ -281,6 +301,7 @@ code_method = partial(
     is_distributed=True,
     load=load_recommender,
     effort=lambda config: config.training.epochs,
+    counts=counts_on_codes,
 )
 
 # The lite preset: the same code with sizes for two CPU cores, chosen by validation NDCG@10. Narrow and shallow, because

@@ -42,6 +42,30 @@ class GeneratorOutput(NamedTuple):
     summary: Summary
 
 
+class Placed(NamedTuple):
+    """Histories by falling length, their items in padded buckets on the device."""
+
+    items_P: Tensor  # P places of all buckets, `PADDING` where there is no item
+    lengths: np.ndarray  # (B,) in items
+    buckets: list[Bucket]  # widths in items
+
+
+class LaidOut(NamedTuple):
+    """Histories of a batch in chunks that run at once, and the way from the batch's order to theirs and back."""
+
+    chunks: list[Sequences | Placed]
+    there_B: Tensor
+    back_B: Tensor
+
+    def split(self, x_BL: Tensor) -> tuple[Tensor, ...]:
+        """Each chunk's rows."""
+        return x_BL.index_select(0, self.there_B).split([len(chunk.lengths) for chunk in self.chunks])
+
+    def together(self, pieces: Sequence[Tensor], dim: int = 0) -> Tensor:
+        """The rows of all chunks in the order of the batch, along `dim`."""
+        return torch.cat(list(pieces), dim).index_select(dim, self.back_B)
+
+
 class EncodedHistories(NamedTuple):
     """Histories as the decoder reads them."""
 
@@ -145,7 +169,7 @@ class CodeSeq2Seq(nn.Module):
 
     def forward(
         self,
-        histories: Sequences,
+        histories: Sequences | LaidOut,
         target_codes_BL: Tensor,
         codes_NL: Tensor,
         *,
@@ -156,31 +180,51 @@ class CodeSeq2Seq(nn.Module):
         `codes_NL` is (N + 1, L) int64, row 0 for padding. Chunks of `max_tokens`, by default what suits the device,
         keep temporaries small: their outputs are put together again, so that losses may compare all rows of the batch.
         """
-        chunks = self.chunks(histories, codes_NL.device, max_tokens)
-        order = Order.of(chunks, codes_NL.device)
-        num_again = self._chunks_to_run_again(histories.lengths, chunks, codes_NL.device)
+        laid_out = self.laid_out(histories, codes_NL.device, max_tokens)
+        num_again = self._chunks_to_run_again(laid_out.chunks, codes_NL.device)
         outputs = []
-        for place, (rows, codes_CL) in enumerate(zip(chunks, order.split(target_codes_BL), strict=True)):
-            inputs = histories.take(rows), codes_CL, codes_NL
+        for place, (chunk, codes_CL) in enumerate(zip(laid_out.chunks, laid_out.split(target_codes_BL), strict=True)):
+            inputs = chunk, codes_CL, codes_NL
             if place < num_again:
                 outputs.append(checkpoint(self.forward_chunk, *inputs, use_reentrant=False))
             else:
                 outputs.append(self.forward_chunk(*inputs))
         logits, summaries = zip(*outputs, strict=True)
-        pooled, bos = zip(*summaries, strict=True)
-        return GeneratorOutput(order.together(logits, dim=1), Summary(order.together(pooled), order.together(bos)))
+        pooled, bos = map(laid_out.together, zip(*summaries, strict=True))
+        return GeneratorOutput(laid_out.together(logits, dim=1), Summary(pooled, bos))
 
-    def chunks(self, histories: Sequences, device: torch.device, max_tokens: int | None = None) -> list[np.ndarray]:
-        """Row numbers of the histories that run at once, longest first."""
+    def prepared(self, histories: Sequences | LaidOut, device: torch.device) -> Sequences | LaidOut:
+        """What of the work on a batch's histories can be done before its step: where they are padded, their layout."""
+        return self.laid_out(histories, device) if runs_native(device) else histories
+
+    def laid_out(self, histories: Sequences | LaidOut, device: torch.device, max_tokens: int | None = None) -> LaidOut:
+        """The histories in chunks of about `max_tokens` tokens, by default what suits the device; longest rows first.
+
+        Where torch's own kernels run, they go to the device in one copy.
+        """
+        if isinstance(histories, LaidOut):
+            return histories
         at_once = pieces_on(device).trained_tokens if max_tokens is None else max_tokens
-        return list(token_chunks(histories.lengths * self.num_levels, at_once))
+        rows = list(token_chunks(histories.lengths * self.num_levels, at_once))
+        parts, there_B = [histories.take(each) for each in rows], np.concatenate(rows)
+        arrays = {"there": there_B, "back": np.argsort(there_B)}
+        if not runs_native(device):
+            return LaidOut([*parts], *moved(arrays, device).values())
+        buckets = [self._buckets(part) for part in parts]
+        items = {f"items {i}": placed(part.items, part.lengths, buckets[i]) for i, part in enumerate(parts)}
+        there = moved(arrays | items, device)
+        chunks = [
+            Placed(there[name], part.lengths, of_part)
+            for name, part, of_part in zip(items, parts, buckets, strict=True)
+        ]
+        return LaidOut([*chunks], there["there"], there["back"])
 
-    def _chunks_to_run_again(self, lengths: np.ndarray, chunks: Sequence[np.ndarray], device: torch.device) -> int:
+    def _chunks_to_run_again(self, chunks: Sequence[Sequences | Placed], device: torch.device) -> int:
         """How many of the first chunks keep no graph. Their backward pass comes last, when others' graphs are freed."""
         limit = GRAPH_BYTES.get(device.type)
         if limit is None or not torch.is_grad_enabled():
             return 0
-        tokens = np.array([lengths[rows].sum() for rows in chunks]) * self.num_levels
+        tokens = np.array([chunk.lengths.sum() for chunk in chunks]) * self.num_levels
         held = tokens[::-1].cumsum() * self._graph_bytes_of_token()
         return len(chunks) - int(np.searchsorted(held, limit, side="right"))
 
@@ -191,47 +235,53 @@ class CodeSeq2Seq(nn.Module):
         of_encoder = config.encoder_layers * (2 * config.d_model + 5 * inner + config.d_ff)
         return 4 * (of_encoder + config.decoder_layers * 2 * inner)
 
-    def forward_chunk(self, histories: Sequences, target_codes_BL: Tensor, codes_NL: Tensor) -> GeneratorOutput:
+    def forward_chunk(
+        self, histories: Sequences | Placed, target_codes_BL: Tensor, codes_NL: Tensor
+    ) -> GeneratorOutput:
         """The same for histories that run at once."""
         encoded = self.encode(histories, codes_NL)
         states_BLD = self.teacher_forced(encoded, target_codes_BL)
         return GeneratorOutput(self.logits(states_BLD), Summary(encoded.pooled(), states_BLD[:, 0]))
 
-    def summary(self, histories: Sequences, codes_NL: Tensor, *, max_tokens: int | None = None) -> Summary:
+    def summary(self, histories: Sequences | LaidOut, codes_NL: Tensor, *, max_tokens: int | None = None) -> Summary:
         """The summary alone: of the decoder's positions, only BOS is run, which sees no other."""
-        chunks = self.chunks(histories, codes_NL.device, max_tokens)
+        laid_out = self.laid_out(histories, codes_NL.device, max_tokens)
         pooled, bos = [], []
-        for rows in chunks:
-            encoded = self.encode(histories.take(rows), codes_NL)
-            bos_BQ = torch.full((len(rows), 1), self.bos, device=codes_NL.device)
+        for chunk in laid_out.chunks:
+            encoded = self.encode(chunk, codes_NL)
+            bos_BQ = torch.full((len(chunk.lengths), 1), self.bos, device=codes_NL.device)
             pooled.append(encoded.pooled())
             bos.append(self.decode(encoded, bos_BQ)[:, 0])
-        order = Order.of(chunks, codes_NL.device)
-        return Summary(order.together(pooled), order.together(bos))
+        return Summary(laid_out.together(pooled), laid_out.together(bos))
 
-    def encode(self, histories: Sequences, codes_NL: Tensor) -> EncodedHistories:
+    def encode(self, histories: Sequences | Placed, codes_NL: Tensor) -> EncodedHistories:
         """Encoder states of the codes of histories, each of which has at least one item.
 
         Where torch's own kernels run, histories must come by falling length.
         """
         device = codes_NL.device
+        if isinstance(histories, Sequences) and runs_native(device):
+            buckets = self._buckets(histories)
+            items_P = moved({"items": placed(histories.items, histories.lengths, buckets)}, device)["items"]
+            histories = Placed(items_P, histories.lengths, buckets)
         rows: Ragged | Buckets
-        if runs_native(device):
-            items_P, rows = self._in_buckets(histories, device)
+        if isinstance(histories, Placed):
+            items_P, rows = histories.items_P, self._rows(histories)
         else:
             items_P = torch.from_numpy(histories.items).to(device)
             rows = Ragged.of(histories.lengths * self.num_levels, device)
         tokens_NL = codes_NL[items_P] + self.offsets_L(device)
         return EncodedHistories(self.encoder(self.tokens(tokens_NL.flatten()), rows), rows)
 
-    def _in_buckets(self, histories: Sequences, device: torch.device) -> tuple[Tensor, Buckets]:
-        """The items of histories in their places, and how their tokens lie."""
-        step = ALIGNED // math.gcd(ALIGNED, self.num_levels)
-        buckets = bucketed(histories.lengths, MOST_BUCKETS, step)
-        items = moved({"items": placed(histories.items, histories.lengths, buckets)}, device)["items"]
-        is_token_P = (items != PADDING)[:, None].expand(-1, self.num_levels).flatten()
-        of_tokens = [Bucket(rows, width * self.num_levels) for rows, width in buckets]
-        return items, Buckets(histories.lengths * self.num_levels, of_tokens, is_token_P)
+    def _buckets(self, histories: Sequences) -> list[Bucket]:
+        """Those of the histories' items; in tokens their widths are whole eights."""
+        return bucketed(histories.lengths, MOST_BUCKETS, ALIGNED // math.gcd(ALIGNED, self.num_levels))
+
+    def _rows(self, histories: Placed) -> Buckets:
+        """How the tokens lie."""
+        is_token_P = (histories.items_P != PADDING)[:, None].expand(-1, self.num_levels).flatten()
+        of_tokens = [Bucket(rows, width * self.num_levels) for rows, width in histories.buckets]
+        return Buckets(histories.lengths * self.num_levels, of_tokens, is_token_P)
 
     def teacher_forced(self, encoded: EncodedHistories, target_codes_BL: Tensor) -> Tensor:
         """(B, L, D) decoder states at BOS, c1, .., c(L-1); position l predicts level l."""
@@ -243,29 +293,6 @@ class CodeSeq2Seq(nn.Module):
         """(B, Q, D) decoder states of the first Q inputs, rows of the embedding table."""
         states_ND = self.decoder(self.tokens(inputs_BQ.flatten()), inputs_BQ.shape[1], encoded.states_ND, encoded.rows)
         return states_ND.view(*inputs_BQ.shape, -1)
-
-
-class Order(NamedTuple):
-    """The way from a batch's order to that of its chunks, and back."""
-
-    sizes: list[int]  # rows of each chunk
-    there_B: Tensor
-    back_B: Tensor
-
-    @classmethod
-    def of(cls, chunks: Sequence[np.ndarray], device: torch.device) -> Order:
-        """That of the chunks' row numbers."""
-        there_B = np.concatenate(chunks)
-        on_device = moved({"there": there_B, "back": np.argsort(there_B)}, device)
-        return cls([len(rows) for rows in chunks], on_device["there"], on_device["back"])
-
-    def split(self, x_BL: Tensor) -> tuple[Tensor, ...]:
-        """Each chunk's rows."""
-        return x_BL.index_select(0, self.there_B).split(self.sizes)
-
-    def together(self, pieces: Sequence[Tensor], dim: int = 0) -> Tensor:
-        """The rows of all chunks in the order of the batch, along `dim`."""
-        return torch.cat(list(pieces), dim).index_select(dim, self.back_B)
 
 
 def padding_bias(mask_BS: Tensor) -> Tensor | None:

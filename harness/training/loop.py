@@ -25,6 +25,7 @@ from harness.interfaces import FitContext, Progress, Recommender
 from harness.provenance import peak_memory_mb
 from harness.seeding import derive_seed, numpy_stream
 from harness.stages import RESUME_FOLDER, write_json
+from harness.training.ahead import made_ahead
 from harness.training.checkpoints import Checkpoint, State
 from harness.training.learner import Learner
 
@@ -41,6 +42,11 @@ def no_measures() -> dict[str, float]:
     return {}
 
 
+def as_it_is(batch: Any) -> Any:
+    """A phase's `prepare` that has nothing to do."""
+    return batch
+
+
 def never(history: tuple[dict[str, Any], ...]) -> bool:
     """A plan's `stop` that lets training run to its end."""
     return False
@@ -51,7 +57,7 @@ class Phase(NamedTuple):
 
     `losses(batch)` yields the step's losses in one piece or several, whose gradients add up, over the processes of a
     group too; a piece's graph is freed before the next is built. `begin` freezes and thaws; `end` returns measures for
-    the history.
+    the history. `prepare` makes of a batch what `losses` takes, in another thread where a device computes.
     """
 
     name: str
@@ -59,6 +65,7 @@ class Phase(NamedTuple):
     losses: Callable[[Any], Iterable[Losses]]
     begin: Callable[[], object] = nothing
     end: Callable[[], dict[str, float]] = no_measures
+    prepare: Callable[[Any], Any] = as_it_is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,22 +200,30 @@ def _steps(plan: TrainingPlan, phase: Phase, epoch: int, context: FitContext, sp
                 sums[name] = sums.get(name, 0.0) + value
         waiting.clear()
 
-    for batch in plan.batches(numpy_stream(context.seed, plan.name, "batches", epoch)):
-        step_losses: Losses = {}
-        for piece in each_within(autocast(context), phase.losses(batch)):
-            piece["total"].backward()
-            for name, value in piece.items():
-                value = value.detach()
-                step_losses[name] = step_losses[name] + value if name in step_losses else value
-        group.all_reduce_gradients(p for name in phase.learners for p in plan.learners[name].parameters())
-        for name in phase.learners:
-            plan.learners[name].step()
-        spare.after_step()
-        steps += 1
-        if step_losses:  # a process that has no part of a small batch has no losses
-            waiting.append(step_losses)
-        if len(waiting) == interval:
-            look()
+    drawn = plan.batches(numpy_stream(context.seed, plan.name, "batches", epoch))
+    with made_ahead(map(phase.prepare, drawn), context.device) as batches:
+        for batch in batches:
+            step_losses = _step(plan, phase, batch, context)
+            spare.after_step()
+            steps += 1
+            if step_losses:  # a process that has no part of a small batch has no losses
+                waiting.append(step_losses)
+            if len(waiting) == interval:
+                look()
     if waiting:
         look()
     return {name: value / steps for name, value in group.sum_by_name(sums).items()}
+
+
+def _step(plan: TrainingPlan, phase: Phase, batch: Any, context: FitContext) -> Losses:
+    """Moves the phase's parameters once; this process's losses, added up over the pieces, on the device."""
+    losses: Losses = {}
+    for piece in each_within(autocast(context), phase.losses(batch)):
+        piece["total"].backward()
+        for name, value in piece.items():
+            value = value.detach()
+            losses[name] = losses[name] + value if name in losses else value
+    context.group.all_reduce_gradients(p for name in phase.learners for p in plan.learners[name].parameters())
+    for name in phase.learners:
+        plan.learners[name].step()
+    return losses

@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from stand_in_gpu import OnGpu, StandInGpu, call_site
+from stand_in_gpu import OnGpu, StandInGpu, call_site, is_low
 from torch import Tensor
 from torch.nn import functional
 from torch.utils import _pytree as tree
@@ -23,6 +23,8 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, function: Callable[..., Any], gpu: StandInGpu, launches: int, *parts: Any) -> Any:
         gpu.kernels[call_site()] += launches
+        if is_low(parts):
+            gpu.low[call_site()] += launches
         inner = [part.inner if isinstance(part, OnGpu) else part for part in parts]
         leaves = [
             one.detach().requires_grad_(part.requires_grad) if isinstance(part, OnGpu) else one

@@ -24,7 +24,9 @@ from etegrec.config import ETEGRecConfig
 from etegrec.model import ETEGRec
 from etegrec.training import ETEGRecTraining
 from harness.data.samples import PrefixSamples
-from harness.generative.generator import Batch, adamw, prefix_batches, token_losses
+from harness.distributed import ALONE
+from harness.generative.decoding.exact import exact_scores
+from harness.generative.generator import Batch, adamw, own_samples, prefix_batches, token_losses
 from harness.generative.tokenizer.fit import TokenizerConfig
 from harness.generative.tokenizer.rqvae import RQVAE, RQVAEConfig, tokenizer_loss
 from harness.generative.tokenizer.sinkhorn import sinkhorn_at_level
@@ -80,7 +82,8 @@ def steps(training: ETEGRecTraining) -> dict[str, Step]:
 
     def of_tiger(batch: Batch) -> Iterator[Losses]:
         training.thaw("recommender")
-        for loss in token_losses(generator, batch, model.codes_NL):
+        own = own_samples(generator, batch, GPU, ALONE)
+        for loss in token_losses(generator, own.histories, own.targets_B, model.codes_NL):
             yield {"total": loss}
 
     return {
@@ -126,6 +129,9 @@ def main() -> None:
         told["preparing an evaluation"] = counts(gpu)
         recommender.recommend(training.dataset.validation.histories.take(np.arange(USERS)), 10)
         told["evaluation"] = counts(gpu)
+        few = training.dataset.validation.histories.take(np.arange(4))
+        for _ in exact_scores(recommender.model, few, recommender.codes.codes, recommender.trie):
+            told["exact decoding"] = counts(gpu)
         told |= tokenizer_counts(gpu, training.model.vectors_ND[1:])
         training.refresh_codes()
         told["refresh"] = counts(gpu)

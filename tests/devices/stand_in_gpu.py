@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +33,9 @@ _setup_privateuseone_for_python_backend("gpu", backend_module=Backend())
 torch.inference_mode = lambda mode=True: torch.no_grad() if mode else contextlib.nullcontext()  # type: ignore[misc]
 
 GPU = torch.device("gpu:0")
+RUN = threading.Thread.run
+ROOT = f"{Path(__file__).parents[2]}/"
+PACKAGES = tuple(f"{ROOT}{package}/" for package in ("harness", "baselines", "etegrec"))
 aten = torch.ops.aten
 
 COPIES = {aten._to_copy.default, aten.copy_.default}  # may read one device and write the other
@@ -87,15 +92,24 @@ class StandInGpu(TorchDispatchMode):
         self.kernels: Counter[str] = Counter()  # by call site
         self.waits: Counter[str] = Counter()
         self.moved: Counter[str] = Counter()  # bytes between the devices
+        self.ahead: Counter[str] = Counter()  # of them, what threads of Python's move
+        self.low: Counter[str] = Counter()  # kernels that compute with bf16, casts apart
 
     def __enter__(self) -> StandInGpu:
         torch._C._set_only_lift_cpu_tensors(True)
+        threading.Thread.run = lambda thread: self._run(thread)  # type: ignore[method-assign]
         super().__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         torch._C._set_only_lift_cpu_tensors(False)
+        threading.Thread.run = RUN  # type: ignore[method-assign]
         super().__exit__(*error)
+
+    def _run(self, thread: threading.Thread) -> None:
+        """Runs a thread of Python's, to which the device is there too, as it is in the thread that started it."""
+        with InThread(self):
+            RUN(thread)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         keywords = dict(kwargs or {})
@@ -107,17 +121,16 @@ class StandInGpu(TorchDispatchMode):
         is_on_gpu = bool(ours) if wanted is None else torch.device(wanted).type == "gpu"
         if wanted is not None and is_on_gpu:
             keywords["device"] = torch.device("cpu")
-        self._count(function, args, keywords, bool(ours), is_on_gpu)
+        if bool(ours) or is_on_gpu:
+            self._count(function, args, keywords, is_on_gpu)
         result = function(*tree.tree_map(_inner, args), **tree.tree_map(_inner, keywords))
         if function is aten.copy_.default:
             return args[0]
         return tree.tree_map(lambda leaf: _wrapped(leaf, ours), result) if is_on_gpu else result
 
-    def _count(self, function: Any, args: Any, keywords: Any, has_ours: bool, is_on_gpu: bool) -> None:
+    def _count(self, function: Any, args: Any, keywords: Any, is_on_gpu: bool) -> None:
         """Of what touches the device: a wait, bytes that move, or a kernel."""
         name = function.overloadpacket.__name__
-        if not has_ours and not is_on_gpu:
-            return
         site = call_site()
         if function in WAITS:
             self.waits[site] += 1
@@ -126,20 +139,38 @@ class StandInGpu(TorchDispatchMode):
             target_is_gpu = isinstance(args[0], OnGpu) if function is aten.copy_.default else is_on_gpu
             if isinstance(source, OnGpu) != target_is_gpu:
                 self.moved[site] += source.numel() * source.element_size()
+                if threading.current_thread() is not threading.main_thread():
+                    self.ahead[site] += source.numel() * source.element_size()
                 does_not_wait = target_is_gpu and (keywords.get("non_blocking") or args[2:3] == (True,))
                 self.waits[site] += not does_not_wait
                 return
         self.kernels[site] += name not in VIEWS
+        if function not in COPIES and name not in VIEWS and is_low(args):
+            self.low[site] += 1
+
+
+def is_low(parts: Any) -> bool:
+    """Whether there is a tensor of the stand-in in bf16 among the parts."""
+    return any(isinstance(leaf, OnGpu) and leaf.dtype == torch.bfloat16 for leaf in tree.tree_leaves(parts))
+
+
+class InThread(TorchDispatchMode):
+    """The stand-in in another thread: a mode holds for the thread that entered it."""
+
+    def __init__(self, gpu: StandInGpu) -> None:
+        super().__init__()
+        self.gpu = gpu
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self.gpu.__torch_dispatch__(function, types, args, kwargs)
 
 
 def call_site() -> str:
-    """`file:line` of the innermost frame of the project; `backward` where autograd's own thread calls."""
+    """`path:line` of the innermost frame of the project; `backward` where autograd's own thread calls."""
     frame = sys._getframe(2)
     while frame is not None:
-        name = frame.f_code.co_filename
-        if any(f"/{part}/" in name for part in ("harness", "baselines", "etegrec")) and "/site-packages/" not in name:
-            parts = name.split("/")
-            return f"{'/'.join(parts[-3:])}:{frame.f_lineno}"
+        if frame.f_code.co_filename.startswith(PACKAGES):
+            return f"{frame.f_code.co_filename.removeprefix(ROOT)}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return "backward"
 

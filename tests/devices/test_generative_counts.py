@@ -10,8 +10,7 @@ import pytest
 from test_on_stand_in import needs_torch
 from there import told_there
 
-# Kernels of a step, forward, backward and optimiser together.
-BUDGETS = {"recommender": 3_500, "tiger": 3_500, "tokenizer": 2_500, "joint": 3_500, "pre-training": 250, "letter": 750}
+from harness.generative.counted import STEP_KERNELS
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +19,17 @@ def counted() -> dict[str, Any]:
 
 
 @needs_torch
-@pytest.mark.parametrize("name", BUDGETS)
-def test_a_step_stays_within_its_budget_of_kernels(counted: dict[str, Any], name: str) -> None:
+@pytest.mark.parametrize("name", STEP_KERNELS)
+def test_a_step_launches_about_as_many_kernels_as_estimates_take_and_no_more(
+    counted: dict[str, Any], name: str
+) -> None:
     kernels = counted[name]["kernels"]
-    assert 100 < kernels["total"] <= BUDGETS[name], kernels
+    assert 0.9 * STEP_KERNELS[name] < kernels["total"] <= STEP_KERNELS[name], kernels
+    assert kernels["total"] <= (2_500 if name == "tokenizer" else 3_500)  # what a GPU path is worth
 
 
 @needs_torch
-@pytest.mark.parametrize("name", BUDGETS)
+@pytest.mark.parametrize("name", STEP_KERNELS)
 def test_a_step_does_not_wait_for_the_device(counted: dict[str, Any], name: str) -> None:
     waits = counted[name]["waits"]
     # Codes made anew at each step: whether they can be told apart, and how many changed.
@@ -38,7 +40,7 @@ def test_a_step_does_not_wait_for_the_device(counted: dict[str, Any], name: str)
 def test_in_bf16_losses_and_gradients_are_fp32_and_casts_stay_within_the_budget(counted: dict[str, Any]) -> None:
     found = counted["bf16"]
     assert found["losses"] == found["gradients"] == ["torch.float32"]
-    assert 100 < found["kernels"]["total"] <= BUDGETS["recommender"], found["kernels"]
+    assert 100 < found["kernels"]["total"] <= STEP_KERNELS["recommender"], found["kernels"]
     assert found["waits"]["total"] == 0, found["waits"]
 
 
@@ -56,3 +58,10 @@ def test_a_search_with_20_beams_waits_once_and_launches_few_kernels_a_user(count
     assert found["kernels"]["total"] <= 25 * counted["users"], found["kernels"]
     assert found["waits"]["total"] == 1, found["waits"]
     assert counted["preparing an evaluation"]["waits"]["total"] == 1  # for the codes
+
+
+@needs_torch
+def test_exact_decoding_waits_once_whatever_the_pieces_of_the_trie(counted: dict[str, Any]) -> None:
+    found = counted["exact decoding"]  # of thousands of prefixes, some hundreds of which are looked at at once
+    assert found["kernels"]["total"] > 1000, found["kernels"]
+    assert found["waits"]["total"] == 1, found["waits"]  # for where children begin, the next time for nothing

@@ -66,9 +66,17 @@ def test_token_losses_of_pieces_of_any_size_add_up_to_that_of_the_ragged_layout(
     training, batch = tiny_training(tmp_path, WITHOUT_DROPOUT), long_histories(40)
     model = training.model.generator
     with torch.no_grad():
-        expected = sum(token_losses(model, batch, training.model.codes_NL))
+        expected = sum(token_losses(model, batch.histories, torch.from_numpy(batch.targets), training.model.codes_NL))
         with native_kernels():
-            pieces = list(token_losses(model, batch, training.model.codes_NL, max_tokens=max_tokens))
+            pieces = list(
+                token_losses(
+                    model,
+                    batch.histories,
+                    torch.from_numpy(batch.targets),
+                    training.model.codes_NL,
+                    max_tokens=max_tokens,
+                )
+            )
     assert (len(pieces) == 1) == (max_tokens is None)
     torch.testing.assert_close(sum(pieces), expected, atol=1e-5, rtol=1e-5)
 

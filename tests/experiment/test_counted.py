@@ -14,19 +14,20 @@ from harness.data.dataset import Dataset, Sequences
 from harness.errors import UsageError
 from harness.experiment.counted import (
     CARDS,
-    GENERATOR_KERNELS,
     LAUNCH_SECONDS,
     SHARE_OF_PEAK,
     Card,
     card_named,
     card_of,
     counted_seconds,
-    generator_counts,
 )
 from harness.experiment.estimate import estimated
 from harness.experiment.place import Place
 from harness.experiment.plan import Settings, make_plan
+from harness.generative.counted import STEP_KERNELS, generator_counts, generator_operations, tokenizer_counts
 from harness.generative.generator import Batch, token_loss
+from harness.generative.tokenizer.fit import TokenizerConfig
+from harness.generative.tokenizer.rqvae import RQVAE, tokenizer_loss
 from harness.interfaces import FitContext
 from harness.methods import methods
 from harness.nn.code_seq2seq import CodeSeq2Seq
@@ -77,17 +78,46 @@ def test_a_generators_operations_are_about_those_that_torch_counts() -> None:
         batch = Batch(histories, np.ones(len(histories), dtype=np.int64))
         output = model(histories, codes_NL, codes_NL[torch.from_numpy(batch.targets)])
         token_loss(output.logits_LBK, codes_NL[torch.from_numpy(batch.targets)]).backward()
-    counts = generator_counts(dataset, epochs=2)
+    counts = generator_counts(sizes, dataset, epochs=2, batch_size=512)
     assert counts.operations / 2 == pytest.approx(counter.get_total_flops(), rel=0.2)
-    assert counts.kernels == 2 * GENERATOR_KERNELS  # a step an epoch
+    assert counts.kernels == 2 * STEP_KERNELS["tiger"]  # a step an epoch
 
 
 def test_histories_of_a_generator_are_cut_at_the_longest() -> None:
     dataset = replace(with_lengths(planted.planted_dataset(), [6]), max_history=2)  # 1, 2, 2, 2, 2 items
     alike = with_lengths(planted.planted_dataset(), [2, 3, 3, 3, 3])  # 1; 1, 2; 1, 2; ...
-    one, two = generator_counts(dataset, 1).operations, generator_counts(alike, 1).operations
-    alone = generator_counts(with_lengths(planted.planted_dataset(), [2]), 1).operations
+    one, two = (generator_operations(T5Config(), each) for each in (dataset, alike))
+    alone = generator_operations(T5Config(), with_lengths(planted.planted_dataset(), [2]))
     assert one == pytest.approx(two - 4 * alone)
+
+
+def test_kernels_of_generative_methods_are_those_of_their_steps() -> None:
+    """1,024 users of 4 items: 3,072 samples of 8 tokens on average, so that a batch of any size runs at once."""
+    dataset = with_lengths(planted.planted_dataset(), [4] * 1024)
+    tiger, etegrec = (methods()[name].presets["paper"] for name in ("tiger", "etegrec"))
+    tiger = merged(tiger, {"training": {"epochs": 5, "batch_size": 1024}})
+    assert methods()["tiger"].counts(tiger, dataset).kernels == 5 * 3 * STEP_KERNELS["tiger"]
+    config = merged(etegrec, {"epochs": 8, "cycle": 4, "evaluate_every": 4, "finetuning": {"epochs": 3}})
+    expected = 6 * (2 * STEP_KERNELS["tokenizer"] + 6 * STEP_KERNELS["recommender"]) + 3 * 2 * STEP_KERNELS["tiger"]
+    assert methods()["etegrec"].counts(config, dataset).kernels == expected  # chunks of 512, batches of 2,048
+    joint = methods()["etegrec"].ablations["at"].change(config)
+    assert methods()["etegrec"].counts(joint, dataset).kernels == 6 * 8 * STEP_KERNELS["joint"]
+
+
+def test_long_histories_run_in_several_pieces() -> None:
+    dataset = replace(with_lengths(planted.planted_dataset(), [129] * 16), max_history=200)  # 64.5 items on average
+    counts = generator_counts(T5Config(), dataset, epochs=1, batch_size=1024)
+    assert counts.kernels == 2 * 3 * STEP_KERNELS["tiger"]  # 264,192 tokens a batch, 131,072 at once
+
+
+def test_a_tokenizers_operations_are_about_those_that_torch_counts() -> None:
+    config, dataset = TokenizerConfig(epochs=1), planted.planted_dataset()
+    rqvae, vectors_NZ = RQVAE(256, config.rqvae), torch.randn(dataset.num_items, 256)
+    with plain_kernels(), FlopCounterMode(display=False) as counter:
+        tokenizer_loss(rqvae(vectors_NZ), vectors_NZ, config.rqvae).backward()
+    counts = tokenizer_counts(config, config.rqvae, dataset, step="pre-training")
+    assert 1 / 2 < counts.operations / counter.get_total_flops() < 2
+    assert counts.kernels == STEP_KERNELS["pre-training"]
 
 
 def test_the_slower_of_card_and_host_counts() -> None:

@@ -70,7 +70,7 @@ def test_the_parts_of_a_token_loss_add_up_to_it_and_so_do_their_gradients() -> N
     batch = Batch(Sequences.from_rows([[1, 2, 3], [4], [5, 6, 7, 8, 9], [2], [3, 3]]), np.array([4, 5, 1, 9, 2]))
     targets = codes[torch.from_numpy(batch.targets)]
     whole = token_loss(model(batch.histories, targets, codes).logits_LBK, targets)
-    parts = list(token_losses(model, batch, codes, max_tokens=4))
+    parts = list(token_losses(model, batch.histories, torch.from_numpy(batch.targets), codes, max_tokens=4))
     assert len(parts) > 1
     assert sum(part.item() for part in parts) == pytest.approx(whole.item(), abs=1e-6)
     parameters = list(model.parameters())

@@ -66,18 +66,19 @@ def leaf_scores(
         states_BWD, past = model.decoder.step(inputs_BWD, past, memory, bias)
         log_probs_BWK = model.logits_at(states_BWD, depth).float().log_softmax(-1)
         level, num_nodes = trie.levels[depth], scores_BW.shape[1]
-        start, end = (int(level.first_child[node]) for node in (first, first + num_nodes))
+        start, end = (int(trie.first_children[depth][node]) for node in (first, first + num_nodes))
         keys_C = level.keys_M[start:end]
         parents_C, codes_C = keys_C // level.num_codes - first, keys_C % level.num_codes
         scores_BC = scores_BW[:, parents_C] + log_probs_BWK[:, parents_C, codes_C]
         if depth + 1 == model.num_levels:
             scores_BF[:, start:end] = scores_BC
             return
-        for block in torch.arange(end - start, device=keys_C.device).split(width):
+        for begin in range(0, end - start, width):
+            block = slice(begin, begin + width)
             rows = parent_rows(parents_C[block].expand(batch, -1), num_nodes)
             inputs = model.embed(codes_C[block], depth).expand(batch, -1, -1)
             below = [layer.rows(rows) for layer in past]
-            descend(depth + 1, start + int(block[0]), scores_BC[:, block], inputs, below)
+            descend(depth + 1, start + begin, scores_BC[:, block], inputs, below)
 
     root_B1 = torch.zeros(batch, 1, device=states_BSD.device)
     descend(0, 0, root_B1, model.bos_embedding().expand(batch, 1, -1), None)

@@ -10,7 +10,9 @@ Memory is O(N * L) whatever the codebook sizes: about 70 bytes an item for four 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -97,8 +99,16 @@ class Trie:
         """(N,) the leaf of each item."""
         sizes = self.first_item.diff()
         leaves_N = torch.empty_like(self.items_N)
-        leaves_N[self.items_N - 1] = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
+        leaves_N[self.items_N - 1] = torch.arange(len(sizes), device=sizes.device).repeat_interleave(
+            sizes, output_size=len(leaves_N)
+        )
         return leaves_N
+
+    @cached_property
+    def first_children(self) -> list[np.ndarray]:
+        """Each level's `first_child` on the host, which waits for the device once."""
+        parts = [level.first_child for level in self.levels]
+        return np.split(torch.cat(parts).cpu().numpy(), np.cumsum([len(part) for part in parts])[:-1])
 
     def group_sizes(self, leaves: Tensor) -> Tensor:
         """How many items share each leaf, 0 for -1."""
