@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,17 +33,18 @@ from harness.generative.generator import (
     Batch,
     CodeRecommender,
     GeneratorTraining,
+    OwnSamples,
     adamw,
     code_method,
     new_generator,
-    own_share,
+    own_samples,
     prefix_batches,
     token_losses,
 )
 from harness.generative.tokenizer.codes import CodeTable, deduplicate, flat_health
 from harness.generative.tokenizer.fit import TokenizerConfig, load_tokenizer
 from harness.generative.tokenizer.rqvae import RQVAE
-from harness.interfaces import Artifacts, FitContext, Need
+from harness.interfaces import Artifacts, FitContext, Need, not_counted
 from harness.nn.moving import moved
 from harness.nn.t5 import T5Config
 from harness.seeding import numpy_stream
@@ -139,6 +141,14 @@ class DIGER(nn.Module):
         )
 
 
+class Prepared(NamedTuple):
+    """A batch's targets and their noise, and what of its samples the generator works on in this process."""
+
+    targets_B: Tensor
+    gumbel_LBK: Tensor
+    own: OwnSamples
+
+
 class DIGERTraining:
     """The one stage of a fit."""
 
@@ -171,7 +181,8 @@ class DIGERTraining:
 
     def phase_of(self, epoch: int) -> Phase:
         """The same for all epochs, each with noise of its own."""
-        return Phase(STAGE, ("tokenizer", "generator"), self.losses, partial(self.begin, epoch), self.end)
+        begin = partial(self.begin, epoch)
+        return Phase(STAGE, ("tokenizer", "generator"), self.losses, begin, self.end, self.prepared)
 
     def begin(self, epoch: int) -> None:
         """Lets everything move but what of the tokenizer is frozen."""
@@ -190,26 +201,31 @@ class DIGERTraining:
             measures["hot_codes"] = float((model.usage_K > exploration.hot / len(model.usage_K)).sum())
         return measures | flat_health(model.codes_NL[1:, :-1], model.codebook_sizes[0])
 
-    def losses(self, batch: Batch) -> Iterator[Losses]:
+    def prepared(self, batch: Batch) -> Prepared:
+        """A batch as `losses` takes it, with the next of the epoch's noise."""
+        rqvae, device = self.config.tokenizer.rqvae, self.context.device
+        gumbel_LBK = self.noise.gumbel(size=(rqvae.num_levels, len(batch.targets), rqvae.codebook_size))
+        there = moved({"targets": batch.targets, "noise": gumbel_LBK.astype(np.float32)}, device)
+        own = own_samples(self.model.generator, batch, device, self.context.group)
+        return Prepared(there["targets"], there["noise"], own)
+
+    def losses(self, batch: Prepared) -> Iterator[Losses]:
         """The tokenizer's, then the generator's in parts.
 
         Every process makes the tokenizer's of the whole batch, under the same noise: usage, scaled distances and
         balanced codes are those of all its samples.
         """
         model, exploration, group = self.model, self.config.exploration, self.context.group
-        rqvae = self.config.tokenizer.rqvae
-        gumbel_LBK = self.noise.gumbel(size=(rqvae.num_levels, len(batch.targets), rqvae.codebook_size))
-        there = moved({"targets": batch.targets, "noise": gumbel_LBK.astype(np.float32)}, self.context.device)
-        latent = model.quantisation(there["targets"], there["noise"]) / group.size
+        latent = model.quantisation(batch.targets_B, batch.gumbel_LBK) / group.size
         penalty = torch.zeros_like(latent)
         if exploration.learns_sigma:
             penalty = uncertainty(model.scale_L(), exploration.offset)[1] / group.size
         yield {"latent": latent, "rec": torch.zeros_like(latent), "total": latent + penalty}
-        own, share = own_share(batch, group)
-        if not share:
+        own, temperature = batch.own, self.config.training.temperature
+        if not own.share:
             return
-        for loss in token_losses(model.generator, own, model.codes_NL, self.config.training.temperature):
-            rec = share * loss
+        for loss in token_losses(model.generator, own.histories, own.targets_B, model.codes_NL, temperature):
+            rec = own.share * loss
             weighted = rec
             if exploration.learns_sigma:
                 weighted = uncertainty(model.scale_L(), exploration.offset)[0] * rec
@@ -300,4 +316,5 @@ METHOD = code_method(
     },
     assumptions=assumptions,
     effort=lambda config: 1.1 * config.training.epochs,
+    counts=not_counted,  # the quantiser's part of a step
 )

@@ -56,7 +56,7 @@ def test_the_generators_loss_reaches_no_codebook_and_the_noises_scale_only_where
 ) -> None:
     training = small_training(tmp_path, exploration={"decay": decay})
     training.begin(0)
-    latent, *generator = training.losses(first_batch(training))
+    latent, *generator = training.losses(training.prepared(first_batch(training)))
     reached = []
     for pieces in ([latent], generator):
         training.model.zero_grad(set_to_none=True)
@@ -71,7 +71,7 @@ def test_the_generators_loss_reaches_no_codebook_and_the_noises_scale_only_where
 def test_sdud_weighs_the_generators_loss_as_written_out(tmp_path: Path) -> None:
     training = small_training(tmp_path, exploration={"decay": "sdud", "sigma": 0.8, "offset": 0.7})
     training.begin(0)
-    latent, *generator = training.losses(first_batch(training))
+    latent, *generator = training.losses(training.prepared(first_batch(training)))
     assert latent["total"].item() == pytest.approx(latent["latent"].item() + math.log(1.5))
     for piece in generator:
         assert piece["total"].item() == pytest.approx(piece["rec"].item() / (2 * 1.5**2))
@@ -157,7 +157,7 @@ def test_in_bf16_the_tokenizers_losses_and_codes_are_in_full_precision(tmp_path:
     training.begin(0)
     before = training.model.codes_NL.clone()
     with torch.autocast("cpu", torch.bfloat16):
-        pieces = list(training.losses(first_batch(training)))
+        pieces = list(training.losses(training.prepared(first_batch(training))))
         assert training.model.refresh_codes() == 0
     assert {value.dtype for piece in pieces for value in piece.values()} == {torch.float32}
     assert torch.equal(before, training.model.codes_NL)
