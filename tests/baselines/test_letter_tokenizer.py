@@ -167,7 +167,7 @@ def test_a_fit_gives_every_item_codes_with_few_collisions(tmp_path: Path) -> Non
     assert codes.shape == (200, 4)
     assert code_health(codes, 16)["collision_rate"] <= code_health(rqvae.codes(text), 16)["collision_rate"]
     assert code_health(codes, 16)["collision_rate"] < 0.05
-    history = read_json(tmp_path / "history-tokenizer.json")
+    history = read_json(tmp_path / "history-tokenizer.json", list)
     assert set(history[0]["losses"]) == {"total", "semantic", "collaborative", "diversity"}
     assert history[-1]["losses"]["collaborative"] < history[0]["losses"]["collaborative"]
     for row in history:
@@ -190,7 +190,7 @@ def test_an_interrupted_fit_between_two_groupings_goes_on_to_the_same_bits(tmp_p
         fit_letter_tokenizer(config, text, cf, FitContext(seed=1, folder=tmp_path / "parts", report=interrupt))
     _, codes = fit_letter_tokenizer(config, text, cf, FitContext(seed=1, folder=tmp_path / "parts"))
     assert torch.equal(codes, whole)
-    histories = [read_json(tmp_path / name / "history-tokenizer.json") for name in ("whole", "parts")]
+    histories = [read_json(tmp_path / name / "history-tokenizer.json", list) for name in ("whole", "parts")]
     assert [row["losses"] for row in histories[0]] == [row["losses"] for row in histories[1]]
 
 

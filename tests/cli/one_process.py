@@ -34,7 +34,8 @@ def called(site: Path, *commands: list[str], jobs_here: bool = True) -> list[End
 
     Their jobs are done in the commands' process too, or in processes of their own.
     """
-    path = os.pathsep.join([str(site), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    # The packages before the tests, whose folders of the same names would be taken for them.
+    path = os.pathsep.join([str(site), str(TESTS.parent), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-c", JOBS_HERE * jobs_here + SCRIPT, json.dumps(commands)]
     environment = {**os.environ, "PYTHONPATH": path}
     ended = subprocess.run(command, cwd=site.parent, env=environment, capture_output=True, text=True, check=False)

@@ -93,11 +93,18 @@ def test_the_commands_of_a_page_plan_the_very_configs_of_its_rows(harness, setti
     everything = {_row(dataset.name, cell) for cell in plan.cells}
     assert _planned(harness, for_all) == everything
     for group, command in list(zip(groups, commands, strict=True))[::4]:
-        planned = _planned(harness, command)  # an ablation brings the full method along
+        planned = _planned(harness, command)  # an ablation brings the full method and its companions along
         wanted = {row for row in everything if row[1:3] == (group.record.method, group.record.variant)}
         own = {row for row in planned if row[1:3] == (group.record.method, group.record.variant)}
         assert own == wanted
-        assert {row[1:3] for row in planned - own} <= {(group.record.method, "full")}
+        brought = {"full", *_companions(group.record.variant)}
+        assert {row[1:3] for row in planned - own} <= {(group.record.method, variant) for variant in brought}
+
+
+def _companions(variant):
+    ablations = method_named("etegrec").ablations
+    names = [name for ablation in ablations.values() if ablation.variant == variant for name in ablation.companions]
+    return [ablations[name].variant for name in names]
 
 
 def _planned(harness, command):

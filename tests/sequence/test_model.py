@@ -273,7 +273,7 @@ def test_chunked_scores_equal_one_product_of_states_and_table(tmp_path):
 def test_the_selecting_score_is_the_evaluations_ndcg_at_10(tmp_path):
     dataset = random_dataset()
     recommender = fit(TINY, dataset, FitContext(0, tmp_path))
-    scores = [row["score"] for row in read_json(tmp_path / "history-sasrec.json")]
+    scores = [row["score"] for row in read_json(tmp_path / "history-sasrec.json", list)]
     assert max(scores) == pytest.approx(validation_score(recommender, dataset))
     ranks = all_ranks(recommender.scores, dataset.validation)
     assert max(scores) == pytest.approx(ndcg(ranks, 10).mean())
@@ -284,7 +284,7 @@ def test_training_stops_after_more_than_patience_scores_without_improvement(monk
     falling = iter(np.linspace(1.0, 0.0, 50))
     monkeypatch.setattr("harness.sequence.model.ndcg", lambda ranks, k: np.array([next(falling)]))
     fit(TINY.replace(epochs=50, patience=patience), random_dataset(), FitContext(0, tmp_path))
-    assert len(read_json(tmp_path / "history-sasrec.json")) == 1 + patience + 1
+    assert len(read_json(tmp_path / "history-sasrec.json", list)) == 1 + patience + 1
 
 
 def test_validation_targets_move_no_parameter_when_nothing_is_selected(tmp_path):

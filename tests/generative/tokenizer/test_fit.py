@@ -66,7 +66,7 @@ def test_training_on_planted_sums_reconstructs_them_with_few_collisions(tmp_path
 def test_the_kept_weights_are_those_of_the_best_evaluation(tmp_path: Path) -> None:
     vectors = planted()
     rqvae = fit_tokenizer(CONFIG.replace(epochs=40), vectors, FitContext(seed=1, folder=tmp_path))
-    history = read_json(tmp_path / "history-tokenizer.json")
+    history = read_json(tmp_path / "history-tokenizer.json", list)
     evaluations = [row["measures"] for row in history if row["measures"]]
     best = min(evaluations, key=lambda measures: (measures["collision_rate"], measures["loss"]))
     assert evaluation(rqvae, vectors) == pytest.approx(best)
