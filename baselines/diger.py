@@ -45,6 +45,7 @@ from harness.generative.tokenizer.codes import CodeTable, deduplicate, flat_heal
 from harness.generative.tokenizer.fit import TokenizerConfig, load_tokenizer
 from harness.generative.tokenizer.rqvae import RQVAE
 from harness.interfaces import Artifacts, FitContext, Need, not_counted
+from harness.nn.kernels.precision import full_precision
 from harness.nn.moving import moved
 from harness.nn.t5 import T5Config
 from harness.seeding import numpy_stream
@@ -130,7 +131,8 @@ class DIGER(nn.Module):
     def quantisation(self, targets_B: Tensor, gumbel_LBK: Tensor) -> Tensor:
         """How far the targets' codes under noise are from their latents; counts the use of first codes, where asked."""
         exploration, tokenizer = self.config.exploration, self.tokenizer
-        latents_BD = tokenizer.encode(self.vectors_ND.index_select(0, targets_B))
+        with full_precision(targets_B.device):  # codes under noise turn on little
+            latents_BD = tokenizer.encode(self.vectors_ND.index_select(0, targets_B))
         first_KD = tokenizer.codebooks_LKD[0]
         explores_B = (
             hot_rows(latents_BD, first_KD, self.usage_K, exploration) if exploration.spares_rare_codes else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -22,6 +22,8 @@ from harness.training import loop
 from harness.training.learner import Learner
 from harness.training.loop import Losses, Phase, TrainingPlan
 
+LEAST_UNIT = 2**-7  # twice what bf16 rounds to
+
 
 class Made(NamedTuple):
     """What a step makes before its weights move."""
@@ -34,7 +36,8 @@ class Gaps:
     """The largest gaps so far, relative, by the name of a loss or of a learner.
 
     A gradient's is given in units of the gap that weights rounded to bf16 make in fp32: how much rounding a gradient
-    shows differs from step to step, near a minimum most of all.
+    shows differs from step to step, near a minimum most of all. A unit is at least `LEAST_UNIT` of the gradient: where
+    a maximum chooses what learns, as in Caser's pooling, rounded weights may choose alike and rounded states not.
     """
 
     def __init__(self) -> None:
@@ -47,7 +50,7 @@ class Gaps:
             keep_greatest(self.losses, name, abs(rough.losses[name] - value) / abs(value))
         for name, gradient in exact.gradients.items():
             gap, unit = ((other.gradients[name] - gradient).norm() for other in (rough, rounded))
-            keep_greatest(self.gradients, name, float(gap / unit))
+            keep_greatest(self.gradients, name, float(gap / torch.maximum(unit, LEAST_UNIT * gradient.norm())))
 
 
 def keep_greatest(found: dict[str, float], name: str, value: float) -> None:
@@ -64,7 +67,7 @@ def measured(device: torch.device) -> Iterator[Gaps]:
     def in_both(plan: TrainingPlan, phase: Phase, epoch: int, context: FitContext, spare: SpareMemory) -> Any:
         if context.device == device:
             learners = {name: plan.learners[name] for name in phase.learners}
-            phase = phase._replace(losses=first_in_both(phase.losses, learners, within, gaps))
+            phase = phase._replace(losses=first_in_both(phase.losses, learners, plan.model, within, gaps))
         return steps(plan, phase, epoch, context, spare)
 
     with mock.patch.object(loop, "_steps", in_both):
@@ -74,29 +77,37 @@ def measured(device: torch.device) -> Iterator[Gaps]:
 def first_in_both(
     losses: Callable[[Any], Iterable[Losses]],
     learners: dict[str, Learner],
+    model: nn.Module,
     within: AbstractContextManager[object],
     gaps: Gaps,
 ) -> Callable[[Any], Iterable[Losses]]:
     """The losses, of whose first batch the gaps are taken before."""
-    weights = [parameter for learner in learners.values() for parameter in learner.parameters()]
     is_first = True
+
+    def made(batch: Any, around: AbstractContextManager[object]) -> Made:
+        with as_before(model), around:
+            return step_made(losses(batch), learners)
 
     def of_batch(batch: Any) -> Iterable[Losses]:
         nonlocal is_first
         if is_first:
             is_first = False
-            drawn = torch.get_rng_state()
-            rough = step_made(loop.each_within(within, losses(batch)), learners)
-            torch.set_rng_state(drawn)
-            exact = step_made(losses(batch), learners)
-            torch.set_rng_state(drawn)
-            with rounded(weights):
-                of_rounded_weights = step_made(losses(batch), learners)
-            torch.set_rng_state(drawn)
-            gaps.add(rough, exact, of_rounded_weights)
+            with as_before(model):
+                rough = step_made(loop.each_within(within, losses(batch)), learners)
+            gaps.add(rough, made(batch, nullcontext()), made(batch, rounded(list(model.parameters()))))
         yield from losses(batch)
 
     return of_batch
+
+
+@contextmanager
+def as_before(model: nn.Module) -> Iterator[None]:
+    """Random numbers, and what a step counts in the model's buffers, are after the block what they were."""
+    drawn, kept = torch.get_rng_state(), [buffer.clone() for buffer in model.buffers()]
+    yield
+    torch.set_rng_state(drawn)
+    for buffer, before in zip(model.buffers(), kept, strict=True):
+        buffer.copy_(before)
 
 
 @contextmanager
