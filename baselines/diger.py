@@ -41,7 +41,7 @@ from harness.generative.generator import (
     prefix_batches,
     token_losses,
 )
-from harness.generative.tokenizer.codes import CodeTable, deduplicate, flat_health
+from harness.generative.tokenizer.codes import CodeTable, flat_health, replace_codes
 from harness.generative.tokenizer.fit import TokenizerConfig, load_tokenizer
 from harness.generative.tokenizer.rqvae import RQVAE
 from harness.interfaces import Artifacts, FitContext, Need, not_counted
@@ -109,10 +109,7 @@ class DIGER(nn.Module):
     def refresh_codes(self) -> float:
         """The share of items whose code tuple changes when all items are tokenised anew, without noise."""
         semantic = item_codes(self.tokenizer, self.vectors_ND[1:], self.config.exploration, self.config.tokenizer)
-        codes = deduplicate(semantic, self.codebook_sizes[-1])
-        changed = (codes != self.codes_NL[1:]).any(dim=1).float().mean().item()
-        self.codes_NL[1:] = codes
-        return changed
+        return replace_codes(self.codes_NL, semantic, self.codebook_sizes[-1])
 
     def code_table(self) -> CodeTable:
         """The items' present codes, as a table that does not change with the model."""

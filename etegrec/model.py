@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from etegrec.config import ETEGRecConfig
 from etegrec.objectives import l_psa, l_sia, l_sq
-from harness.generative.tokenizer.codes import CodeTable, deduplicate
+from harness.generative.tokenizer.codes import CodeTable, replace_codes
 from harness.generative.tokenizer.reassign import semantic_codes
 from harness.generative.tokenizer.rqvae import RQVAE
 from harness.nn.code_seq2seq import CodeSeq2Seq, Summary
@@ -50,10 +50,7 @@ class ETEGRec(nn.Module):
         """The share of items whose code tuple changes when all items are tokenised anew, in full precision."""
         with full_precision(self.codes_NL.device):
             semantic = semantic_codes(self.tokenizer, self.vectors_ND[1:], self.config.tokenizer.zero_collisions)
-        codes = deduplicate(semantic, self.codebook_sizes[-1])
-        changed = (codes != self.codes_NL[1:]).any(dim=1).float().mean().item()
-        self.codes_NL[1:] = codes
-        return changed
+        return replace_codes(self.codes_NL, semantic, self.codebook_sizes[-1])
 
     def code_table(self) -> CodeTable:
         """The items' present codes, as a table that does not change with the model."""

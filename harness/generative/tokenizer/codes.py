@@ -58,6 +58,14 @@ def deduplicate(codes_NL: Tensor, codebook_size: int) -> Tensor:
     return torch.cat([codes_NL, ranks_N[:, None]], dim=1)
 
 
+def replace_codes(table_NL: Tensor, semantic_NL: Tensor, codebook_size: int) -> float:
+    """Writes an (N + 1)-row table anew, row 0 being padding; the share of items whose tuple is another one now."""
+    codes_NL = deduplicate(semantic_NL, codebook_size)
+    changed = (codes_NL != table_NL[1:]).any(dim=1).float().mean().item()
+    table_NL[1:] = codes_NL
+    return changed
+
+
 def code_health(codes_NL: Tensor, codebook_size: int) -> dict[str, Any]:
     """How well the codes spread, without the de-duplication token, as plain JSON (METHODS B.2).
 
