@@ -13,7 +13,7 @@ import polars as pl
 from harness.data.dataset import Dataset, EvalCases
 from harness.distributed import ALONE
 from harness.evaluation.outcomes import target_ranks
-from harness.evaluation.ranking import different_items, ranked_cases
+from harness.evaluation.ranking import ScoresWanted, different_items, ranked_cases
 from harness.evaluation.sparse_ranking import ScoresFew, sparse_ranked_cases
 from harness.interfaces import GeneratesCodes, Recommender
 from results.store.outcomes import outcomes_frame
@@ -38,13 +38,15 @@ def listing_of(recommender: Recommender, dataset: Dataset, cases: EvalCases, k: 
     A recommender that gives the scores of all items tells exact ranks. One that generates codes lists what its search
     found. Of any other one only the `k` best are asked, as its interface promises no more.
     """
-    popularity_N = dataset.item_counts
+    popularity_N, at_most = dataset.item_counts, min(places, dataset.num_items)
     if isinstance(recommender, ScoresFew):
-        return Listing(*sparse_ranked_cases(recommender, cases, min(places, dataset.num_items), popularity_N))
+        return Listing(*sparse_ranked_cases(recommender, cases, at_most, popularity_N))
     scorer = getattr(recommender, "scores", None)
+    if isinstance(recommender, ScoresWanted):
+        scorer = recommender.wanted_scores(at_most, cases.targets)
     if scorer is not None:
         group = getattr(recommender, "group", ALONE)
-        return Listing(*ranked_cases(scorer, cases, min(places, dataset.num_items), popularity_N, group))
+        return Listing(*ranked_cases(scorer, cases, at_most, popularity_N, group))
     if isinstance(recommender, GeneratesCodes):
         items, scores = recommender.found(cases.histories, places)
     else:

@@ -9,7 +9,7 @@ Shape legend: B users, N items (item i has score i - 1), k places.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,15 @@ CACHED_ROWS = 64  # users whose comparisons with all items are made at once: tem
 
 Scores = Iterator[tuple[np.ndarray, Tensor]]  # a chunk's rows among the histories (B,), scores_BN
 Scorer = Callable[[Sequences], Scores]
+
+
+@runtime_checkable
+class ScoresWanted(Protocol):
+    """A recommender that need not score all items to tell which are best, or where an item stands."""
+
+    def wanted_scores(self, places: int, targets_U: np.ndarray) -> Scorer | None:
+        """Scores that may be -inf for items behind both a history's `places` best and its target; None: it has none."""
+        ...
 
 
 def best_items(scores_BN: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -22,10 +22,10 @@ from harness.data.dataset import Dataset, Sequences
 from harness.data.samples import PrefixSamples, shuffled_batches
 from harness.distributed import Group
 from harness.evaluation.outcomes import validation_score
-from harness.evaluation.ranking import Scorer, Scores, ranked
+from harness.evaluation.ranking import Scorer, ranked
 from harness.generative.counted import counts_on_codes
 from harness.generative.decoding.beam import Search, recommend_by_codes
-from harness.generative.decoding.exact import exact_scores
+from harness.generative.decoding.exact import Wanted, exact_scores
 from harness.generative.decoding.trie import Trie
 from harness.generative.tokenizer.codes import CodeTable, code_health, tuple_keys
 from harness.interfaces import FitContext, Method, Recommendations
@@ -206,21 +206,23 @@ class CodeRecommender:
         self.group = context.group
         self.item_keys = item_keys
         self.has_dedup_level = has_dedup_level
-        # Of all items, where they are decoded exactly; None: only what the beams find has a score.
-        self.scores: Scorer | None = self._exact_scores if context.contract.decoding == "exact" else None
+        self.is_exact = context.contract.decoding == "exact"
 
     def recommend(self, histories: Sequences, k: int) -> Recommendations:
         """The items of the k best code tuples; 0 where a freely generated tuple is no item's."""
-        if self.scores is not None:
-            return ranked(self.scores, histories, k, self.group)
-        return self._searched(histories, k, fills=True)
+        scorer = self.wanted_scores(k)
+        return self._searched(histories, k, fills=True) if scorer is None else ranked(scorer, histories, k, self.group)
 
     def found(self, histories: Sequences, places: int) -> Recommendations:
         """The same for any number of places, of which the beams may leave the last ones empty."""
         return self._searched(histories, places, fills=False)
 
-    def _exact_scores(self, histories: Sequences) -> Scores:
-        return exact_scores(self.model, histories, self.codes.codes, self.trie, group=self.group)
+    def wanted_scores(self, places: int, targets_U: np.ndarray | None = None) -> Scorer | None:
+        """Where items are decoded exactly, scores of those that matter (`exact_scores`); else None."""
+        if not self.is_exact:
+            return None
+        wanted = Wanted(places, targets_U)
+        return lambda them: exact_scores(self.model, them, self.codes.codes, self.trie, wanted, group=self.group)
 
     def _searched(self, histories: Sequences, k: int, *, fills: bool) -> Recommendations:
         search = Search(num_beams=self.num_beams, k=k, constrained=self.is_constrained, fills=fills)

@@ -105,10 +105,19 @@ class Trie:
         return leaves_N
 
     @cached_property
-    def first_children(self) -> list[np.ndarray]:
-        """Each level's `first_child` on the host, which waits for the device once."""
-        parts = [level.first_child for level in self.levels]
-        return np.split(torch.cat(parts).cpu().numpy(), np.cumsum([len(part) for part in parts])[:-1])
+    def on_host(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Each level's `first_child`, and the codes that lead to the nodes of the next; waits for the device once."""
+        parts = [part for level in self.levels for part in (level.first_child, level.keys_M % level.num_codes)]
+        arrays = np.split(torch.cat(parts).cpu().numpy(), np.cumsum([len(part) for part in parts])[:-1])
+        return list(zip(arrays[::2], arrays[1::2], strict=True))
+
+    def edges_below(self, depth: int, nodes_W: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All children (C,) of some nodes of `depth`, the place among these of the parent of each, and its code."""
+        first_child, codes_M = self.on_host[depth]
+        begin_W, counts_W = first_child[nodes_W], first_child[nodes_W + 1] - first_child[nodes_W]
+        parents_C = np.repeat(np.arange(len(nodes_W)), counts_W)
+        nodes_C = np.arange(len(parents_C)) + (begin_W - counts_W.cumsum() + counts_W)[parents_C]
+        return nodes_C, parents_C, codes_M[nodes_C]
 
     def group_sizes(self, leaves: Tensor) -> Tensor:
         """How many items share each leaf, 0 for -1."""

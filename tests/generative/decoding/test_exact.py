@@ -9,7 +9,7 @@ from random_weights import randomised
 from harness.data.dataset import Catalog, Dataset, EvalCases, Sequences
 from harness.evaluation.listing import listing_of, outcomes_of
 from harness.generative.decoding.beam import Search, recommend_by_codes
-from harness.generative.decoding.exact import exact_scores, leaf_scores
+from harness.generative.decoding.exact import Wanted, exact_scores, leaf_scores
 from harness.generative.decoding.trie import Trie
 from harness.generative.generator import CodeRecommender
 from harness.generative.tokenizer.codes import CodeTable
@@ -59,6 +59,30 @@ def test_scores_of_all_items_are_those_of_exhaustive_scoring_in_blocks_of_any_si
         torch.testing.assert_close(scores_BN, expected[rows], rtol=1e-5, atol=1e-5)
         seen += rows.tolist()
     assert sorted(seen) == list(range(len(histories)))
+
+
+@pytest.mark.parametrize("has_targets", [False, True])
+def test_items_below_what_is_wanted_are_left_and_all_others_have_their_scores(
+    model, histories, codes_NL, expected, has_targets
+):
+    trie, places = Trie.of(codes_NL[1:], SIZES), 3
+    targets = np.array([4, 9, 30, 2, 60, 5])
+    floor_U = expected.topk(places).values[:, -1]
+    if has_targets:
+        floor_U = floor_U.minimum(expected[torch.arange(len(targets)), torch.from_numpy(targets) - 1])
+    wanted = Wanted(places, targets if has_targets else None)
+    for rows, scores_BN in exact_scores(model, histories, codes_NL, trie, wanted):
+        is_wanted = expected[rows] >= floor_U[rows, None]
+        torch.testing.assert_close(scores_BN[is_wanted], expected[rows][is_wanted], rtol=1e-5, atol=1e-5)
+        is_left = scores_BN == -np.inf
+        assert is_left.any()  # else nothing was saved
+        torch.testing.assert_close(scores_BN[~is_left], expected[rows][~is_left], rtol=1e-5, atol=1e-5)
+
+
+def test_all_items_are_scored_where_a_list_has_room_for_them(model, histories, codes_NL, expected):
+    trie = Trie.of(codes_NL[1:], SIZES)
+    for rows, scores_BN in exact_scores(model, histories, codes_NL, trie, Wanted(NUM_ITEMS)):
+        torch.testing.assert_close(scores_BN, expected[rows], rtol=1e-5, atol=1e-5)
 
 
 def test_probabilities_of_all_sequences_add_up_to_one(model, histories, codes_NL):
