@@ -17,12 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from harness.nn.kernels.products import scores_of_all, weighted_rows
 from harness.nn.kernels.switch import form_on
 
 # Logits in memory at a time. On a CPU they should stay in its cache, with the table where that is small; a larger table
 # comes from memory for each chunk, so that chunks should be fewer. Elsewhere few large products are better.
 CACHED_TABLE = 2**20  # elements of a small table
-CPU_CHUNK_ELEMENTS = 2**19, 2**21  # with a small table, with a larger one
+CPU_CHUNK_ELEMENTS = 2**19, 2**22  # with a small table, with a larger one
+CPU_CHOSEN_ELEMENTS = 2**21  # of classes that are chosen for each target
 CHUNK_ELEMENTS = 2**27
 LEAST_CHUNK_TARGETS = 32  # targets whose logits are in memory, however many items: each chunk reads the whole table
 
@@ -64,7 +66,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             chunk = slice(start, start + size)
             states_CD, targets_C1 = states_MD[chunk], targets_M[chunk, None]
             count = len(states_CD)
-            logits_CV = torch.mm(states_CD, table_VD.T, out=logits[:count])
+            logits_CV = scores_of_all(states_CD, table_VD, logits[:count])
             difference_CV = torch.softmax(logits_CV, dim=1, out=probabilities[:count])
             # log_softmax and exp would take twice the time of softmax. The largest class tells what the logits were
             # lowered by; its probability is at least 1 / V, so its logarithm is exact where a target's need not be.
@@ -72,7 +74,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             loss += (log_sums_C - logits_CV.gather(1, targets_C1)[:, 0]).sum()
             # The gradient with respect to the logits: probabilities less the one-hot target.
             difference_CV.scatter_add_(1, targets_C1, -states_CD.new_ones(count, 1))
-            torch.mm(difference_CV, table_VD, out=states_grad[chunk])
+            weighted_rows(difference_CV, table_VD, states_grad[chunk])
             table_grad.addmm_(difference_CV.T, states_CD)
         ctx.save_for_backward(states_grad, table_grad)
         return loss
@@ -152,7 +154,7 @@ def chosen_logits(states_MD: Tensor, table_VD: Tensor, classes_MK: Tensor, *, at
     if form_on(table_VD.device) == "plain":
         return plain_chosen_logits(states_MD, table_VD, classes_MK)
     if at_once is None:
-        elements = CPU_CHUNK_ELEMENTS[1] if table_VD.device.type == "cpu" else CHUNK_ELEMENTS
+        elements = CPU_CHOSEN_ELEMENTS if table_VD.device.type == "cpu" else CHUNK_ELEMENTS
         width = min(len(table_VD), classes_MK.shape[1] * table_VD.shape[1])
         at_once = max(LEAST_CHUNK_TARGETS, elements // width)
     return _ChosenLogits.apply(states_MD, table_VD, classes_MK, at_once)

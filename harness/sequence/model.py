@@ -25,6 +25,7 @@ from harness.evaluation.outcomes import SELECTION_K
 from harness.evaluation.ranking import Scores, all_ranks, ranked
 from harness.interfaces import Artifacts, Counts, FitContext, Method, Recommendations
 from harness.nn.encoder import Encoder, pack
+from harness.nn.kernels.products import scores_of_all
 from harness.seeding import derive_seed
 from harness.sequence.training import (
     GRID,
@@ -83,7 +84,7 @@ class SequenceRecommender:
             states_BD = self.network(packed, packed.ends_B)
             for first in range(0, len(users), size):
                 chunk_BD = states_BD[first : first + size]
-                scores_BN = torch.mm(chunk_BD, table_ND.T, out=buffer_BN[: len(chunk_BD)])
+                scores_BN = scores_of_all(chunk_BD, table_ND, buffer_BN[: len(chunk_BD)])
                 yield users[first : first + size], scores_BN
 
     def recommend(self, histories: Sequences, k: int) -> Recommendations:
