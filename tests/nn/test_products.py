@@ -11,9 +11,10 @@ from harness.nn.kernels.switch import plain_kernels
 @pytest.fixture(params=["oneDNN", "MKL"])
 def served_by(request, monkeypatch) -> str:
     """Every table counts as long, or none does."""
-    if request.param == "oneDNN" and not torch.backends.mkldnn.is_available():
+    if request.param == "oneDNN" and not products.HAS_ONEDNN:
         pytest.skip("this torch has no oneDNN")
-    monkeypatch.setattr(products, "LEAST_ELEMENTS", 0 if request.param == "oneDNN" else 2**62)
+    for name in ("LEAST_SCORED", "LEAST_WEIGHTED"):
+        monkeypatch.setattr(products, name, 0 if request.param == "oneDNN" else 2**62)
     return request.param
 
 

@@ -13,27 +13,29 @@ from torch import Tensor
 
 from harness.nn.kernels.switch import runs_fast
 
-LEAST_ELEMENTS = 2**20  # of the table; a shorter one stays in a CPU's cache, and MKL is as fast
+# Of a table, from which on oneDNN is faster: as scores of rows, and as a mean of its own rows.
+LEAST_SCORED, LEAST_WEIGHTED = 2**18, 2**20
 LEAST_ROWS = 64
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def scores_of_all(x_MD: Tensor, table_VD: Tensor, out_MV: Tensor) -> Tensor:
     """(M, V) `x · tableᵀ`, in `out_MV` or in memory of its own; without a gradient."""
-    if _is_long(x_MD, table_VD):
+    if _is_faster(x_MD, table_VD, LEAST_SCORED):
         return _linear(x_MD, table_VD)
     return torch.mm(x_MD, table_VD.T, out=out_MV)
 
 
 def weighted_rows(weights_MV: Tensor, table_VD: Tensor, out_MD: Tensor) -> Tensor:
     """(M, D) `weights · table`, in `out_MD`; without a gradient."""
-    if _is_long(weights_MV, table_VD):
+    if _is_faster(weights_MV, table_VD, LEAST_WEIGHTED):
         return out_MD.copy_(_linear(weights_MV, table_VD.T))
     return torch.mm(weights_MV, table_VD, out=out_MD)
 
 
-def _is_long(rows: Tensor, table_VD: Tensor) -> bool:
-    is_served = table_VD.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-    return runs_fast(table_VD.device) and is_served and table_VD.numel() > LEAST_ELEMENTS and len(rows) >= LEAST_ROWS
+def _is_faster(rows: Tensor, table_VD: Tensor, least: int) -> bool:
+    is_long = len(rows) >= LEAST_ROWS and table_VD.numel() >= least and table_VD.dtype == torch.float32
+    return HAS_ONEDNN and is_long and runs_fast(table_VD.device)
 
 
 def _linear(x: Tensor, weight: Tensor) -> Tensor:
