@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from recbole_oracle import answers, needs_recbole
 
 from baselines.caser import CASER, METHOD, CaserConfig
@@ -70,6 +71,26 @@ def test_logits_and_loss_are_recboles_with_copied_weights(tmp_path):
     np.testing.assert_allclose(states @ items.T, found["logits"], rtol=1e-5, atol=1e-5)
     loss = CASER.objective(SIZES, made_up_dataset()).loss(states, items, TARGETS) / len(ROWS)
     assert (loss + net.penalty()).item() == pytest.approx(float(found["loss"]), rel=1e-5)
+
+
+@pytest.mark.parametrize("legacy_pad", [False, True])
+def test_outputs_and_gradients_of_filters_are_those_of_convolutions_over_padded_windows(legacy_pad):
+    net = network(SIZES.replace(legacy_pad=legacy_pad))
+    if not legacy_pad:
+        torch.nn.init.zeros_(net.item_table.weight[0])
+    rows = pack(replace(Sequences.from_rows(ROWS), users=USERS).last(7), CPU)
+    windows_BLD = net.item_table(rows.windows(7, at_end=False))
+    highest = [F.relu(filters(windows_BLD.transpose(1, 2))).amax(dim=2) for filters in net.horizontal]
+    expected = [net.vertical(windows_BLD).flatten(1), torch.cat(highest, dim=1)]
+    padding_D = net.item_table.weight[0].detach()
+    items_TD = net.item_table(rows.items_T) - padding_D
+    found = [part(items_TD, padding_D, rows) for part in (net.vertically, net.horizontally)]
+    weights = [net.item_table.weight, *net.vertical.parameters(), *net.horizontal.parameters()]
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    gradients = [torch.autograd.grad(torch.cat(outputs, 1).square().sum(), weights) for outputs in (found, expected)]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_a_batch_has_the_penalty_once_however_many_pieces_it_has():
