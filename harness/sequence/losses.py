@@ -23,8 +23,9 @@ from harness.nn.kernels.switch import form_on
 # Logits in memory at a time. On a CPU they should stay in its cache, with the table where that is small; a larger table
 # comes from memory for each chunk, so that chunks should be fewer. Elsewhere few large products are better.
 CACHED_TABLE = 2**20  # elements of a small table
-CPU_CHUNK_ELEMENTS = 2**19, 2**22  # with a small table, with a larger one
-CPU_CHOSEN_ELEMENTS = 2**21  # of classes that are chosen for each target
+CPU_CHUNK_ELEMENTS = 2**19, 2**23  # with a small table, and at most with a larger one,
+CPU_CHUNK_TARGETS = 192  # for so many targets
+CPU_CHOSEN_ELEMENTS = 2**20  # of classes that are chosen for each target
 CHUNK_ELEMENTS = 2**27
 LEAST_CHUNK_TARGETS = 32  # targets whose logits are in memory, however many items: each chunk reads the whole table
 
@@ -41,9 +42,10 @@ def linear_cross_entropy(
     with M · V and nothing is computed twice. `targets_at_once`: targets of a chunk; none: what the device likes best.
     """
     if targets_at_once is None:
-        is_cpu = table_VD.device.type == "cpu"
-        elements = CPU_CHUNK_ELEMENTS[table_VD.numel() > CACHED_TABLE] if is_cpu else CHUNK_ELEMENTS
-        targets_at_once = max(LEAST_CHUNK_TARGETS, elements // len(table_VD))
+        is_cpu, is_large = table_VD.device.type == "cpu", table_VD.numel() > CACHED_TABLE
+        elements = CPU_CHUNK_ELEMENTS[is_large] if is_cpu else CHUNK_ELEMENTS
+        most = CPU_CHUNK_TARGETS if is_cpu and is_large else len(states_MD)
+        targets_at_once = max(LEAST_CHUNK_TARGETS, min(most, elements // len(table_VD)))
     form = form_on(table_VD.device)
     if form == "plain" or (form == "native" and targets_at_once >= len(states_MD)):
         return plain_cross_entropy(states_MD, table_VD, targets_M)
@@ -171,11 +173,13 @@ class _ChosenLogits(torch.autograd.Function):
         ctx.save_for_backward(states_MD, table_VD, classes_MK)
         ctx.size, ctx.is_short = size, len(table_VD) <= ROWS_OF_A_CHOICE * classes_MK.shape[1]
         logits_MK = states_MD.new_empty(classes_MK.shape)
+        logits = states_MD.new_empty(min(size, len(states_MD)) if ctx.is_short else 0, len(table_VD))
         for states_CD, classes_CK, logits_CK in zip(
             states_MD.split(size), classes_MK.split(size), logits_MK.split(size), strict=True
         ):
             if ctx.is_short:
-                torch.gather(states_CD @ table_VD.T, 1, classes_CK, out=logits_CK)
+                logits_CV = scores_of_all(states_CD, table_VD, logits[: len(states_CD)])
+                torch.gather(logits_CV, 1, classes_CK, out=logits_CK)
             else:
                 logits_CK.copy_(torch.bmm(table_VD[classes_CK], states_CD[:, :, None])[:, :, 0])
         return logits_MK
@@ -185,6 +189,7 @@ class _ChosenLogits(torch.autograd.Function):
     def backward(ctx: Any, logits_grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         states_MD, table_VD, classes_MK = ctx.saved_tensors
         states_grad, table_grad = torch.empty_like(states_MD), torch.zeros_like(table_VD)
+        d = logits_grad.new_empty(min(ctx.size, len(states_MD)) if ctx.is_short else 0, len(table_VD))
         for states_CD, classes_CK, d_CK, d_states_CD in zip(
             states_MD.split(ctx.size),
             classes_MK.split(ctx.size),
@@ -193,8 +198,8 @@ class _ChosenLogits(torch.autograd.Function):
             strict=True,
         ):
             if ctx.is_short:
-                d_CV = d_CK.new_zeros(len(d_CK), len(table_VD)).scatter_add_(1, classes_CK, d_CK)
-                torch.mm(d_CV, table_VD, out=d_states_CD)
+                d_CV = d[: len(d_CK)].zero_().scatter_add_(1, classes_CK, d_CK)
+                weighted_rows(d_CV, table_VD, d_states_CD)
                 table_grad.addmm_(d_CV.T, states_CD)
             else:
                 d_states_CD.copy_(torch.bmm(d_CK[:, None], table_VD[classes_CK])[:, 0])

@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.nn.kernels.switch import runs_fast
 
 # Of a table, from which on oneDNN is faster: as scores of rows, and as a mean of its own rows.
-LEAST_SCORED, LEAST_WEIGHTED = 2**18, 2**20
+LEAST_SCORED, LEAST_WEIGHTED = 2**18, 2**19
 LEAST_ROWS = 64
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
