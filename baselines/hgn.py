@@ -69,8 +69,11 @@ class HGN(Encoder):
         of_user_T = self.place_of_user(users_BD)[row_T, rows.from_start_T]
         gates_T1 = (self.place_of_item(gated_TD) + of_user_T[:, None]).sigmoid()
         summands_TX = torch.cat([gates_T1 * gated_TD, items_TD, gates_T1], dim=1)
-        sums_BSX = rows.padded(summands_TX).cumsum(dim=1)
-        sums_MX = sums_BSX.flatten(0, 1).index_select(0, rows.slots_T[places_M])
+        if places_M is rows.ends_B:  # as when items are ranked: no running sums are needed
+            sums_MX = summands_TX.new_zeros(len(places_M), summands_TX.shape[1]).index_add_(0, row_T, summands_TX)
+        else:
+            sums_BSX = rows.padded(summands_TX).cumsum(dim=1)
+            sums_MX = sums_BSX.flatten(0, 1).index_select(0, rows.slots_T[places_M])
         weighted_MD, items_MD, gates_M1 = sums_MX.split([items_TD.shape[1], items_TD.shape[1], 1], dim=1)
         return users_BD.index_select(0, row_T[places_M]) + weighted_MD / gates_M1 + items_MD
 
@@ -83,6 +86,7 @@ METHOD = HGN_MODEL.method(
     groups=("paper",),
     place=120,
     config=HGNConfig,
+    version=2,
     lite=HGNConfig(embedding_size=64, batch_size=512, epochs=40, patience=3),
     tiny={"embedding_size": 16, "learning_rate": 1e-2, "batch_size": 16, "epochs": 20, "patience": "none"},
     grid={"learning_rate": (1e-3, 5e-4, 1e-4)},  # METHODS B.5; it has no dropout
