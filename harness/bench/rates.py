@@ -24,6 +24,7 @@ from harness.data.dataset import Dataset
 from harness.generative.generator import CodeRecommender, adamw
 from harness.generative.tokenizer.fit import TokenizerConfig
 from harness.generative.tokenizer.rqvae import tokenizer_loss
+from harness.nn.kernels.products import HAS_ONEDNN
 from harness.seeding import numpy_stream
 from harness.sequence.model import SequenceModel, SequenceRecommender, learner_of
 from harness.sequence.sasrec import SASREC
@@ -136,8 +137,10 @@ class Training:
 
     def operations(self) -> float:
         """Of the matrix products of one step, for each target: multiplications and additions, backward included."""
-        in_place = {torch.ops.aten.addmm_: _product_operations}  # not counted otherwise
-        with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+        uncounted: dict[Any, Any] = {torch.ops.aten.addmm_: _product_operations}
+        if HAS_ONEDNN:
+            uncounted[torch.ops.mkldnn._linear_pointwise] = _linear_operations
+        with FlopCounterMode(display=False, custom_mapping=uncounted) as counter:
             targets = self.step()
         return counter.get_total_flops() / targets
 
@@ -145,6 +148,11 @@ class Training:
 def _product_operations(added: Any, left: Any, right: Any, *, out_shape: Any, **others: Any) -> int:
     """Of `added + left @ right`, from their shapes."""
     return 2 * int(left[0]) * int(left[1]) * int(right[1])
+
+
+def _linear_operations(x: Any, weight: Any, *others: Any, out_shape: Any, **named: Any) -> int:
+    """Of `x @ weight.T`, from their shapes."""
+    return 2 * int(x[0]) * int(x[1]) * int(weight[0])
 
 
 def endless(batches: Callable[[np.random.Generator], Iterator[Any]], name: str) -> Iterator[Any]:

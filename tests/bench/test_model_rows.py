@@ -22,6 +22,7 @@ from harness.data.open import Source, open_dataset
 from harness.errors import StageError
 from harness.interfaces import FitContext
 from harness.nn.encoder import pack
+from harness.nn.kernels import products
 from harness.sequence.losses import linear_cross_entropy
 
 PYTHON = os.environ.get("HARNESS_RECBOLE_PYTHON") or (sys.executable if util.find_spec("recbole") else None)
@@ -151,3 +152,15 @@ def test_the_plain_bsarec_has_our_states_and_loss_with_copied_weights():
     torch.testing.assert_close(plain(items), states, rtol=1e-5, atol=1e-5)
     loss = linear_cross_entropy(states, network.item_rows_VD, targets) / 3
     torch.testing.assert_close(plain.loss(items, targets), loss, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not products.HAS_ONEDNN, reason="this torch has no oneDNN")
+def test_operations_of_products_by_onednn_are_counted():
+    table, rows = torch.zeros(2**14, 32), torch.zeros(100, 32)
+
+    def step():
+        products.scores_of_all(rows, table, torch.empty(100, 2**14))
+        products.weighted_rows(torch.zeros(100, 2**14), table, torch.empty(100, 32))
+        return 100
+
+    assert Training(step, torch.nn.Identity()).operations() == 2 * 2 * 32 * 2**14
