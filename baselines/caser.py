@@ -108,7 +108,8 @@ class Caser(Encoder):
         outputs_TG = bias_G.repeat(len(items_TD), 1)
         later = moved(_with_items_before(rows.layout.lengths), items_TD.device).values()
         for row, (weight_GD, later_X) in enumerate(zip(weight_LGD.unbind(0), later, strict=False)):
-            outputs_TG.index_add_(0, later_X - row, items_TD.index_select(0, later_X) @ weight_GD.T)
+            product_XG = items_TD.index_select(0, later_X) @ weight_GD.T  # under autocast in bf16, and added in fp32
+            outputs_TG.index_add_(0, later_X - row, product_XG.to(outputs_TG.dtype))
         height_G = torch.arange(1, longest + 1, device=items_TD.device).repeat_interleave(len(bias_G) // longest)
         # Outputs are 0 at least, so 0 stands for places where a filter has none.
         outputs_TG = F.relu(outputs_TG) * (height_G <= longest - rows.from_start_T[:, None])
