@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from harness.data.dataset import PADDING, Dataset
 from harness.nn.encoder import Encoder, PackedRows
+from harness.nn.kernels.precision import full_precision
 from harness.nn.layers import Dropout
 from harness.nn.moving import moved
 from harness.sequence.model import SequenceModel
@@ -81,9 +82,10 @@ class Caser(Encoder):
         # Padding's row is subtracted from all, and added with the biases: only a history's own items are multiplied.
         padding_D = self.item_table.weight[PADDING].detach()
         items_TD = self.item_table(rows.items_T) - padding_D
-        filtered = [self.vertically(items_TD, padding_D, rows), self.horizontally(items_TD, padding_D, rows)]
-        hidden_BD = F.relu(self.of_filters(self.dropout(torch.cat(filtered, dim=1))))
-        return F.relu(self.with_user(torch.cat([hidden_BD, self.user_table.of_rows(rows)], dim=1)))
+        with full_precision(items_TD.device):  # rounding would let other places be the greatest, and other units be 0
+            filtered = [self.vertically(items_TD, padding_D, rows), self.horizontally(items_TD, padding_D, rows)]
+            hidden_BD = F.relu(self.of_filters(self.dropout(torch.cat(filtered, dim=1))))
+            return F.relu(self.with_user(torch.cat([hidden_BD, self.user_table.of_rows(rows)], dim=1)))
 
     def vertically(self, items_TD: Tensor, padding_D: Tensor, rows: PackedRows) -> Tensor:
         """(B, V * D): weighted sums over the places, padding's among them."""
@@ -108,8 +110,7 @@ class Caser(Encoder):
         outputs_TG = bias_G.repeat(len(items_TD), 1)
         later = moved(_with_items_before(rows.layout.lengths), items_TD.device).values()
         for row, (weight_GD, later_X) in enumerate(zip(weight_LGD.unbind(0), later, strict=False)):
-            product_XG = items_TD.index_select(0, later_X) @ weight_GD.T  # under autocast in bf16, and added in fp32
-            outputs_TG.index_add_(0, later_X - row, product_XG.to(outputs_TG.dtype))
+            outputs_TG.index_add_(0, later_X - row, items_TD.index_select(0, later_X) @ weight_GD.T)
         height_G = torch.arange(1, longest + 1, device=items_TD.device).repeat_interleave(len(bias_G) // longest)
         # Outputs are 0 at least, so 0 stands for places where a filter has none.
         outputs_TG = F.relu(outputs_TG) * (height_G <= longest - rows.from_start_T[:, None])
