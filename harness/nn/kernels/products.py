@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.nn.kernels.switch import runs_fast
 
-# Of a table, from which on oneDNN is faster: as scores of rows, and as a mean of its own rows.
+# Elements of the shortest table that oneDNN is faster with: in scores of all its rows, and in weighted sums of them.
 LEAST_SCORED, LEAST_WEIGHTED = 2**18, 2**19
 LEAST_ROWS = 64
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
